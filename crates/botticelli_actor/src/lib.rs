@@ -1,1 +1,4 @@
 //! Server.
+
+pub mod draft;
+pub mod skill;

@@ -1,0 +1,80 @@
+//! One step of an actor's pipeline, and how a skill gets its name.
+
+use crate::draft::{Draft, Item};
+use async_trait::async_trait;
+use botticelli_server::clock::Clock;
+use botticelli_server::ids::TaskId;
+use botticelli_server::outbox::PostHistory;
+use botticelli_server::outcome::SkipReason;
+use botticelli_server::post::{Destination, TextLimit};
+use chrono::{DateTime, Utc};
+use std::sync::Arc;
+
+/// What a skill made of the draft.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// The next skill goes on with this draft.
+    Continue {
+        /// The draft.
+        draft: Draft,
+        /// What was done and why, a line each, for a person (`actor-server once`, and the history).
+        notes: Vec<String>,
+    },
+    /// There is nothing left to do: the run ends as skipped.
+    Stop {
+        /// Why.
+        reason: SkipReason,
+        /// The same for a person.
+        note: String,
+    },
+}
+
+/// Why a skill, or a knowledge source, could not do its work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SkillError {
+    /// Network, limits, time-outs: worth another try.
+    #[error("{0}")]
+    Recoverable(String),
+    /// A bad setting, a missing table, a bad token: another try ends the same.
+    #[error("{0}")]
+    Unrecoverable(String),
+}
+
+/// What a skill may know and ask. Narrow on purpose: a skill has no effect outside.
+#[derive(Clone)]
+pub struct ActorContext {
+    /// The task that runs.
+    pub task_id: TaskId,
+    /// The nominal time of the occurrence, or when it was triggered: the same in every attempt. Random choices and
+    /// times are derived from it and the task, so that every attempt and every node comes to the same.
+    pub scheduled_for: DateTime<Utc>,
+    /// Where the task posts.
+    pub destinations: Vec<Destination>,
+    /// The tightest limit of those destinations' platforms.
+    pub text_limit: TextLimit,
+    /// What was posted before.
+    pub history: Arc<dyn PostHistory>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Parameters of a manual trigger, or the event.
+    pub parameters: serde_json::Value,
+    /// The actor's knowledge.
+    pub knowledge: Arc<dyn Knowledge>,
+}
+
+/// The actor's knowledge sources, by name.
+#[async_trait]
+pub trait Knowledge: Send + Sync {
+    /// The items of the source `name`.
+    ///
+    /// # Errors
+    /// Unrecoverable when there is no such source, table or file; the message names it.
+    async fn items(&self, name: &str, context: &ActorContext) -> Result<Arc<Vec<Item>>, SkillError>;
+}
+
+/// One step of a pipeline.
+#[async_trait]
+pub trait Skill: Send + Sync {
+    /// Makes the next draft. Takes it as a whole and gives it back: a skill that fails has changed nothing.
+    async fn run(&self, draft: Draft, context: &ActorContext) -> Result<Step, SkillError>;
+}

@@ -1,0 +1,260 @@
+//! The ledger: what a fenced store can do and a snapshot can't.
+//!
+//! Every occurrence passes through here. [`Ledger::claim`] advances a task's `next_run` from exactly the nominal time
+//! that is claimed and opens the execution, in one transaction; [`Ledger::record`] closes it with everything the run
+//! made, conditional on the attempt's fence. Time is the store's: the database's clock on PostgreSQL.
+
+use crate::ids::{ActorName, DefinitionHash, ExecutionId, Fence, NodeId, TaskId};
+use crate::outbox::{NewPost, UsedItem};
+use crate::outcome::{AttemptEnd, Outcome, SkillCounts, SkipReason};
+use crate::plan::{ClaimPlan, Settlement};
+use crate::task::TaskState;
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// What can go wrong in the store, by what the caller does about it.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The database can't be reached, or was lost on the way; what was sent may or may not have been committed.
+    #[error("the database can't be reached: {0}")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The database refused what was asked. Asking again will not help.
+    #[error("the database refused: {0}")]
+    Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The disk is full, or the file can't be written.
+    #[error("the database can't be written: {0}")]
+    NotWritable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A row holds something this program can't read.
+    #[error("unexpected data in the database: {0}")]
+    Corrupt(String),
+}
+
+/// What started an execution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// The task's schedule.
+    Schedule,
+    /// The task's schedule, as a probe of an open breaker.
+    Probe,
+    /// A person.
+    Manual,
+    /// An event.
+    Event,
+}
+
+impl Trigger {
+    /// The word used in tables, JSON and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Schedule => "schedule",
+            Self::Probe => "probe",
+            Self::Manual => "manual",
+            Self::Event => "event",
+        }
+    }
+}
+
+/// Occurrences that were left out together: one row of the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkippedRange {
+    /// The first nominal time.
+    pub from: DateTime<Utc>,
+    /// The last nominal time.
+    pub to: DateTime<Utc>,
+    /// How many.
+    pub count: u64,
+    /// Why.
+    pub reason: SkipReason,
+}
+
+/// A wish to claim what a plan says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClaimRequest {
+    /// The task.
+    pub task_id: TaskId,
+    /// Its actor.
+    pub actor_name: ActorName,
+    /// The definition that this node holds: another registered one refuses the claim.
+    pub definition: DefinitionHash,
+    /// What to claim.
+    pub plan: ClaimPlan,
+    /// Whether the task may run beside itself.
+    pub overlap_allowed: bool,
+}
+
+/// An attempt that this node owns until it records it, or its lease is lost.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attempt {
+    /// The execution.
+    pub execution_id: ExecutionId,
+    /// The task.
+    pub task_id: TaskId,
+    /// What started it.
+    pub trigger: Trigger,
+    /// The nominal time, if the schedule started it.
+    pub scheduled_for: Option<DateTime<Utc>>,
+    /// When to start: the nominal time and its jitter, or the end of a wait.
+    pub due_at: DateTime<Utc>,
+    /// This attempt, from 1.
+    pub attempt: u32,
+    /// Its token.
+    pub fence: Fence,
+    /// Failures in a row before this attempt.
+    pub consecutive_failures: u32,
+    /// Parameters of a manual trigger, or the event.
+    pub parameters: serde_json::Value,
+}
+
+/// An execution that waits for a node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Waiting {
+    /// The execution.
+    pub execution_id: ExecutionId,
+    /// Its task.
+    pub task_id: TaskId,
+    /// When it may start.
+    pub ready_at: DateTime<Utc>,
+}
+
+/// What to look at next.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Agenda {
+    /// Tasks to look at, by `wake_at` or `probe_at`.
+    pub tasks: Vec<TaskState>,
+    /// Executions that wait for a node, by `ready_at`.
+    pub waiting: Vec<Waiting>,
+}
+
+/// The end of an attempt with all that it made. It is stored whole or not at all.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EndedAttempt {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// The task's actor.
+    pub actor_name: ActorName,
+    /// When it started.
+    pub started_at: DateTime<Utc>,
+    /// When it ended.
+    pub ended_at: DateTime<Utc>,
+    /// How.
+    pub end: AttemptEnd,
+    /// How its skills fared.
+    pub skills: SkillCounts,
+    /// What the task becomes.
+    pub settlement: Settlement,
+    /// The posts it made.
+    pub posts: Vec<NewPost>,
+    /// The items they used up.
+    pub used_items: Vec<UsedItem>,
+    /// What else the history shows (each skill's word).
+    pub metadata: serde_json::Value,
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recorded {
+    /// It is stored. Holds what else the caller must know.
+    Stored {
+        /// The task's row after it.
+        state: Option<Box<TaskChange>>,
+    },
+    /// The attempt has a successor: nothing was stored.
+    Stale,
+}
+
+/// What a record made of its task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskChange {
+    /// When to look at the task next.
+    pub wake_at: Option<DateTime<Utc>>,
+    /// Whether this record opened the breaker.
+    pub breaker_opened: bool,
+    /// Failures in a row.
+    pub consecutive_failures: u32,
+}
+
+/// Whether a node still counts as alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lease {
+    /// It does.
+    Held,
+    /// It was silent too long: its attempts were handed on.
+    Lost,
+}
+
+/// What a rescue did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rescued {
+    /// Nodes that were found dead.
+    pub nodes: Vec<NodeId>,
+    /// Executions that wait for a new attempt.
+    pub handed_on: Vec<ExecutionId>,
+    /// Executions that killed their server too often, and are now failed.
+    pub poisoned: Vec<ExecutionId>,
+}
+
+/// So many interruptions of one execution make it poison: it fails.
+pub const POISON_INTERRUPTIONS: u32 = 3;
+
+/// An execution as it stands in the history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Execution {
+    /// Its number.
+    pub id: ExecutionId,
+    /// Its task.
+    pub task_id: TaskId,
+    /// Its actor.
+    pub actor_name: ActorName,
+    /// What started it.
+    pub trigger: Trigger,
+    /// The nominal time.
+    pub scheduled_for: Option<DateTime<Utc>>,
+    /// The end; `None` while it is open.
+    pub outcome: Option<Outcome>,
+}
+
+/// The store as the engine uses it.
+#[async_trait]
+pub trait Ledger: Send + Sync {
+    /// The store's time.
+    async fn now(&self) -> Result<DateTime<Utc>, LedgerError>;
+
+    /// What is to be looked at until `horizon`, soonest first, at most `limit` of each.
+    async fn agenda(&self, horizon: DateTime<Utc>, limit: usize) -> Result<Agenda, LedgerError>;
+
+    /// The states of these tasks.
+    async fn states(&self, tasks: &[TaskId]) -> Result<Vec<TaskState>, LedgerError>;
+
+    /// Carries out plans, each if the task is still as the plan saw it: `next_run`, definition, not paused, not
+    /// running. Claims of work that is due later than `ahead` from now are refused. Returns the attempts won, in no
+    /// order; a plan that only skips wins none.
+    async fn claim(
+        &self,
+        node: &NodeId,
+        requests: &[ClaimRequest],
+        ahead: Duration,
+    ) -> Result<Vec<Attempt>, LedgerError>;
+
+    /// Takes waiting executions whose task's slot is free.
+    async fn take(&self, node: &NodeId, waiting: &[ExecutionId], ahead: Duration)
+    -> Result<Vec<Attempt>, LedgerError>;
+
+    /// Stores the ends of attempts, each whole or not at all; the answers are in the order of `ended`.
+    async fn record(&self, node: &NodeId, ended: &[EndedAttempt]) -> Result<Vec<Recorded>, LedgerError>;
+
+    /// Gives back attempts that have not started.
+    async fn release(&self, node: &NodeId, attempts: &[Attempt]) -> Result<(), LedgerError>;
+
+    /// Says that the node lives. A node's first call enters it.
+    async fn renew(&self, node: &NodeId, lease: Duration) -> Result<Lease, LedgerError>;
+
+    /// The node goes; what it still has is handed on at once.
+    async fn leave(&self, node: &NodeId) -> Result<Rescued, LedgerError>;
+
+    /// Hands on what nodes have that were silent longer than their lease.
+    async fn rescue(&self) -> Result<Rescued, LedgerError>;
+}

@@ -1,0 +1,206 @@
+//! The outbox: posts on their way, and the memory of what was posted.
+
+use crate::ids::{ExecutionId, Fence, NodeId, PostId, TaskId};
+use crate::ledger::LedgerError;
+use crate::limits::DeliveryLimits;
+use crate::outcome::SkipReason;
+use crate::post::{Destination, IdempotencyKey, PostContent, Receipt};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// A post that a run made: one part of a message for one destination.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NewPost {
+    /// Where it goes.
+    pub destination: Destination,
+    /// Its place among what this execution posts to that destination, from 0. It is part of the post's identity.
+    pub part: u32,
+    /// The first part of the same message. A part goes out after the parts before it, or not at all.
+    pub first_part: u32,
+    /// What is posted.
+    pub content: PostContent,
+    /// Not before this time.
+    pub not_before: Option<DateTime<Utc>>,
+    /// Checked again at delivery.
+    pub limits: DeliveryLimits,
+}
+
+/// An item that a run used up: this task will not select it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsedItem {
+    /// The name of the knowledge source.
+    pub source: String,
+    /// The item's key there.
+    pub key: String,
+    /// What duplicates are compared by.
+    pub text: String,
+    /// Where it went.
+    pub destination: Destination,
+    /// The `part` of the post that carries it (its first part).
+    pub part: u32,
+}
+
+/// An item that was posted to a destination, or is on its way there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EarlierItem {
+    /// The post that carries it.
+    pub post_id: Option<PostId>,
+    /// What duplicates are compared by.
+    pub text: String,
+    /// When the run that used it ended.
+    pub used_at: DateTime<Utc>,
+}
+
+/// What skills may ask about the past.
+#[async_trait]
+pub trait PostHistory: Send + Sync {
+    /// The keys of the items of `source` that `task` posted or has on their way.
+    async fn used_keys(&self, task: &TaskId, source: &str) -> Result<Vec<String>, LedgerError>;
+
+    /// What any task posted to `destination`, or has on its way there, since `since`; newest first.
+    async fn earlier_items(
+        &self,
+        destination: &Destination,
+        since: DateTime<Utc>,
+    ) -> Result<Vec<EarlierItem>, LedgerError>;
+
+    /// When `task` posted messages to `destination` since `since`, and when those on their way are to go; oldest
+    /// first. A message of several parts counts once.
+    async fn post_times(
+        &self,
+        task: &TaskId,
+        destination: &Destination,
+        since: DateTime<Utc>,
+    ) -> Result<Vec<DateTime<Utc>>, LedgerError>;
+}
+
+/// Where a post stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PostState {
+    /// It will be sent.
+    Pending,
+    /// It waits for a time: a window, a limit, a retry.
+    Deferred,
+    /// A node is sending it.
+    Sending,
+    /// The platform gave an id, and here it is.
+    Posted,
+    /// The platform will not take it.
+    Failed,
+    /// Nobody can tell whether it is there: a person decides.
+    NeedsReview,
+    /// It was left out, with a reason.
+    Skipped,
+}
+
+impl PostState {
+    /// The word used in tables, JSON and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Deferred => "deferred",
+            Self::Sending => "sending",
+            Self::Posted => "posted",
+            Self::Failed => "failed",
+            Self::NeedsReview => "needs_review",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// A post that this node leased for one attempt. Its attempt row is committed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClaimedPost {
+    /// The post.
+    pub id: PostId,
+    /// The attempt's token.
+    pub fence: Fence,
+    /// The run that made it.
+    pub execution_id: ExecutionId,
+    /// The task that made it.
+    pub task_id: TaskId,
+    /// Where it goes.
+    pub destination: Destination,
+    /// What is posted.
+    pub content: PostContent,
+    /// The same in every attempt.
+    pub key: IdempotencyKey,
+    /// This attempt, from 1.
+    pub attempt: u32,
+    /// Set when an earlier attempt may have taken effect: when the first such request was sent.
+    pub uncertain_since: Option<DateTime<Utc>>,
+    /// After this time the request must not be sent any more: the lease is over.
+    pub lease_until: DateTime<Utc>,
+    /// The actor's own limits, and the times that they count.
+    pub limits: DeliveryLimits,
+    /// When this task posted to this destination before (see [`PostHistory::post_times`]), this message left out.
+    pub earlier: Vec<DateTime<Utc>>,
+}
+
+/// How one attempt at a post ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PostEnd {
+    /// It is there.
+    Posted(Receipt),
+    /// It will never be; one failure of its task.
+    Failed {
+        /// Why, for a person.
+        error: String,
+    },
+    /// It waits. Not a failure.
+    Deferred {
+        /// Until then.
+        until: DateTime<Utc>,
+        /// Why, for a person.
+        reason: String,
+        /// Whether the request may have taken effect.
+        uncertain: bool,
+    },
+    /// It is left out.
+    Skipped {
+        /// Why.
+        reason: SkipReason,
+    },
+    /// Nobody can tell.
+    NeedsReview {
+        /// Why, for the person who will decide.
+        reason: String,
+    },
+}
+
+/// The end of one attempt at a post, as its node reports it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettledPost {
+    /// The post.
+    pub id: PostId,
+    /// The attempt's token.
+    pub fence: Fence,
+    /// How it ended.
+    pub end: PostEnd,
+}
+
+/// The deliverer's side of the store. All writes of an attempt are conditional on its fence.
+#[async_trait]
+pub trait Outbox: Send + Sync {
+    /// Leases up to `limit` posts that may go out now and commits their attempt rows. At most one post of a
+    /// destination is on its way at a time, oldest first; a part waits for the parts before it.
+    async fn claim_posts(
+        &self,
+        node: &NodeId,
+        limit: usize,
+        lease: Duration,
+    ) -> Result<Vec<ClaimedPost>, LedgerError>;
+
+    /// Stores how attempts ended. Returns the posts whose lease was lost: nothing was written for those.
+    async fn settle_posts(&self, node: &NodeId, ended: &[SettledPost]) -> Result<Vec<PostId>, LedgerError>;
+
+    /// Takes posts whose lease is over from nodes that did not settle them: they become due again, as uncertain.
+    async fn rescue_posts(&self) -> Result<usize, LedgerError>;
+
+    /// When the next post that waits for a time is due.
+    async fn next_post_due(&self) -> Result<Option<DateTime<Utc>>, LedgerError>;
+}

@@ -1,0 +1,227 @@
+//! What is posted, where, and what a platform must promise.
+
+use crate::ids::ExecutionId;
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::time::Duration;
+
+/// A platform and a place on it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct Destination {
+    /// The platform's name: `console`, `file`, …
+    pub platform: String,
+    /// What that platform needs to know: a path, a channel id; `stdout` for the console.
+    pub target: String,
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.platform, self.target)
+    }
+}
+
+/// One message part, as a platform gets it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PostContent {
+    /// The text.
+    pub text: String,
+}
+
+/// What a platform answered: the id is *its* id, never one that we made up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Receipt {
+    /// The platform's id of the message.
+    pub message_id: String,
+    /// When the platform says that it was posted.
+    pub posted_at: DateTime<Utc>,
+    /// Where a person can see it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+    /// The message was there already: an earlier request had taken effect.
+    #[serde(default)]
+    pub recovered: bool,
+}
+
+/// By which a platform recognises a post that is sent again. Derived from the post's identity, never random: a process
+/// that is started again builds the same key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct IdempotencyKey(String);
+
+impl IdempotencyKey {
+    /// The key of part `part` of what `execution` posts to `destination`. `ledger` tells databases apart: two servers
+    /// that post to one channel both have an execution 1.
+    pub fn derive(ledger: &str, execution: ExecutionId, destination: &Destination, part: u32) -> Self {
+        let mut hash = Sha256::new();
+        for field in
+            [ledger, &execution.to_string(), &destination.platform, &destination.target, &part.to_string()]
+        {
+            hash.update((field.len() as u64).to_be_bytes());
+            hash.update(field.as_bytes());
+        }
+        Self(base64url(&hash.finalize()[..16]))
+    }
+
+    /// A key as it was stored.
+    pub fn stored(key: String) -> Self {
+        Self(key)
+    }
+
+    /// 22 characters of `A-Z a-z 0-9 - _`: it fits Discord's nonce (25).
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn base64url(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let group = chunk.iter().fold(0u32, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for index in 0..=chunk.len() {
+            text.push(ALPHABET[(group >> (18 - 6 * index) & 63) as usize].into());
+        }
+    }
+    text
+}
+
+/// What a platform can do to keep a post from appearing twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The platform recognises a key that it saw at most this long ago, and does not post again.
+    pub idempotent_for: Option<Duration>,
+    /// The platform can be asked whether a post is there.
+    pub look_up: bool,
+    /// How the platform counts and cuts text.
+    pub text: TextLimit,
+}
+
+/// How long a text may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextLimit {
+    /// The most that one part may have; `None`: no limit.
+    pub max: Option<usize>,
+    /// What is counted.
+    pub unit: TextUnit,
+}
+
+/// What a platform counts when it measures text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextUnit {
+    /// Unicode scalar values.
+    Scalars,
+    /// Bytes of UTF-8.
+    Bytes,
+    /// UTF-16 code units.
+    Utf16,
+    /// What a reader sees as one character.
+    Graphemes,
+}
+
+/// Whether a post is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LookUp<Posted> {
+    /// It is.
+    Found(Posted),
+    /// It surely is not.
+    Absent,
+    /// The platform can't tell.
+    Unknowable {
+        /// Why not, for the person who will decide.
+        reason: String,
+    },
+}
+
+/// Why a post did not get its receipt. The variants are what the deliverer does differently.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PostError {
+    /// The platform will never take this post as it is.
+    #[error("{0}")]
+    Refused(String),
+    /// Nothing took effect; it is worth trying again, after `retry_after` if the platform said so.
+    #[error("{reason}")]
+    NotSent {
+        /// What happened.
+        reason: String,
+        /// When the platform wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// The request may have taken effect. It must not be sent again without the same key or a look-up.
+    #[error("{0}")]
+    Unknown(String),
+    /// The destination takes no posts (permissions, gone): it is paused, its posts wait.
+    #[error("{0}")]
+    DestinationClosed(String),
+}
+
+/// Puts one post on one platform.
+#[async_trait]
+pub trait ContentPoster: Send + Sync {
+    /// What is posted.
+    type Content;
+    /// Where.
+    type Destination;
+    /// What the platform answers.
+    type Posted;
+
+    /// What this platform can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Says what would be refused, before anything is sent.
+    ///
+    /// # Errors
+    /// [`PostError::Refused`], naming the field and the limit.
+    fn validate(&self, content: &Self::Content, destination: &Self::Destination) -> Result<(), PostError>;
+
+    /// `Ok` means that the platform took it; the receipt holds the id *it* gave.
+    ///
+    /// # Errors
+    /// [`PostError::Unknown`] when the request may have taken effect.
+    async fn post(
+        &self,
+        content: &Self::Content,
+        destination: &Self::Destination,
+        key: &IdempotencyKey,
+    ) -> Result<Self::Posted, PostError>;
+
+    /// Whether the post with this key, first sent at `first_sent`, is on the platform.
+    ///
+    /// # Errors
+    /// [`PostError::NotSent`] when the platform could not be asked.
+    async fn look_up(
+        &self,
+        content: &Self::Content,
+        destination: &Self::Destination,
+        key: &IdempotencyKey,
+        first_sent: DateTime<Utc>,
+    ) -> Result<LookUp<Self::Posted>, PostError>;
+}
+
+/// A platform as the server uses it.
+pub type Platform = dyn ContentPoster<Content = PostContent, Destination = Destination, Posted = Receipt>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_the_same_after_every_restart_and_differs_in_each_part_of_its_identity() {
+        let file = Destination { platform: "file".into(), target: "posts.jsonl".into() };
+        let key = |ledger, execution, part| IdempotencyKey::derive(ledger, ExecutionId(execution), &file, part);
+        assert_eq!(key("a", 1, 0).as_str(), "uuKrJlqg4wB-ciuAE50eMA");
+        assert_eq!(key("a", 1, 0).as_str().len(), 22);
+        let keys = [key("a", 1, 0), key("b", 1, 0), key("a", 2, 0), key("a", 1, 1), key("a", 11, 0)];
+        assert_eq!(keys.iter().collect::<std::collections::HashSet<_>>().len(), keys.len());
+    }
+
+    #[test]
+    fn base64url_is_the_standard_one() {
+        assert_eq!(base64url(b"f"), "Zg");
+        assert_eq!(base64url(b"fo"), "Zm8");
+        assert_eq!(base64url(b"foobar"), "Zm9vYmFy");
+        assert_eq!(base64url(&[0xfb, 0xff]), "-_8");
+    }
+}
