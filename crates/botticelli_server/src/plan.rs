@@ -210,13 +210,9 @@ pub enum BreakerEffect {
         /// Whether this was a probe.
         probe: bool,
     },
-    /// One more failure. The store counts, so that no two nodes count the same.
-    Failure {
-        /// The breaker opens at so many.
-        opens_at: u32,
-        /// If it opens: when one occurrence may probe.
-        probe_at: Option<DateTime<Utc>>,
-    },
+    /// One more failure. The store counts, and opens the breaker at `max_consecutive_failures`, so that no two nodes
+    /// count the same.
+    Failure,
 }
 
 /// A step over occurrences that are left out. Taken only if `next_run` is still `expected`.
@@ -261,12 +257,8 @@ pub fn settle(
             if *recoverable && attempts_left && !occurrence_is_nearer && !probe {
                 return Settlement::Retry { at: wait_until };
             }
-            let failure = BreakerEffect::Failure {
-                opens_at: task.policy.max_consecutive_failures.get(),
-                probe_at: task.policy.cooldown.map(|cooldown| now + cooldown),
-            };
             let advance = next_run.and_then(|next| backed_off(task, next, wait_until));
-            close(Outcome::Failed { error: error.clone() }, failure, advance)
+            close(Outcome::Failed { error: error.clone() }, BreakerEffect::Failure, advance)
         }
     }
 }
