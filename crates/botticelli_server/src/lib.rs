@@ -1,1 +1,3 @@
 //! Contracts.
+
+pub mod schedule;
