@@ -444,9 +444,12 @@ impl Expression {
                 }
                 2 => {
                     // Over the end of the week where `to` comes first, which croner refuses, as it does some names.
-                    self.croner_agrees &= weekday <= to && to < 7 && name != "7" && end != "7";
+                    self.croner_agrees &= weekday <= to && to > 0 && name != "7";
+                    // Sunday is one day, except that 0-7 is all of them.
+                    let days =
+                        if end == "7" && weekday == 0 && name != "7" { 7 } else { (to + 7 - weekday) % 7 };
                     items.push(format!("{name}-{end}"));
-                    weekdays.extend((0..=(to + 7 - weekday) % 7).map(|n| Weekday::Every((weekday + n) % 7)));
+                    weekdays.extend((0..=days).map(|n| Weekday::Every((weekday + n) % 7)));
                 }
                 _ => {
                     items.push(name);
