@@ -15,7 +15,7 @@ mod views;
 
 pub use error::OpenError;
 pub use persistence::DatabaseStatePersistence;
-pub use store::{Mode, Store, Wakeups};
+pub use store::{Decided, Mode, PostDecision, Resumed, Store, Wakeups};
 pub use target::DatabaseUrl;
 pub use views::{
     AttemptView, ExecutionView, PostAttemptView, PostFilter, PostView, Registered, Registration, TaskView,

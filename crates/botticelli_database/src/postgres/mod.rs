@@ -24,6 +24,8 @@ mod dialect {
     pub(super) const LOCK_STATE: &str = "FOR UPDATE OF s";
     pub(super) const LOCK_STATE_SKIPPING: &str = "FOR UPDATE OF s SKIP LOCKED";
 
+    pub(super) const LOCK_ROWS_SKIPPING: &str = "FOR UPDATE SKIP LOCKED";
+
     /// Takes `$1` numbers from the ledger's counter; see `numbers`.
     pub(super) const TAKE_NUMBERS: &str =
         "SELECT nextval('actor_server_ids') AS number FROM generate_series(1, $1)";
@@ -88,7 +90,7 @@ impl Postgres {
     }
 
     /// Connects, and waits for other programs that are migrating the same database.
-    pub(crate) async fn migrate(&self) -> Result<Vec<String>, String> {
+    pub(crate) async fn migrate(&self) -> Result<Vec<String>, MigrateError> {
         let mut connection = connect(self.url.clone()).await.map_err(|error| chain(&error))?;
         let lock = |sql| diesel::sql_query(sql);
         lock(MIGRATION_LOCK).execute(&mut connection).await.map_err(|error| error.to_string())?;

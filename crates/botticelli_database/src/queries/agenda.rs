@@ -60,8 +60,8 @@ fn refs(tasks: &[TaskId]) -> Vec<TaskRef<'_>> {
     tasks.iter().map(|task| TaskRef { task_id: task.as_str() }).collect()
 }
 
-pub(crate) async fn states(conn: &mut Connection, tasks: &[TaskId]) -> Work<Vec<TaskState>> {
-    let rows = select_states(conn, tasks, "").await?;
+pub(crate) async fn states(conn: &mut Connection, tasks: std::sync::Arc<[TaskId]>) -> Work<Vec<TaskState>> {
+    let rows = select_states(conn, &tasks, "").await?;
     rows.into_iter().map(TaskState::try_from).collect()
 }
 

@@ -15,6 +15,7 @@ mod record;
 mod register;
 mod rows;
 mod schema;
+mod snapshot;
 
 use super::{Backend, Connection, Json, RunQueryDsl, Timestamp, dialect};
 use crate::error::WorkError;
@@ -23,12 +24,13 @@ pub(crate) use agenda::{agenda, now, states, withdraw_paused};
 pub(crate) use claim::{claim, release, take};
 pub(crate) use nodes::{leave, renew, rescue};
 pub(crate) use operate::{pause, publish, resume};
-pub(crate) use outbox::{claim_posts, next_post_due, rescue_posts, settle_posts};
+pub(crate) use outbox::{claim_posts, decide, next_post_due, rescue_posts, settle_posts};
 pub(crate) use read::{
-    attempts, earlier_items, execution, history, meta, post, post_attempts, post_times, posts, prune, review_post,
-    snapshot_clear, snapshot_load, snapshot_save, task_views, used_keys,
+    attempts, earlier_items, execution, history, meta, post, post_attempts, post_times, posts, prune, task_views,
+    used_keys,
 };
 pub(crate) use record::record;
 pub(crate) use register::register;
+pub(crate) use snapshot::{snapshot_clear, snapshot_load, snapshot_save};
 
 type Work<T> = Result<T, WorkError>;

@@ -27,6 +27,7 @@ mod dialect {
     // A transaction that writes has the whole database to itself.
     pub(super) const LOCK_STATE: &str = "";
     pub(super) const LOCK_STATE_SKIPPING: &str = "";
+    pub(super) const LOCK_ROWS_SKIPPING: &str = "";
     pub(super) const SERIALIZE_POST_CLAIMS: Option<&str> = None;
 
     /// Takes `$1` numbers from the ledger's counter; see `numbers`.
@@ -124,7 +125,7 @@ impl Sqlite {
         blocking(self.reader.clone(), unit).await
     }
 
-    pub(crate) async fn migrate(&self) -> Result<Vec<String>, String> {
+    pub(crate) async fn migrate(&self) -> Result<Vec<String>, MigrateError> {
         let writer = self.writer.clone();
         let migrate = move || {
             let mut connection = writer.lock().unwrap_or_else(PoisonError::into_inner);
