@@ -239,10 +239,10 @@ impl Window<'_> {
 /// The same text, zone and policies.
 impl PartialEq for CronSchedule {
     fn eq(&self, other: &Self) -> bool {
-        let parts = |cron: &Self| (cron.gap, cron.fold);
+        let policy = |cron: &Self| (cron.gap, cron.fold);
         self.expression == other.expression
             && self.timezone() == other.timezone()
-            && parts(self) == parts(other)
+            && policy(self) == policy(other)
     }
 }
 
