@@ -1,6 +1,8 @@
 //! What may be written, what is refused, and what the person is told.
 
-use botticelli_server::schedule::{CronSchedule, Fold, Gap, OnceSchedule, ScheduleType};
+use botticelli_server::schedule::{
+    CronSchedule, Fold, Gap, OnceSchedule, ScheduleError, ScheduleType, WrittenSchedule,
+};
 use proptest::prelude::*;
 
 fn json(text: &str) -> Result<ScheduleType, String> {
@@ -233,6 +235,16 @@ fn toml_has_date_times_of_its_own() {
         let error = toml(&format!("type = \"Once\"\nat = {text}")).unwrap_err();
         assert!(error.contains("date and time"), "{text}: {error}");
     }
+}
+
+/// serde has only text for errors; whoever wants the hint too reads the unchecked form.
+#[test]
+fn the_unchecked_form_gives_the_typed_error() {
+    let written: WrittenSchedule =
+        toml::from_str("type = \"Cron\"\nexpression = \"0 0 9 * * * *\"\ntimezone = \"Berlin\"").unwrap();
+    let error = ScheduleType::try_from(written).unwrap_err();
+    assert!(matches!(&error, ScheduleError::Timezone { name, .. } if name == "Berlin"));
+    assert_eq!(error.hint().unwrap(), "did you mean \"Europe/Berlin\"?");
 }
 
 #[test]

@@ -10,6 +10,9 @@ pub(super) type Civil = i64;
 
 pub(super) const DAY: i64 = 86_400;
 
+/// Everything, with room to add an offset.
+pub(super) const ALL_TIME: Range<Civil> = i64::MIN / 4..i64::MAX / 4;
+
 /// The local years in which cron has occurrences.
 pub(super) const YEARS: Range<i32> = 1970..2200;
 
