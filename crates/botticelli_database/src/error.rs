@@ -59,6 +59,22 @@ pub enum OpenError {
     Ledger(#[from] LedgerError),
 }
 
+/// Why a database could not be migrated.
+pub(crate) enum MigrateError {
+    Connect(String),
+    Migration(String),
+}
+
+impl MigrateError {
+    pub(crate) fn of(self, target: &DatabaseUrl) -> OpenError {
+        let target = target.clone();
+        match self {
+            Self::Connect(reason) => OpenError::Connect { target, reason },
+            Self::Migration(reason) => OpenError::Migrate { target, reason },
+        }
+    }
+}
+
 /// What a unit of work fails with.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WorkError {
@@ -99,7 +115,9 @@ fn from_diesel(error: DieselError) -> LedgerError {
         DieselError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _) => {
             LedgerError::NotWritable(Box::new(error))
         }
-        _ if NOT_WRITABLE.iter().any(|words| text.contains(words)) => LedgerError::NotWritable(Box::new(error)),
+        _ if NOT_WRITABLE.iter().any(|words| text.contains(words)) => {
+            LedgerError::NotWritable(Box::new(error))
+        }
         _ if COME_BACK_LATER.iter().any(|words| text.contains(words)) => {
             LedgerError::Unavailable(Box::new(error))
         }

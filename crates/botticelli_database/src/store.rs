@@ -47,9 +47,10 @@ pub enum PostDecision {
 impl PostDecision {
     pub(crate) fn applies_to(self, state: PostState) -> bool {
         match (self, state) {
-            (Self::Retry, PostState::Deferred | PostState::Failed | PostState::NeedsReview | PostState::Skipped) => {
-                true
-            }
+            (
+                Self::Retry,
+                PostState::Deferred | PostState::Failed | PostState::NeedsReview | PostState::Skipped,
+            ) => true,
             (
                 Self::Dismiss,
                 PostState::Pending | PostState::Deferred | PostState::Failed | PostState::NeedsReview,
@@ -159,12 +160,18 @@ impl Store {
         let unnamed = Self { inner: Arc::new(Inner { backend, ledger_id: "".into(), _lock: None }) };
         let (ledger_id, min_binary) = unnamed.meta().await?;
         if newer_than_this(&min_binary) {
-            return Err(OpenError::TooNew { target: target.clone(), needed: min_binary, have: crate::VERSION });
+            return Err(OpenError::TooNew {
+                target: target.clone(),
+                needed: min_binary,
+                have: crate::VERSION,
+            });
         }
         let Some(inner) = Arc::into_inner(unnamed.inner) else {
             return Err(OpenError::Ledger(LedgerError::Corrupt("the store is shared while it opens".into())));
         };
-        Ok(Self { inner: Arc::new(Inner { backend: inner.backend, ledger_id: ledger_id.into(), _lock: lock }) })
+        Ok(Self {
+            inner: Arc::new(Inner { backend: inner.backend, ledger_id: ledger_id.into(), _lock: lock }),
+        })
     }
 
     async fn meta(&self) -> Result<(String, String), LedgerError> {
@@ -385,9 +392,11 @@ fn connect(
         DatabaseUrl::Sqlite(path) => {
             let lock = match mode {
                 Mode::Command => None,
-                Mode::Server => Some(ServerLock::take(path).map_err(|error| failed(error.to_string()))?.ok_or_else(
-                    || OpenError::InUse { path: path.clone(), lock: sqlite::lock_path(path) },
-                )?),
+                Mode::Server => {
+                    Some(ServerLock::take(path).map_err(|error| failed(error.to_string()))?.ok_or_else(
+                        || OpenError::InUse { path: path.clone(), lock: sqlite::lock_path(path) },
+                    )?)
+                }
             };
             Ok((Backend::Sqlite(Sqlite::open(path, &clock).map_err(failed)?), lock))
         }
@@ -396,10 +405,11 @@ fn connect(
 
 impl Backend {
     async fn migrate(&self, target: &DatabaseUrl) -> Result<Vec<String>, OpenError> {
-        match self {
-            Self::Postgres(database) => database.migrate(target).await,
-            Self::Sqlite(database) => database.migrate(target).await,
-        }
+        let done = match self {
+            Self::Postgres(database) => database.migrate().await,
+            Self::Sqlite(database) => database.migrate().await,
+        };
+        done.map_err(|error| error.of(target))
     }
 }
 

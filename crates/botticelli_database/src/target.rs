@@ -29,8 +29,11 @@ impl DatabaseUrl {
             Some(path) => Ok(Self::Sqlite(PathBuf::from(path))),
             None => {
                 let scheme = url.split_once(':').map_or("no scheme", |(scheme, _)| scheme);
-                let scheme = if scheme.chars().all(|c| c.is_ascii_alphanumeric()) { scheme } else { "no scheme" };
-                Err(OpenError::Url { problem: format!("has {scheme:?} where postgres:// or sqlite:// is allowed") })
+                let scheme =
+                    if scheme.chars().all(|c| c.is_ascii_alphanumeric()) { scheme } else { "no scheme" };
+                Err(OpenError::Url {
+                    problem: format!("has {scheme:?} where postgres:// or sqlite:// is allowed"),
+                })
             }
         }
     }
@@ -63,7 +66,9 @@ mod tests {
 
     #[test]
     fn a_url_is_shown_without_its_secrets() {
-        for url in ["postgres://me:pa@ss@db.example:5432/bots?password=x", "postgresql://db.example:5432/bots#me:ss"] {
+        for url in
+            ["postgres://me:pa@ss@db.example:5432/bots?password=x", "postgresql://db.example:5432/bots#me:ss"]
+        {
             let shown = DatabaseUrl::parse(url).unwrap().to_string();
             assert_eq!(shown, "postgres://db.example:5432/bots");
         }
@@ -72,8 +77,14 @@ mod tests {
     #[test]
     fn what_is_no_database_url_is_refused_without_repeating_it() {
         let refused = |url| DatabaseUrl::parse(url).unwrap_err().to_string();
-        assert_eq!(refused("mysql://u:secret@h/d"), "the database URL has \"mysql\" where postgres:// or sqlite:// is allowed");
-        assert_eq!(refused("bots.db"), "the database URL has \"no scheme\" where postgres:// or sqlite:// is allowed");
+        assert_eq!(
+            refused("mysql://u:secret@h/d"),
+            "the database URL has \"mysql\" where postgres:// or sqlite:// is allowed"
+        );
+        assert_eq!(
+            refused("bots.db"),
+            "the database URL has \"no scheme\" where postgres:// or sqlite:// is allowed"
+        );
         assert_eq!(refused("sqlite://"), "the database URL names no file after `sqlite://`");
         assert!(refused("sqlite::memory:").contains("in memory"));
     }

@@ -44,7 +44,11 @@ impl TaskView {
             next_run: state.next_run,
             consecutive_failures: state.consecutive_failures,
             is_paused: state.is_paused,
-            pause_reason: if state.is_paused { state.pause_reason.or(Some(PauseReason::Operator)) } else { None },
+            pause_reason: if state.is_paused {
+                state.pause_reason.or(Some(PauseReason::Operator))
+            } else {
+                None
+            },
             open_executions,
         }
     }

@@ -7,7 +7,12 @@ use chrono::{DateTime, Utc};
 /// The state of `task` after its registration at `now`; `None` when nothing changes. With `start`, a server starts.
 ///
 /// A changed schedule begins anew from `now`: it never causes a catch-up. A pause by a person or by the breaker stays.
-pub fn register(task: &Task, known: Option<&TaskState>, now: DateTime<Utc>, start: bool) -> Option<TaskState> {
+pub fn register(
+    task: &Task,
+    known: Option<&TaskState>,
+    now: DateTime<Utc>,
+    start: bool,
+) -> Option<TaskState> {
     let Some(known) = known else { return Some(first_seen(task, now)) };
     let mut state = known.clone();
     state.actor_name = task.actor_name.clone();
@@ -68,7 +73,7 @@ fn rescheduled(task: &Task, known: &TaskState, now: DateTime<Utc>) -> Option<Dat
 
 fn runs_at_every_start(schedule: &ScheduleType) -> bool {
     match schedule {
-        ScheduleType::Immediate { every_start } => *every_start,
+        ScheduleType::Immediate(immediate) => immediate.every_start,
         ScheduleType::Cron { .. } | ScheduleType::Interval { .. } | ScheduleType::Once { .. } => false,
     }
 }

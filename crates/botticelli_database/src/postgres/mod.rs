@@ -1,10 +1,12 @@
 //! PostgreSQL: a pool, TLS, notifications, and the words of its SQL that differ from SQLite's.
 
-use crate::error::WorkError;
+use crate::error::{MigrateError, WorkError};
 use diesel::ConnectionError;
 use diesel_async::pooled_connection::deadpool::Pool;
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
-use diesel_async::{AsyncConnection as _, AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection as _};
+use diesel_async::{
+    AsyncConnection as _, AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection as _,
+};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -14,7 +16,7 @@ use std::time::Duration;
 pub(crate) mod queries;
 
 // What `queries` is written in terms of.
-use diesel::sql_types::{Jsonb as Json, Timestamptz as Timestamp};
+use diesel::sql_types::{Jsonb as Json, Timestamptz as Instant};
 use diesel_async::RunQueryDsl;
 type Backend = diesel::pg::Pg;
 type Connection = AsyncPgConnection;
@@ -47,11 +49,9 @@ mod dialect {
 
 /// The channel on which commands wake the servers of a cluster: a hint, sent at low rate.
 const CHANNEL: &str = "actor_server";
-pub(crate) const NOTIFY: &str = "SELECT pg_notify('actor_server', $1)";
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 const MIGRATION_LOCK: &str = "SELECT pg_advisory_lock(7236504110)";
-const MIGRATION_UNLOCK: &str = "SELECT pg_advisory_unlock(7236504110)";
 
 /// Waiting longer for a connection than this means that the database is not there.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -68,10 +68,7 @@ impl Postgres {
         config.recycling_method = RecyclingMethod::Fast;
         config.custom_setup = Box::new(|url| connect(url.to_owned()).boxed());
         let manager = AsyncDieselConnectionManager::new_with_config(url, config);
-        let pool = Pool::builder(manager)
-            .max_size(connections)
-            .build()
-            .map_err(|error| error.to_string())?;
+        let pool = Pool::builder(manager).max_size(connections).build().map_err(|error| error.to_string())?;
         Ok(Self { url: url.to_owned(), pool })
     }
 
@@ -91,16 +88,27 @@ impl Postgres {
 
     /// Connects, and waits for other programs that are migrating the same database.
     pub(crate) async fn migrate(&self) -> Result<Vec<String>, MigrateError> {
-        let mut connection = connect(self.url.clone()).await.map_err(|error| chain(&error))?;
-        let lock = |sql| diesel::sql_query(sql);
-        lock(MIGRATION_LOCK).execute(&mut connection).await.map_err(|error| error.to_string())?;
+        let mut connection =
+            connect(self.url.clone()).await.map_err(|error| MigrateError::Connect(chain(&error)))?;
+        let failed = |error: &dyn std::fmt::Display| MigrateError::Migration(error.to_string());
+        connection.batch_execute(MIGRATION_LOCK).await.map_err(|error| failed(&error))?;
+        // The lock is the connection's: it ends with it.
         let mut harness = AsyncMigrationHarness::new(connection);
-        let done = tokio::task::block_in_place(|| {
-            harness.run_pending_migrations(MIGRATIONS).map(|done| done.iter().map(ToString::to_string).collect())
-        });
-        let mut connection = harness.into_inner();
-        lock(MIGRATION_UNLOCK).execute(&mut connection).await.map_err(|error| error.to_string())?;
-        done.map_err(|error| error.to_string())
+        tokio::task::block_in_place(|| {
+            let done = harness.run_pending_migrations(MIGRATIONS).map_err(|error| failed(&error))?;
+            Ok(done.iter().map(ToString::to_string).collect())
+        })
+    }
+
+    /// Tells whoever listens.
+    pub(crate) async fn notify(&self, what: &str) -> Result<(), WorkError> {
+        let mut connection = checkout(&self.pool).await?;
+        diesel::sql_query("SELECT pg_notify($1, $2)")
+            .bind::<diesel::sql_types::Text, _>(CHANNEL)
+            .bind::<diesel::sql_types::Text, _>(what)
+            .execute(&mut connection)
+            .await?;
+        Ok(())
     }
 
     /// Listens until the connection breaks. `woken` is called for each notification, and once when it listens: what was

@@ -15,7 +15,7 @@ use serde::Serialize;
 pub(crate) async fn now(conn: &mut Connection) -> Work<DateTime<Utc>> {
     #[derive(QueryableByName)]
     struct Now {
-        #[diesel(sql_type = Timestamp)]
+        #[diesel(sql_type = Instant)]
         now: DateTime<Utc>,
     }
     let now: Now = sql_query("SELECT actor_server_now() AS now").get_result(conn).await?;
@@ -23,19 +23,21 @@ pub(crate) async fn now(conn: &mut Connection) -> Work<DateTime<Utc>> {
 }
 
 pub(crate) async fn agenda(conn: &mut Connection, horizon: DateTime<Utc>, limit: i64) -> Work<Agenda> {
-    let due = "SELECT * FROM actor_server_state WHERE NOT is_paused AND wake_at <= $1 ORDER BY wake_at LIMIT $2";
-    let probing = "SELECT * FROM actor_server_state WHERE probe_at <= $1 AND is_paused ORDER BY probe_at LIMIT $2";
+    let due =
+        "SELECT * FROM actor_server_state WHERE NOT is_paused AND wake_at <= $1 ORDER BY wake_at LIMIT $2";
+    let probing =
+        "SELECT * FROM actor_server_state WHERE probe_at <= $1 AND is_paused ORDER BY probe_at LIMIT $2";
     let ready = "SELECT * FROM actor_server_open_executions WHERE ready_at <= $1 ORDER BY ready_at LIMIT $2";
     let mut tasks = Vec::new();
     for sql in [due, probing] {
         let rows: Vec<ActorServerStateRow> =
-            sql_query(sql).bind::<Timestamp, _>(horizon).bind::<BigInt, _>(limit).load(conn).await?;
+            sql_query(sql).bind::<Instant, _>(horizon).bind::<BigInt, _>(limit).load(conn).await?;
         for row in rows {
             tasks.push(TaskState::try_from(row)?);
         }
     }
     let rows: Vec<OpenExecutionRow> =
-        sql_query(ready).bind::<Timestamp, _>(horizon).bind::<BigInt, _>(limit).load(conn).await?;
+        sql_query(ready).bind::<Instant, _>(horizon).bind::<BigInt, _>(limit).load(conn).await?;
     let waiting = rows
         .into_iter()
         .map(|row| {
@@ -70,12 +72,24 @@ pub(super) async fn lock_states(conn: &mut Connection, tasks: &[TaskId]) -> Work
     select_states(conn, tasks, dialect::LOCK_STATE).await
 }
 
-/// The same, but leaves out rows that another unit has locked.
-pub(super) async fn lock_free_states(conn: &mut Connection, tasks: &[TaskId]) -> Work<Vec<ActorServerStateRow>> {
+/// Locks one task's row, if there is one.
+pub(super) async fn lock_state(conn: &mut Connection, task: &TaskId) -> Work<Option<ActorServerStateRow>> {
+    Ok(lock_states(conn, std::slice::from_ref(task)).await?.pop())
+}
+
+/// The same as [`lock_states`], but leaves out rows that another unit has locked.
+pub(super) async fn lock_free_states(
+    conn: &mut Connection,
+    tasks: &[TaskId],
+) -> Work<Vec<ActorServerStateRow>> {
     select_states(conn, tasks, dialect::LOCK_STATE_SKIPPING).await
 }
 
-async fn select_states(conn: &mut Connection, tasks: &[TaskId], lock: &str) -> Work<Vec<ActorServerStateRow>> {
+async fn select_states(
+    conn: &mut Connection,
+    tasks: &[TaskId],
+    lock: &str,
+) -> Work<Vec<ActorServerStateRow>> {
     let wanted = dialect::rows(TASK_REF);
     let sql = format!(
         "SELECT s.* FROM actor_server_state AS s \
@@ -122,13 +136,13 @@ pub(crate) async fn withdraw_paused(conn: &mut Connection, node: NodeId) -> Work
 
 /// Takes back the claims of `task` whose time has not come: as if they had not been made.
 pub(super) async fn withdraw(conn: &mut Connection, task: &TaskId) -> Work<Vec<ExecutionId>> {
-    if lock_states(conn, std::slice::from_ref(task)).await?.is_empty() {
+    if lock_state(conn, task).await?.is_none() {
         return Ok(Vec::new());
     }
     let early = "SELECT * FROM actor_server_open_executions WHERE task_id = $1 AND trigger = 'schedule' \
          AND node IS NOT NULL AND attempt = 1 AND due_at > actor_server_now() ORDER BY scheduled_for";
     let rows: Vec<OpenExecutionRow> = sql_query(early).bind::<Text, _>(task.as_str()).load(conn).await?;
-    let Some(first) = rows.first().and_then(|row| row.scheduled_for.map(|nominal| (nominal, row.due_at))) else {
+    let Some((nominal, due_at)) = rows.iter().find_map(|row| Some((row.scheduled_for?, row.due_at))) else {
         return Ok(Vec::new());
     };
     for row in &rows {
@@ -138,8 +152,8 @@ pub(super) async fn withdraw(conn: &mut Connection, task: &TaskId) -> Work<Vec<E
     let sql = "UPDATE actor_server_state SET next_run = $1, wake_at = $2, updated_at = actor_server_now() \
          WHERE task_id = $3";
     sql_query(sql)
-        .bind::<Timestamp, _>(first.0)
-        .bind::<Timestamp, _>(first.1)
+        .bind::<Instant, _>(nominal)
+        .bind::<Instant, _>(due_at)
         .bind::<Text, _>(task.as_str())
         .execute(conn)
         .await?;

@@ -28,7 +28,10 @@ pub(super) async fn insert<T: Serialize>(
     let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
     let names = names.join(", ");
     // `WHERE true` tells SQLite's parser that ON CONFLICT is not the ON of a join.
-    let sql = format!("INSERT INTO {table} ({names}) SELECT {names} FROM {} WHERE true {on_conflict}", dialect::rows(columns));
+    let sql = format!(
+        "INSERT INTO {table} ({names}) SELECT {names} FROM {} WHERE true {on_conflict}",
+        dialect::rows(columns)
+    );
     Ok(sql_query(sql).bind::<Json, _>(parameter(rows)?).execute(conn).await?)
 }
 
@@ -62,12 +65,21 @@ pub(super) async fn take_numbers(conn: &mut Connection, count: usize) -> Work<Ve
     Ok(dialect::numbers(&taken, count))
 }
 
+/// Takes one number.
+pub(super) async fn take_number(conn: &mut Connection) -> Work<i64> {
+    let number = take_numbers(conn, 1).await?.pop();
+    number.ok_or_else(|| WorkError::Corrupt("the ledger's counter ran short".into()))
+}
+
 /// A time as both databases read it from JSON, and as SQLite stores it.
 pub(super) fn time<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&at.format("%F %T%.f%:z"))
 }
 
-pub(super) fn optional_time<S: Serializer>(at: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn optional_time<S: Serializer>(
+    at: &Option<DateTime<Utc>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match at {
         Some(at) => time(at, serializer),
         None => serializer.serialize_none(),

@@ -1,7 +1,9 @@
 //! Taking work: occurrences that are due, and executions that wait for a node.
 
 use super::agenda::{lock_free_states, occupied};
-use super::rows::{ActorServerStateRow, NewActorServerExecution, OpenExecutionRow, insert_executions, task_id};
+use super::rows::{
+    ActorServerStateRow, NewActorServerExecution, OpenExecutionRow, insert_executions, task_id,
+};
 use super::*;
 use botticelli_server::ids::{ExecutionId, Fence, NodeId, TaskId};
 use botticelli_server::ledger::{Attempt, ClaimRequest, Trigger};
@@ -23,7 +25,8 @@ pub(crate) async fn claim(
     let tasks: Vec<TaskId> = requests.iter().map(|request| request.task_id.clone()).collect();
     let states: HashMap<String, ActorServerStateRow> =
         lock_free_states(conn, &tasks).await?.into_iter().map(|row| (row.task_id.clone(), row)).collect();
-    let occupied: HashSet<String> = occupied(conn, &tasks).await?.into_iter().map(|row| row.task_id).collect();
+    let occupied: HashSet<String> =
+        occupied(conn, &tasks).await?.into_iter().map(|row| row.task_id).collect();
     let horizon = horizon(conn, latest_due).await?;
     let now = horizon.now;
     let granted: Vec<(&ClaimRequest, &ActorServerStateRow)> = requests
@@ -39,7 +42,8 @@ pub(crate) async fn claim(
     let skipped = granted.iter().filter(|granted| granted.0.plan.skipped.is_some()).count();
     let running = granted.iter().filter(|granted| granted.0.plan.run.is_some()).count();
     let mut numbers = batch::take_numbers(conn, skipped + running).await?.into_iter();
-    let mut number = || numbers.next().ok_or_else(|| WorkError::Corrupt("the ledger's counter ran short".into()));
+    let mut number =
+        || numbers.next().ok_or_else(|| WorkError::Corrupt("the ledger's counter ran short".into()));
 
     let (mut open, mut attempts, mut history, mut steps) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (request, state) in granted {
@@ -107,7 +111,9 @@ fn still_as_planned(request: &ClaimRequest, state: &ActorServerStateRow) -> bool
     } else {
         !state.is_paused && state.pause_reason.is_some() == request.plan.resumed
     };
-    standing && state.next_run == Some(request.plan.expected) && state.definition == request.definition.as_str()
+    standing
+        && state.next_run == Some(request.plan.expected)
+        && state.definition == request.definition.as_str()
 }
 
 fn is_due(request: &ClaimRequest, until: DateTime<Utc>) -> bool {
@@ -122,9 +128,9 @@ struct Horizon {
 async fn horizon(conn: &mut Connection, ahead: i64) -> Work<Horizon> {
     #[derive(QueryableByName)]
     struct Row {
-        #[diesel(sql_type = Timestamp)]
+        #[diesel(sql_type = Instant)]
         now: DateTime<Utc>,
-        #[diesel(sql_type = Timestamp)]
+        #[diesel(sql_type = Instant)]
         until: DateTime<Utc>,
     }
     let sql = "SELECT actor_server_now() AS now, actor_server_now_plus($1) AS until";
@@ -166,7 +172,8 @@ async fn without_history<'a>(
          UNION ALL SELECT o.task_id FROM {wanted} \
              JOIN actor_server_open_executions AS o ON o.task_id = r.task_id AND o.scheduled_for = r.scheduled_for"
     );
-    let known: Vec<Known> = sql_query(sql).bind::<Json, _>(batch::parameter(&occurrences)?).load(conn).await?;
+    let known: Vec<Known> =
+        sql_query(sql).bind::<Json, _>(batch::parameter(&occurrences)?).load(conn).await?;
     let known: HashSet<String> = known.into_iter().map(|known| known.task_id).collect();
     let (known, granted): (Vec<_>, Vec<_>) =
         granted.into_iter().partition(|(request, _)| known.contains(request.task_id.as_str()));
@@ -266,7 +273,8 @@ pub(crate) async fn take(
         let wanted = batch::parameter(&execution_refs(&waiting))?;
         Ok(sql_query(&sql).bind::<Json, _>(wanted).bind::<BigInt, _>(ahead).load(conn).await?)
     };
-    let tasks = candidates(conn).await?.into_iter().map(|row| task_id(row.task_id)).collect::<Work<Vec<_>>>()?;
+    let tasks =
+        candidates(conn).await?.into_iter().map(|row| task_id(row.task_id)).collect::<Work<Vec<_>>>()?;
     let states: HashMap<String, ActorServerStateRow> =
         lock_free_states(conn, &tasks).await?.into_iter().map(|row| (row.task_id.clone(), row)).collect();
     // Read again under the locks: another node may have been quicker.
@@ -329,8 +337,13 @@ async fn own(conn: &mut Connection, node: &NodeId, attempts: &[Attempt]) -> Work
     let sql = "UPDATE actor_server_open_executions AS o SET node = r.node, fence = r.fence, attempt = r.attempt, \
              due_at = r.due_at, ready_at = NULL \
          FROM {r} WHERE o.id = r.id";
-    let columns =
-        [("id", "bigint"), ("node", "text"), ("fence", "bigint"), ("attempt", "integer"), ("due_at", "timestamptz")];
+    let columns = [
+        ("id", "bigint"),
+        ("node", "text"),
+        ("fence", "bigint"),
+        ("attempt", "integer"),
+        ("due_at", "timestamptz"),
+    ];
     batch::update(conn, sql, &columns, &owned).await
 }
 
@@ -356,6 +369,7 @@ pub(crate) async fn release(conn: &mut Connection, attempts: Arc<[Attempt]>) -> 
     let sql = "UPDATE actor_server_open_executions AS o SET node = NULL, fence = NULL, attempt = r.attempt, \
              ready_at = r.ready_at \
          FROM {r} WHERE o.id = r.id AND o.fence = r.fence";
-    let columns = [("id", "bigint"), ("fence", "bigint"), ("attempt", "integer"), ("ready_at", "timestamptz")];
+    let columns =
+        [("id", "bigint"), ("fence", "bigint"), ("attempt", "integer"), ("ready_at", "timestamptz")];
     batch::update(conn, sql, &columns, &given).await
 }

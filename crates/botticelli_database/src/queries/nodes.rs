@@ -32,8 +32,10 @@ pub(crate) async fn renew(conn: &mut Connection, node: NodeId, lease: i64) -> Wo
 pub(crate) async fn rescue(conn: &mut Connection, sole_server: Option<NodeId>) -> Work<Rescued> {
     let silent = match &sole_server {
         Some(_) => "SELECT node FROM actor_server_nodes WHERE left_at IS NULL AND node <> $1",
-        None => "SELECT node FROM actor_server_nodes \
-             WHERE left_at IS NULL AND lease_until < actor_server_now() AND node <> $1",
+        None => {
+            "SELECT node FROM actor_server_nodes \
+             WHERE left_at IS NULL AND lease_until < actor_server_now() AND node <> $1"
+        }
     };
     let myself = sole_server.as_ref().map_or("", NodeId::as_str);
     let sql = format!("{silent} ORDER BY node {}", dialect::LOCK_ROWS_SKIPPING);

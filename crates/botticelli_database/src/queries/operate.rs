@@ -1,6 +1,6 @@
 //! What people do: pause, resume, trigger.
 
-use super::agenda::{lock_states, withdraw};
+use super::agenda::{lock_state, withdraw};
 use super::claim::{NewOpenExecution, insert_open};
 use super::*;
 use crate::store::Resumed;
@@ -26,8 +26,7 @@ pub(crate) async fn pause(conn: &mut Connection, task: TaskId) -> Work<bool> {
 /// Resumes a task and forgets its failures. `pause_reason` stays until a server looks at the task: it tells that what
 /// was missed was missed on purpose.
 pub(crate) async fn resume(conn: &mut Connection, task: TaskId) -> Work<Resumed> {
-    let rows = lock_states(conn, std::slice::from_ref(&task)).await?;
-    let Some(row) = rows.first() else { return Ok(Resumed::UnknownTask) };
+    let Some(row) = lock_state(conn, &task).await? else { return Ok(Resumed::UnknownTask) };
     if row.is_paused && row.pause_reason.as_deref() == Some("definition") {
         return Ok(Resumed::NotInConfiguration);
     }
@@ -46,11 +45,9 @@ pub(crate) async fn resume(conn: &mut Connection, task: TaskId) -> Work<Resumed>
 
 /// Stores an event as an execution that waits for a node.
 pub(crate) async fn publish(conn: &mut Connection, event: Event) -> Work<Accepted> {
-    let rows = lock_states(conn, std::slice::from_ref(&event.task)).await?;
-    let Some(row) = rows.first() else { return Ok(Accepted::UnknownTask) };
+    let Some(row) = lock_state(conn, &event.task).await? else { return Ok(Accepted::UnknownTask) };
     let now = super::now(conn).await?;
-    let ids = batch::take_numbers(conn, 1).await?;
-    let id = *ids.first().ok_or_else(|| WorkError::Corrupt("the ledger's counter ran short".into()))?;
+    let id = batch::take_number(conn).await?;
     let parameters = if event.parameters.is_null() {
         Value::Object(serde_json::Map::new())
     } else {

@@ -1,11 +1,11 @@
 //! The outbox: leasing posts for one attempt, and storing how it ended.
 
-use super::agenda::lock_states;
+use super::agenda::{lock_state, lock_states};
 use super::record::{StateAfter, write_states};
 use super::rows::{PostRow, json, task_id, word};
 use super::*;
 use botticelli_server::clock::to_microseconds;
-use botticelli_server::ids::{ExecutionId, Fence, NodeId, PostId, TaskId};
+use botticelli_server::ids::{ExecutionId, Fence, NodeId, PostId};
 use botticelli_server::outbox::{ClaimedPost, PostEnd, SettledPost};
 use botticelli_server::plan::BreakerEffect;
 use botticelli_server::post::{Destination, IdempotencyKey};
@@ -38,8 +38,7 @@ pub(crate) async fn claim_posts(
          AND NOT EXISTS (SELECT 1 FROM actor_server_posts AS s \
              WHERE s.state = 'sending' AND s.platform = p.platform AND s.destination = p.destination) \
          ORDER BY p.deliver_at LIMIT $1";
-    let rows: Vec<PostRow> =
-        sql_query(first_of_each_destination).bind::<BigInt, _>(limit).load(conn).await?;
+    let rows: Vec<PostRow> = sql_query(first_of_each_destination).bind::<BigInt, _>(limit).load(conn).await?;
     if rows.is_empty() {
         return Ok(Vec::new());
     }
@@ -70,9 +69,9 @@ pub(crate) async fn claim_posts(
 
 #[derive(QueryableByName)]
 struct Lease {
-    #[diesel(sql_type = Timestamp)]
+    #[diesel(sql_type = Instant)]
     now: DateTime<Utc>,
-    #[diesel(sql_type = Timestamp)]
+    #[diesel(sql_type = Instant)]
     until: DateTime<Utc>,
 }
 
@@ -90,7 +89,7 @@ async fn earlier_posts(conn: &mut Connection, row: &PostRow) -> Work<Vec<DateTim
     }
     #[derive(QueryableByName)]
     struct At {
-        #[diesel(sql_type = Timestamp)]
+        #[diesel(sql_type = Instant)]
         at: DateTime<Utc>,
     }
     let sql = "SELECT COALESCE(posted_at, uncertain_since, updated_at) AS at FROM actor_server_posts \
@@ -213,7 +212,8 @@ async fn sending_posts(
     node: &NodeId,
     ended: &[SettledPost],
 ) -> Work<HashMap<i64, PostRow>> {
-    let refs: Vec<PostRef> = ended.iter().map(|ended| PostRef { id: ended.id.0, fence: ended.fence.0 }).collect();
+    let refs: Vec<PostRef> =
+        ended.iter().map(|ended| PostRef { id: ended.id.0, fence: ended.fence.0 }).collect();
     let wanted = dialect::rows(POST_REF);
     let sql = format!(
         "SELECT p.* FROM {wanted} JOIN actor_server_posts AS p ON p.id = r.id AND p.fence = r.fence \
@@ -335,7 +335,7 @@ pub(super) async fn skip_parts_after(conn: &mut Connection, row: &PostRow, now: 
              AND state IN ('pending', 'deferred')";
     sql_query(sql)
         .bind::<Text, _>(format!("post {}, an earlier part of the message, was not posted", row.id))
-        .bind::<Timestamp, _>(now)
+        .bind::<Instant, _>(now)
         .bind::<BigInt, _>(row.execution_id)
         .bind::<Text, _>(&row.platform)
         .bind::<Text, _>(&row.destination)
@@ -406,7 +406,7 @@ async fn take_back(conn: &mut Connection, which: &str, node: Option<&str>) -> Wo
 pub(crate) async fn next_post_due(conn: &mut Connection) -> Work<Option<DateTime<Utc>>> {
     #[derive(QueryableByName)]
     struct Due {
-        #[diesel(sql_type = Nullable<Timestamp>)]
+        #[diesel(sql_type = Nullable<Instant>)]
         due: Option<DateTime<Utc>>,
     }
     let sql = "SELECT min(deliver_at) AS due FROM actor_server_posts WHERE deliver_at IS NOT NULL";
@@ -426,8 +426,7 @@ pub(crate) async fn decide(
         Ok(sql_query(sql).bind::<BigInt, _>(post.0).load::<PostRow>(conn).await?.into_iter().next())
     };
     let Some(row) = find(conn).await? else { return Ok(Decided::UnknownPost) };
-    lock_states(conn, &[TaskId::new(row.task_id.clone()).map_err(|error| WorkError::corrupt("task_id", error))?])
-        .await?;
+    lock_state(conn, &task_id(row.task_id)?).await?;
     let Some(row) = find(conn).await? else { return Ok(Decided::UnknownPost) };
     let state = word("state", &row.state)?;
     let now = super::now(conn).await?;
@@ -438,12 +437,12 @@ pub(crate) async fn decide(
             let sql = "UPDATE actor_server_posts SET state = 'pending', deliver_at = $1, reason = NULL, \
                  uncertain_since = CASE WHEN state = 'deferred' THEN uncertain_since ELSE NULL END, \
                  updated_at = $1 WHERE id = $2";
-            sql_query(sql).bind::<Timestamp, _>(now).bind::<BigInt, _>(post.0).execute(conn).await?;
+            sql_query(sql).bind::<Instant, _>(now).bind::<BigInt, _>(post.0).execute(conn).await?;
         }
         PostDecision::Dismiss => {
             let sql = "UPDATE actor_server_posts SET state = 'skipped', deliver_at = NULL, \
                  reason = 'dismissed by an operator', updated_at = $1 WHERE id = $2";
-            sql_query(sql).bind::<Timestamp, _>(now).bind::<BigInt, _>(post.0).execute(conn).await?;
+            sql_query(sql).bind::<Instant, _>(now).bind::<BigInt, _>(post.0).execute(conn).await?;
             skip_parts_after(conn, &row, now).await?;
         }
     }

@@ -9,7 +9,6 @@ use botticelli_server::ids::{ExecutionId, PostId, TaskId};
 use botticelli_server::outbox::EarlierItem;
 use botticelli_server::post::Destination;
 use chrono::{DateTime, Utc};
-use diesel::dsl::{exists, not};
 use diesel::prelude::{ExpressionMethods as _, QueryDsl as _, SelectableHelper as _};
 use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel::{QueryableByName, sql_query};
@@ -156,7 +155,8 @@ pub(crate) async fn post_attempts(conn: &mut Connection, id: PostId) -> Work<Vec
 pub(crate) async fn used_keys(conn: &mut Connection, task: TaskId, source: String) -> Work<Vec<String>> {
     use actor_server_used_items::dsl as used;
     Ok(used::actor_server_used_items
-        .filter(used::task_id.eq(task.as_str().to_owned()).and(used::source.eq(source)))
+        .filter(used::task_id.eq(task.as_str().to_owned()))
+        .filter(used::source.eq(source))
         .select(used::item_key)
         .distinct()
         .load(conn)
@@ -174,7 +174,7 @@ pub(crate) async fn earlier_items(
         post_id: Option<i64>,
         #[diesel(sql_type = Text)]
         text: String,
-        #[diesel(sql_type = Timestamp)]
+        #[diesel(sql_type = Instant)]
         used_at: DateTime<Utc>,
     }
     let sql = "SELECT p.id AS post_id, u.text, u.used_at FROM actor_server_used_items AS u \
@@ -184,10 +184,11 @@ pub(crate) async fn earlier_items(
     let rows: Vec<Row> = sql_query(sql)
         .bind::<Text, _>(destination.platform)
         .bind::<Text, _>(destination.target)
-        .bind::<Timestamp, _>(since)
+        .bind::<Instant, _>(since)
         .load(conn)
         .await?;
-    let item = |row: Row| EarlierItem { post_id: row.post_id.map(PostId), text: row.text, used_at: row.used_at };
+    let item =
+        |row: Row| EarlierItem { post_id: row.post_id.map(PostId), text: row.text, used_at: row.used_at };
     Ok(rows.into_iter().map(item).collect())
 }
 
@@ -199,7 +200,7 @@ pub(crate) async fn post_times(
 ) -> Work<Vec<DateTime<Utc>>> {
     #[derive(QueryableByName)]
     struct Row {
-        #[diesel(sql_type = Timestamp)]
+        #[diesel(sql_type = Instant)]
         at: DateTime<Utc>,
     }
     let sql = "SELECT COALESCE(posted_at, deliver_at, uncertain_since, updated_at) AS at FROM actor_server_posts \
@@ -210,7 +211,7 @@ pub(crate) async fn post_times(
         .bind::<Text, _>(task.as_str())
         .bind::<Text, _>(destination.platform)
         .bind::<Text, _>(destination.target)
-        .bind::<Timestamp, _>(since)
+        .bind::<Instant, _>(since)
         .load(conn)
         .await?;
     let mut times: Vec<DateTime<Utc>> = rows.into_iter().map(|row| to_microseconds(row.at)).collect();
@@ -227,20 +228,17 @@ pub(crate) async fn prune(conn: &mut Connection, before: DateTime<Utc>, limit: i
         .select(actor_server_executions::id)
         .load(conn)
         .await?;
+    let Some(newest_of_them) = oldest.iter().max().copied() else { return Ok(0) };
     let deleted = diesel::delete(
         actor_server_executions::table
-            .filter(actor_server_executions::id.eq_any(oldest.clone()))
+            .filter(actor_server_executions::id.le(newest_of_them))
             .filter(actor_server_executions::completed_at.lt(before)),
     )
     .execute(conn)
     .await?;
-    diesel::delete(
-        actor_server_attempts::table.filter(actor_server_attempts::execution_id.eq_any(oldest)).filter(not(exists(
-            actor_server_executions::table
-                .filter(actor_server_executions::id.eq(actor_server_attempts::execution_id)),
-        ))),
-    )
-    .execute(conn)
-    .await?;
+    let attempts_of_none = "DELETE FROM actor_server_attempts AS a WHERE a.execution_id <= $1 \
+         AND NOT EXISTS (SELECT 1 FROM actor_server_executions AS e WHERE e.id = a.execution_id) \
+         AND NOT EXISTS (SELECT 1 FROM actor_server_open_executions AS o WHERE o.id = a.execution_id)";
+    sql_query(attempts_of_none).bind::<BigInt, _>(newest_of_them).execute(conn).await?;
     Ok(deleted)
 }

@@ -168,7 +168,9 @@ impl Writes {
                 destination: post.destination.target.clone(),
                 part: post.part,
                 first_part: post.first_part,
-                key: IdempotencyKey::derive(ledger_id, execution, &post.destination, post.part).as_str().to_owned(),
+                key: IdempotencyKey::derive(ledger_id, execution, &post.destination, post.part)
+                    .as_str()
+                    .to_owned(),
                 content: serde_json::json!(post.content),
                 limits: serde_json::json!(post.limits),
                 on_unknown: serde_json::json!(post.on_unknown),
@@ -233,7 +235,8 @@ impl Writes {
         let used_again = "ON CONFLICT (task_id, source, item_key, platform, destination) DO UPDATE SET \
              text = excluded.text, execution_id = excluded.execution_id, part = excluded.part, \
              used_at = excluded.used_at";
-        batch::insert(conn, "actor_server_used_items", USED_ITEM_COLUMNS, &self.used_items, used_again).await?;
+        batch::insert(conn, "actor_server_used_items", USED_ITEM_COLUMNS, &self.used_items, used_again)
+            .await?;
         let states: Vec<StateUpdate> = self.states.into_values().map(StateAfter::into_update).collect();
         write_states(conn, &states).await
     }

@@ -8,7 +8,7 @@ use botticelli_server::ledger::Trigger;
 use botticelli_server::post::Receipt;
 use botticelli_server::task::{PauseReason, TaskState};
 use chrono::{DateTime, Utc};
-use diesel::prelude::*;
+use diesel::prelude::{Queryable, QueryableByName, Selectable};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -62,7 +62,11 @@ impl TryFrom<ActorServerStateRow> for TaskState {
             probe_at: row.probe_at,
             consecutive_failures: row.consecutive_failures.unsigned_abs(),
             is_paused: row.is_paused,
-            pause_reason: row.pause_reason.as_deref().map(|text| word::<PauseReason>("pause_reason", text)).transpose()?,
+            pause_reason: row
+                .pause_reason
+                .as_deref()
+                .map(|text| word::<PauseReason>("pause_reason", text))
+                .transpose()?,
             metadata: row.metadata,
             updated_at: row.updated_at,
         })
@@ -228,7 +232,10 @@ const EXECUTION_COLUMNS: &[batch::Column] = &[
 ];
 
 /// Writes history. An occurrence that is in it already stays as it is: the unique key is the second lock.
-pub(super) async fn insert_executions(conn: &mut Connection, rows: &[NewActorServerExecution]) -> Work<usize> {
+pub(super) async fn insert_executions(
+    conn: &mut Connection,
+    rows: &[NewActorServerExecution],
+) -> Work<usize> {
     let on_conflict = "ON CONFLICT (task_id, scheduled_for) DO NOTHING";
     batch::insert(conn, "actor_server_executions", EXECUTION_COLUMNS, rows, on_conflict).await
 }

@@ -2,62 +2,62 @@
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
-    use super::super::super::{Json, Timestamp};
+    use super::super::super::{Json, Instant};
 
     actor_server_state (task_id) {
         task_id -> Text,
         actor_name -> Text,
         definition -> Text,
         schedule -> Json,
-        last_run -> Nullable<Timestamp>,
-        next_run -> Nullable<Timestamp>,
-        wake_at -> Nullable<Timestamp>,
-        probe_at -> Nullable<Timestamp>,
+        last_run -> Nullable<Instant>,
+        next_run -> Nullable<Instant>,
+        wake_at -> Nullable<Instant>,
+        probe_at -> Nullable<Instant>,
         consecutive_failures -> Integer,
         max_consecutive_failures -> Integer,
         cooldown_seconds -> Nullable<BigInt>,
         is_paused -> Bool,
         pause_reason -> Nullable<Text>,
         metadata -> Json,
-        updated_at -> Timestamp,
+        updated_at -> Instant,
     }
 }
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Integer, Nullable, Text};
-    use super::super::super::{Json, Timestamp};
+    use super::super::super::{Json, Instant};
 
     actor_server_open_executions (id) {
         id -> BigInt,
         task_id -> Text,
         actor_name -> Text,
         trigger -> Text,
-        scheduled_for -> Nullable<Timestamp>,
-        due_at -> Timestamp,
+        scheduled_for -> Nullable<Instant>,
+        due_at -> Instant,
         node -> Nullable<Text>,
         fence -> Nullable<BigInt>,
         attempt -> Integer,
         interruptions -> Integer,
-        ready_at -> Nullable<Timestamp>,
+        ready_at -> Nullable<Instant>,
         parameters -> Json,
-        opened_at -> Timestamp,
+        opened_at -> Instant,
     }
 }
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
-    use super::super::super::{Json, Timestamp};
+    use super::super::super::{Json, Instant};
 
     actor_server_executions (id) {
         id -> BigInt,
         task_id -> Text,
         actor_name -> Text,
         trigger -> Text,
-        scheduled_for -> Nullable<Timestamp>,
-        scheduled_until -> Nullable<Timestamp>,
+        scheduled_for -> Nullable<Instant>,
+        scheduled_until -> Nullable<Instant>,
         occurrences -> BigInt,
-        started_at -> Nullable<Timestamp>,
-        completed_at -> Timestamp,
+        started_at -> Nullable<Instant>,
+        completed_at -> Instant,
         outcome -> Text,
         skip_reason -> Nullable<Text>,
         success -> Nullable<Bool>,
@@ -74,14 +74,14 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Integer, Nullable, Text};
-    use super::super::super::Timestamp;
+    use super::super::super::Instant;
 
     actor_server_attempts (execution_id, attempt) {
         execution_id -> BigInt,
         attempt -> Integer,
         node -> Text,
-        started_at -> Nullable<Timestamp>,
-        ended_at -> Timestamp,
+        started_at -> Nullable<Instant>,
+        ended_at -> Instant,
         ended -> Text,
         error_message -> Nullable<Text>,
     }
@@ -89,7 +89,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Integer, Nullable, Text};
-    use super::super::super::{Json, Timestamp};
+    use super::super::super::{Json, Instant};
 
     actor_server_posts (id) {
         id -> BigInt,
@@ -105,30 +105,30 @@ diesel::table! {
         on_unknown -> Text,
         state -> Text,
         reason -> Nullable<Text>,
-        not_before -> Nullable<Timestamp>,
-        deliver_at -> Nullable<Timestamp>,
+        not_before -> Nullable<Instant>,
+        deliver_at -> Nullable<Instant>,
         attempts -> Integer,
-        uncertain_since -> Nullable<Timestamp>,
+        uncertain_since -> Nullable<Instant>,
         node -> Nullable<Text>,
         fence -> Nullable<BigInt>,
-        lease_until -> Nullable<Timestamp>,
+        lease_until -> Nullable<Instant>,
         receipt -> Nullable<Json>,
-        created_at -> Timestamp,
-        posted_at -> Nullable<Timestamp>,
-        updated_at -> Timestamp,
+        created_at -> Instant,
+        posted_at -> Nullable<Instant>,
+        updated_at -> Instant,
     }
 }
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Integer, Nullable, Text};
-    use super::super::super::Timestamp;
+    use super::super::super::Instant;
 
     actor_server_post_attempts (post_id, attempt) {
         post_id -> BigInt,
         attempt -> Integer,
         node -> Text,
-        sent_at -> Timestamp,
-        ended_at -> Nullable<Timestamp>,
+        sent_at -> Instant,
+        ended_at -> Nullable<Instant>,
         ended -> Nullable<Text>,
         reason -> Nullable<Text>,
     }
@@ -136,7 +136,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Integer, Text};
-    use super::super::super::Timestamp;
+    use super::super::super::Instant;
 
     actor_server_used_items (task_id, source, item_key, platform, destination) {
         task_id -> Text,
@@ -147,20 +147,20 @@ diesel::table! {
         text -> Text,
         execution_id -> BigInt,
         part -> Integer,
-        used_at -> Timestamp,
+        used_at -> Instant,
     }
 }
 
 diesel::table! {
     use diesel::sql_types::{Nullable, Text};
-    use super::super::super::Timestamp;
+    use super::super::super::Instant;
 
     actor_server_nodes (node) {
         node -> Text,
         version -> Text,
-        started_at -> Timestamp,
-        heartbeat_at -> Timestamp,
-        lease_until -> Timestamp,
-        left_at -> Nullable<Timestamp>,
+        started_at -> Instant,
+        heartbeat_at -> Instant,
+        lease_until -> Instant,
+        left_at -> Nullable<Instant>,
     }
 }

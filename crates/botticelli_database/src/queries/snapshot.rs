@@ -24,6 +24,9 @@ pub(crate) async fn snapshot_save(conn: &mut Connection, name: String, snapshot:
 }
 
 pub(crate) async fn snapshot_clear(conn: &mut Connection, name: String) -> Work<()> {
-    sql_query("DELETE FROM actor_server_snapshots WHERE name = $1").bind::<Text, _>(name).execute(conn).await?;
+    sql_query("DELETE FROM actor_server_snapshots WHERE name = $1")
+        .bind::<Text, _>(name)
+        .execute(conn)
+        .await?;
     Ok(())
 }

@@ -1,16 +1,18 @@
 //! SQLite: one writer, one reader, the server's lock on the file, and the words of its SQL that differ from PostgreSQL's.
 
-use crate::error::WorkError;
+use crate::error::{MigrateError, WorkError};
 use botticelli_server::clock::Clock;
 use chrono::{DateTime, TimeDelta, Utc};
+use diesel::Connection as _;
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
-use diesel::sql_types::TimestamptzSqlite;
+use diesel::sql_types::BigInt;
 use diesel::sqlite::SqliteConnection;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use std::fs::File;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(crate) mod queries;
 
 // What `queries` is written in terms of.
-use diesel::sql_types::{Json, TimestamptzSqlite as Timestamp};
+use diesel::sql_types::{Json, TimestamptzSqlite as Instant};
 use run_query_dsl::RunQueryDsl;
 type Backend = diesel::sqlite::Sqlite;
 type Connection = SqliteConnection;
@@ -49,10 +51,10 @@ mod dialect {
 
 /// The async words of `diesel_async::RunQueryDsl` over a connection that answers at once.
 mod run_query_dsl {
+    use diesel::QueryResult;
     use diesel::query_dsl::methods::ExecuteDsl;
     use diesel::query_dsl::{LoadQuery, RunQueryDsl as Sync};
     use diesel::sqlite::SqliteConnection;
-    use diesel::QueryResult;
     use std::future::{Ready, ready};
 
     pub(super) trait RunQueryDsl: Sized {
@@ -83,8 +85,8 @@ mod run_query_dsl {
 
 #[declare_sql_function]
 extern "SQL" {
-    fn actor_server_now() -> TimestamptzSqlite;
-    fn actor_server_now_plus(microseconds: diesel::sql_types::BigInt) -> TimestamptzSqlite;
+    fn actor_server_now() -> Text;
+    fn actor_server_now_plus(microseconds: BigInt) -> Text;
 }
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
@@ -135,11 +137,11 @@ impl Sqlite {
                 Ok::<_, Migrating>(done.iter().map(ToString::to_string).collect())
             })
         };
-        let done = tokio::task::spawn_blocking(migrate).await.map_err(|error| error.to_string())?;
-        done.map_err(|error| match error {
-            Migrating::Diesel(error) => error.to_string(),
-            Migrating::Migration(error) => error.to_string(),
-        })
+        let failed = |error: &dyn std::fmt::Display| MigrateError::Migration(error.to_string());
+        match tokio::task::spawn_blocking(migrate).await {
+            Ok(done) => done.map_err(|error| failed(&error)),
+            Err(error) => Err(failed(&error)),
+        }
     }
 
     /// A number that changes when another process has written. It is asked of the writer: our own writes don't count.
@@ -158,15 +160,13 @@ impl Sqlite {
     }
 }
 
+/// The harness has its own error; the transaction around it needs Diesel's too.
+#[derive(Debug, thiserror::Error)]
 enum Migrating {
-    Diesel(diesel::result::Error),
+    #[error(transparent)]
+    Diesel(#[from] diesel::result::Error),
+    #[error("{0}")]
     Migration(Box<dyn std::error::Error + Send + Sync>),
-}
-
-impl From<diesel::result::Error> for Migrating {
-    fn from(error: diesel::result::Error) -> Self {
-        Self::Diesel(error)
-    }
 }
 
 /// The futures of this backend never wait.
@@ -188,22 +188,28 @@ where
 }
 
 fn connect(path: &Path, clock: &Arc<dyn Clock>) -> Result<SqliteConnection, String> {
-    let mut connection = SqliteConnection::establish(&path.to_string_lossy()).map_err(|error| error.to_string())?;
+    let mut connection =
+        SqliteConnection::establish(&path.to_string_lossy()).map_err(|error| error.to_string())?;
     let settings = "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
          PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16000;";
     connection.batch_execute(settings).map_err(|error| error.to_string())?;
-    let (now, plus) = (clock.clone(), clock.clone());
-    actor_server_now_utils::register_nondeterministic_impl(&mut connection, move || now.now())
+    let (now, plus) = (AssertUnwindSafe(clock.clone()), AssertUnwindSafe(clock.clone()));
+    actor_server_now_utils::register_nondeterministic_impl(&connection, move || text(now.now()))
         .map_err(|error| error.to_string())?;
     actor_server_now_plus_utils::register_nondeterministic_impl(&mut connection, move |microseconds: i64| {
-        later(plus.now(), microseconds)
+        text(later(plus.now(), microseconds))
     })
     .map_err(|error| error.to_string())?;
     Ok(connection)
 }
 
+/// As Diesel writes times.
+fn text(at: DateTime<Utc>) -> String {
+    at.format("%F %T%.f%:z").to_string()
+}
+
 fn later(now: DateTime<Utc>, microseconds: i64) -> DateTime<Utc> {
-    now.checked_add_signed(TimeDelta::microseconds(microseconds)).unwrap_or(DateTime::<Utc>::MAX_UTC)
+    now.checked_add_signed(TimeDelta::microseconds(microseconds)).unwrap_or(now)
 }
 
 /// Held by the one server of a file for as long as it runs. The system lets go of it when the process ends, however.
