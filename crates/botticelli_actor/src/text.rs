@@ -53,6 +53,7 @@ pub fn fits(text: &str, limit: TextLimit) -> bool {
 /// When a URL or a grapheme is longer than a part, or a code fence leaves no room.
 pub fn split(text: &str, limit: TextLimit) -> Result<Vec<String>, TextError> {
     let Some(max) = limit.max.filter(|_| !fits(text, limit)) else { return Ok(vec![text.to_owned()]) };
+    let text = text.trim_end();
     let pieces = Pieces::of(text, limit.unit);
     let mut parts = Vec::new();
     let mut from = 0;
@@ -71,6 +72,10 @@ pub fn split(text: &str, limit: TextLimit) -> Result<Vec<String>, TextError> {
 /// When not even the first URL, grapheme or line of code fits.
 pub fn truncate(text: &str, limit: TextLimit) -> Result<String, TextError> {
     let Some(max) = limit.max.filter(|_| !fits(text, limit)) else { return Ok(text.to_owned()) };
+    let text = text.trim_end();
+    if fits(text, limit) {
+        return Ok(text.to_owned());
+    }
     let ellipsis = if measure("…", limit.unit) < max { "…" } else { "" };
     let pieces = Pieces::of(text, limit.unit);
     let to = pieces.cut(0, max, measure(ellipsis, limit.unit))?;
@@ -95,6 +100,12 @@ struct Piece<'a> {
     after: Break,
     /// The code fence that is open there.
     fence: Option<usize>,
+}
+
+impl Piece<'_> {
+    fn is_space(&self) -> bool {
+        self.text.chars().all(char::is_whitespace)
+    }
 }
 
 /// What a cut inside a code fence costs.
@@ -182,18 +193,23 @@ impl<'a> Pieces<'a> {
     /// Where a part that begins at `from` ends best: at most `max` long with its fences and the `reserved` size.
     fn cut(&self, from: usize, max: usize, reserved: usize) -> Result<usize, TextError> {
         let mut size = reserved + self.fence(from).map_or(0, |fence| fence.opening_size);
+        // White space at a cut is dropped, so it does not count, except in code.
+        let mut solid = size;
         // For each kind of break the last place that fits, and the size up to there.
         let mut places = [None; Break::Paragraph as usize + 1];
         for (to, piece) in (1..).zip(&self.list).skip(from) {
             size += piece.size;
-            if size > max {
+            if piece.fence.is_some() || !piece.is_space() {
+                solid = size;
+            }
+            if solid > max {
                 break;
             }
             if to == self.list.len() {
                 return Ok(to);
             }
-            if size + self.fence(to).map_or(0, |fence| fence.closing_size) <= max {
-                places[piece.after as usize] = Some((to, size));
+            if solid + self.fence(to).map_or(0, |fence| fence.closing_size) <= max {
+                places[piece.after as usize] = Some((to, solid));
             }
         }
         let [_, grapheme, word, line, paragraph] = places;
@@ -250,7 +266,7 @@ impl<'a> Pieces<'a> {
         if self.fence(to).is_some() {
             return to;
         }
-        let space = self.list[to..].iter().take_while(|piece| piece.text.chars().all(char::is_whitespace));
+        let space = self.list[to..].iter().take_while(|piece| piece.is_space());
         let end = to + space.count();
         let line_start = |at: &usize| self.list[*at - 1].after >= Break::Line;
         (to.max(1)..=end).rev().find(line_start).unwrap_or(end)

@@ -1,1 +1,4 @@
 //! Store.
+
+pub mod reader;
+pub mod statement;
