@@ -41,15 +41,23 @@ impl Database {
         limit: Duration,
     ) -> Result<Vec<Row>, ReadError> {
         // The server keeps to the limit; a second more is for a network that went silent.
-        let waited = tokio::time::timeout(limit + Duration::from_secs(1), self.read_now(statement, values, limit));
+        let waited =
+            tokio::time::timeout(limit + Duration::from_secs(1), self.read_now(statement, values, limit));
         waited.await.unwrap_or_else(|_| Err(self.timed_out(limit)))
     }
 
-    async fn read_now(&self, statement: &Statement, values: &[Value], limit: Duration) -> Result<Vec<Row>, ReadError> {
+    async fn read_now(
+        &self,
+        statement: &Statement,
+        values: &[Value],
+        limit: Duration,
+    ) -> Result<Vec<Row>, ReadError> {
         let mut client = self.connect().await?;
         let rows = self.rows(&mut client, statement, values, limit).await;
         match (rows, &statement.table) {
-            (Err(Failure::Database(error)), Some(table)) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => {
+            (Err(Failure::Database(error)), Some(table))
+                if error.code() == Some(&SqlState::UNDEFINED_TABLE) =>
+            {
                 let known = self.tables(&client).await.unwrap_or_default();
                 Err(ReadError::NoSuchTable { database: self.shown.clone(), table: table.clone(), known })
             }
@@ -84,7 +92,9 @@ impl Database {
     ) -> Result<Vec<Row>, Failure> {
         let transaction = client.build_transaction().read_only(true).start().await?;
         let limit = limit.as_millis().max(1);
-        transaction.batch_execute(&format!("SET LOCAL statement_timeout = {limit}; SET LOCAL timezone = 'UTC'")).await?;
+        transaction
+            .batch_execute(&format!("SET LOCAL statement_timeout = {limit}; SET LOCAL timezone = 'UTC'"))
+            .await?;
         // A line break, because the query may end with a comment. As text: no feature is needed to read it.
         let sql = format!("SELECT to_jsonb(q)::text FROM (\n{}\n) AS q", statement.sql);
         let parameters = values.iter().map(AsText);

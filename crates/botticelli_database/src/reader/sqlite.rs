@@ -100,7 +100,9 @@ impl Database {
             };
         }
         let mut rows = Rows::default();
-        let found = query.load_iter::<AnyRow, DefaultLoadingMode>(connection).map_err(|error| self.describe(&error))?;
+        let found = query
+            .load_iter::<AnyRow, DefaultLoadingMode>(connection)
+            .map_err(|error| self.describe(&error))?;
         for row in found {
             let AnyRow { columns, bytes } = row.map_err(|error| self.describe(&error))?;
             if Instant::now() > deadline {
@@ -181,7 +183,9 @@ fn value_of(value: diesel::sqlite::SqliteValue<'_, '_, '_>) -> deserialize::Resu
         Some(SqliteType::SmallInt | SqliteType::Integer | SqliteType::Long) => {
             <i64 as FromSql<BigInt, Sqlite>>::from_sql(value)?.into()
         }
-        Some(SqliteType::Float | SqliteType::Double) => <f64 as FromSql<Double, Sqlite>>::from_sql(value)?.into(),
+        Some(SqliteType::Float | SqliteType::Double) => {
+            <f64 as FromSql<Double, Sqlite>>::from_sql(value)?.into()
+        }
         Some(SqliteType::Text) => <String as FromSql<Text, Sqlite>>::from_sql(value)?.into(),
         // As PostgreSQL shows them.
         Some(SqliteType::Binary) => {
