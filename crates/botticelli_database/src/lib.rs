@@ -8,7 +8,9 @@
 mod error;
 mod persistence;
 mod postgres;
+pub mod reader;
 mod sqlite;
+pub mod statement;
 mod store;
 mod target;
 mod views;
