@@ -1,4 +1,6 @@
 //! Server.
 
+pub mod deliverer;
 pub mod draft;
+pub mod platforms;
 pub mod skill;

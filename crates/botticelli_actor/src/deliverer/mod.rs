@@ -1,0 +1,1 @@
+//! Takes posts from the outbox to their platforms.
