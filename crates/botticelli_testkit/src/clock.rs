@@ -35,7 +35,6 @@ struct SleeperId {
 
 impl ManualClock {
     /// A clock at 2030-01-01 00:00:00 UTC.
-    #[expect(clippy::new_ret_no_self, reason = "a clock is always shared")]
     pub fn new() -> Arc<Self> {
         Self::at(Utc.with_ymd_and_hms(2030, 1, 1, 0, 0, 0).single().expect("a valid time"))
     }
