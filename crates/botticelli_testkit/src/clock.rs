@@ -193,6 +193,6 @@ mod tests {
         let clock = ManualClock::new();
         let sleep = clock.sleep_until(clock.now() + SECOND);
         assert!(futures::FutureExt::now_or_never(sleep).is_none());
-        assert_eq!(clock.wake_times(), []);
+        assert!(clock.wake_times().is_empty());
     }
 }

@@ -1,4 +1,5 @@
 //! For tests only: databases, a manual clock, and the suites that every store and platform must pass.
 
 pub mod clock;
+pub mod contract_suites;
 pub mod platform_suite;
