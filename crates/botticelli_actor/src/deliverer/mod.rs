@@ -152,6 +152,7 @@ impl Deliverer {
     async fn finish(&self, mut work: Work) {
         while let Some(ended) = work.sending.join_next().await {
             work.take(ended);
+            work.take_all_that_ended();
             if let Err(error) = self.settle(&mut work).await {
                 work.trouble(&error, &self.settings);
             }
@@ -363,7 +364,7 @@ impl Courier {
 
     /// A panic of the platform is a request whose outcome nobody knows.
     async fn attempt(&self, post: &ClaimedPost, platform: &Platform) -> PostEnd {
-        let mut case = Case::new(post, platform.capabilities(), &self.settings);
+        let mut case = Case::new(post, platform.capabilities(&post.destination), &self.settings);
         let end = AssertUnwindSafe(self.bring(&mut case, platform)).catch_unwind().await;
         end.unwrap_or_else(|panic| {
             let error = PostError::Unknown(format!("the platform panicked: {}", panic_message(&*panic)));

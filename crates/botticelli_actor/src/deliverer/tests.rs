@@ -224,7 +224,7 @@ impl ContentPoster for FakePlatform {
     type Destination = Destination;
     type Posted = Receipt;
 
-    fn capabilities(&self) -> Capabilities {
+    fn capabilities(&self, _: &Destination) -> Capabilities {
         self.capabilities
     }
 

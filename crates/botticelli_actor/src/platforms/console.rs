@@ -39,7 +39,7 @@ impl ContentPoster for Console {
     type Destination = Destination;
     type Posted = Receipt;
 
-    fn capabilities(&self) -> Capabilities {
+    fn capabilities(&self, _: &Destination) -> Capabilities {
         let text = TextLimit { max: None, unit: TextUnit::Scalars };
         Capabilities { idempotent_for: None, look_up: false, text }
     }

@@ -65,7 +65,7 @@ impl ContentPoster for JsonLinesFile {
     type Destination = Destination;
     type Posted = Receipt;
 
-    fn capabilities(&self) -> Capabilities {
+    fn capabilities(&self, _: &Destination) -> Capabilities {
         let text = TextLimit { max: None, unit: TextUnit::Scalars };
         Capabilities { idempotent_for: Some(Duration::MAX), look_up: true, text }
     }

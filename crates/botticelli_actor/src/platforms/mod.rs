@@ -7,7 +7,7 @@ pub use console::Console;
 pub use file::JsonLinesFile;
 
 use botticelli_server::clock::Clock;
-use botticelli_server::post::{Capabilities, Platform};
+use botticelli_server::post::{Capabilities, Destination, Platform};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -37,9 +37,9 @@ impl Platforms {
         self.by_name.get(name)
     }
 
-    /// What the platform of that name can do.
-    pub fn capabilities(&self, name: &str) -> Option<Capabilities> {
-        self.get(name).map(|platform| platform.capabilities())
+    /// What can be done at `destination`. `None`: nobody knows its platform.
+    pub fn capabilities(&self, destination: &Destination) -> Option<Capabilities> {
+        self.get(&destination.platform).map(|platform| platform.capabilities(destination))
     }
 
     /// All names, in order: what an error message offers.

@@ -157,6 +157,12 @@ impl Appendix {
             let metadata = file.metadata()?;
             *self = Self { identity: Some(identity(&metadata)), ..Self::at(&self.path) };
         }
+        let tail = self.index_from_end(file)?;
+        self.landmark = read_before(file, self.end)?;
+        Ok(tail)
+    }
+
+    fn index_from_end(&mut self, file: &File) -> io::Result<Tail> {
         let mut lines = read_lines(file, self.end)?;
         while let Some(line) = lines.next_line()? {
             if !line.ends_with(b"\n") {
@@ -166,7 +172,6 @@ impl Appendix {
                 self.lines.entry(fingerprint(&known.key)).or_insert(self.end);
             }
             self.end += line.len() as u64;
-            self.landmark = read_before(file, self.end)?;
         }
         Ok(Tail::Clean)
     }
@@ -464,6 +469,27 @@ mod tests {
         assert!(matches!(&error, PostError::DestinationClosed(reason) if reason.contains("is a folder")));
         let error = Appendix::at(Path::new("/dev/null")).append(&line("a")).expect_err("a device");
         assert!(matches!(error, PostError::DestinationClosed(_)), "{error:?}");
+    }
+
+    #[test]
+    fn a_line_that_can_neither_be_written_nor_taken_back_is_an_unknown_outcome() {
+        let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+        let error = Appendix::at(Path::new("posts.jsonl")).write(&full, &Tail::Clean, &line("a"));
+        assert!(matches!(error, Err(PostError::Unknown(_))), "{error:?}");
+    }
+
+    #[test]
+    fn a_file_that_another_process_keeps_locked_is_waited_for() {
+        let place = Place::holding(b"");
+        let other = File::open(&place.path).expect("opened");
+        other.lock().expect("locked");
+        let waiting = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| Appendix::at(&place.path).append(&line("a")));
+            assert_eq!(place.content(), b"");
+            other.unlock().expect("unlocked");
+            waiting.join().expect("no panic")
+        });
+        assert!(is_new(waiting));
     }
 
     #[test]
