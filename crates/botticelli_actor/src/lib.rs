@@ -1,4 +1,7 @@
 //! Server.
 
+pub mod cli;
+pub mod clock;
+pub mod config;
 pub mod draft;
 pub mod skill;

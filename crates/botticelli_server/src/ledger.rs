@@ -240,8 +240,12 @@ pub trait Ledger: Send + Sync {
     ) -> Result<Vec<Attempt>, LedgerError>;
 
     /// Takes waiting executions whose task's slot is free.
-    async fn take(&self, node: &NodeId, waiting: &[ExecutionId], ahead: Duration)
-    -> Result<Vec<Attempt>, LedgerError>;
+    async fn take(
+        &self,
+        node: &NodeId,
+        waiting: &[ExecutionId],
+        ahead: Duration,
+    ) -> Result<Vec<Attempt>, LedgerError>;
 
     /// Stores the ends of attempts, each whole or not at all; the answers are in the order of `ended`.
     async fn record(&self, node: &NodeId, ended: &[EndedAttempt]) -> Result<Vec<Recorded>, LedgerError>;

@@ -59,9 +59,7 @@ pub fn plan(task: &Task, state: &TaskState, now: DateTime<Utc>, ahead: Duration)
         Standing::Probing { at } if at > horizon => return Plan::Wait { until: at },
         Standing::Probing { .. } => (all_but_latest(task, expected, now, SkipReason::Paused), Trigger::Probe),
         // A task that only runs once still wants to, after a pause. What recurs goes on with its next time.
-        Standing::Resumed if recurs(&task.schedule) => {
-            (Some((now, SkipReason::Paused)), Trigger::Schedule)
-        }
+        Standing::Resumed if recurs(&task.schedule) => (Some((now, SkipReason::Paused)), Trigger::Schedule),
         Standing::Resumed | Standing::Running => (unwanted(task, expected, now), Trigger::Schedule),
     };
     let skipped = skip_until.and_then(|(until, reason)| skip(&task.schedule, expected, until, reason));
@@ -153,7 +151,12 @@ fn all_but_newest(
 
 /// The `n`-th occurrence (from 1) at or after `first`; there are at least `n` until `last`. By bisection: there may be
 /// millions.
-fn nth_occurrence(schedule: &ScheduleType, first: DateTime<Utc>, last: DateTime<Utc>, n: u64) -> DateTime<Utc> {
+fn nth_occurrence(
+    schedule: &ScheduleType,
+    first: DateTime<Utc>,
+    last: DateTime<Utc>,
+    n: u64,
+) -> DateTime<Utc> {
     let until = |at| schedule.occurrences_until(first, at);
     let (mut low, mut high) = (first, last);
     while low < high {
