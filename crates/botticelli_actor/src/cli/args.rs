@@ -96,13 +96,10 @@ pub enum Command {
 
 /// Arguments of `next`.
 #[derive(Debug, Args)]
-#[group(id = "what", required = true, multiple = false, args = ["task", "cron"])]
 pub struct NextArgs {
-    /// A task of the configuration
-    pub task: Option<String>,
-    /// A cron expression: sec min hour day-of-month month day-of-week year
-    #[arg(long, value_name = "EXPR")]
-    pub cron: Option<String>,
+    /// Which schedule.
+    #[command(flatten)]
+    pub asked: Asked,
     /// The IANA time zone of the expression [default: UTC]
     #[arg(long, value_name = "ZONE", requires = "cron")]
     pub timezone: Option<String>,
@@ -115,6 +112,17 @@ pub struct NextArgs {
     /// Print a JSON array of {"scheduled_for", "local"}
     #[arg(long)]
     pub json: bool,
+}
+
+/// A task or an expression.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Asked {
+    /// A task of the configuration
+    pub task: Option<String>,
+    /// A cron expression: sec min hour day-of-month month day-of-week year
+    #[arg(long, value_name = "EXPR")]
+    pub cron: Option<String>,
 }
 
 /// Arguments of `once`.

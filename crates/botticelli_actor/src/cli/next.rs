@@ -25,7 +25,7 @@ pub(super) fn print(
     now: DateTime<Utc>,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
-    let schedule = match (&args.cron, &args.task) {
+    let schedule = match (&args.asked.cron, &args.asked.task) {
         (Some(expression), _) => cron(expression, args.timezone.as_deref().unwrap_or("UTC"))?,
         (None, Some(task)) => schedule_of(global, task)?,
         (None, None) => return Err(UsageError::new("next needs a task or --cron").into()),
@@ -40,7 +40,7 @@ pub(super) fn print(
         writeln!(out, "{}", line(&schedule, *time))?;
     }
     if times.len() < args.count.into() {
-        writeln!(out, "{}", if times.is_empty() { "no times after that" } else { "and never again" })?;
+        writeln!(out, "  no more times")?;
     }
     Ok(())
 }

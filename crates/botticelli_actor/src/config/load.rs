@@ -65,7 +65,7 @@ pub fn load(given: &Given, environment: &Environment, check: &ActorCheck) -> Res
         Loader { environment, check, problems: Vec::new(), warnings: Vec::new(), actors: BTreeMap::new() };
     let server = Document::load(&given.config, environment, &mut loader.problems).map_err(|problem| {
         let hint = "--config FILE names another file; examples/actor_server.toml is one to start from";
-        if given.config.exists() { problem } else { problem.hint(hint) }
+        if matches!(given.config.try_exists(), Ok(false)) { problem.hint(hint) } else { problem }
     })?;
     let loaded = loader.server(&server, given);
     loader.one_name_each();
@@ -99,6 +99,7 @@ impl Loader<'_> {
     fn server(&mut self, document: &Document, given: &Given) -> Option<LoadedConfig> {
         let mut root = document.root.clone();
         let entries = entries(&mut root, "actors");
+        self.check_brackets(document, &mut root);
         let config = self.read::<ActorServerConfig>(document, None, KeyPath::default(), &root);
         let settings = config.as_ref().map(|config| ServerSettings::from(&config.server)).unwrap_or_default();
         self.check_backoff(document, None, "server".into(), &settings.backoff);
@@ -128,6 +129,15 @@ impl Loader<'_> {
             on_unknown,
             warnings: Vec::new(),
         })
+    }
+
+    /// `[actors]` for `[[actors]]` is easily written.
+    fn check_brackets(&mut self, document: &Document, root: &mut Table) {
+        if root.get("actors").is_some_and(Value::is_table) {
+            root.remove("actors");
+            let fault = Fault::new("actors", "actors is a table (allowed: an array)");
+            self.report(document, None, fault.hint("write [[actors]], with two brackets"));
+        }
     }
 
     fn database_url(

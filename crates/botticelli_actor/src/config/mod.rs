@@ -12,6 +12,8 @@ pub mod problem;
 pub mod read;
 pub mod schema;
 pub mod server_file;
+#[cfg(test)]
+mod tests;
 pub mod within;
 
 pub use actor_file::ActorFile;

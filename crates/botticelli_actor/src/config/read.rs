@@ -86,8 +86,8 @@ impl Fault {
 /// Reads `table` as a `T`.
 ///
 /// # Errors
-/// All faults: what is found wrong is taken out, and the rest is read again. Only of several missing keys the first is
-/// reported.
+/// All faults: what is found wrong is taken out, and the rest is read again. Of several keys missing in one table only
+/// the first is reported.
 pub fn read<T: DeserializeOwned>(table: &Table) -> Result<T, Vec<Fault>> {
     let mut value = Value::Table(table.clone());
     let mut faults = Vec::new();
@@ -99,14 +99,15 @@ pub fn read<T: DeserializeOwned>(table: &Table) -> Result<T, Vec<Fault>> {
             Err(error) => error,
         };
         let path = error.path();
-        if matches!(error.kind, Kind::Missing(_)) {
-            if !removed.contains(&path) {
-                faults.push(error.into());
-            }
-            return Err(faults);
+        let culprit = match error.kind {
+            // What is missing can't be taken out: the table that lacks it is.
+            Kind::Missing(_) => KeyPath(path.0[..path.0.len() - 1].to_vec()),
+            Kind::Unknown { .. } | Kind::Value { .. } | Kind::Choice { .. } | Kind::Custom(_) => path.clone(),
+        };
+        if !removed.contains(&path) {
+            faults.push(error.into());
         }
-        faults.push(error.into());
-        match remove(&mut value, &path) {
+        match remove(&mut value, &culprit) {
             Some(gone) => removed.push(gone),
             None => return Err(faults),
         }
@@ -247,6 +248,8 @@ fn plain(expected: &str) -> &str {
         "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number that is not negative",
         "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
         "f32" | "f64" => "a number",
+        "a map" => "a table",
+        "a sequence" => "an array",
         other => other,
     }
 }
