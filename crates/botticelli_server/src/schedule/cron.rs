@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::Missed;
 use super::error::{CronProblem, ScheduleError, shown};
 use super::parse::parse;
-use super::pattern::{Pace, Pattern};
+use super::pattern::{ALL_TIME, Pace, Pattern};
 use super::words;
 use super::zone::{Instant, Zone};
 
@@ -78,7 +78,7 @@ impl CronSchedule {
     pub fn new(expression: &str, timezone: &str) -> Result<Self, ScheduleError> {
         let refused = |problem| ScheduleError::Cron { expression: shown(expression), problem };
         let pattern = parse(expression).map_err(refused)?;
-        if pattern.first(i64::MIN / 4..i64::MAX / 4).is_none() {
+        if pattern.first(ALL_TIME).is_none() {
             return Err(refused(CronProblem::NeverMatches));
         }
         Ok(Self {
@@ -146,21 +146,21 @@ impl CronSchedule {
     pub(super) fn between(&self, after: DateTime<Utc>, until: DateTime<Utc>) -> Option<Missed> {
         let range = after.timestamp() + 1..until.timestamp() + 1;
         let windows = self.zone.index_at(range.start)..=self.zone.index_at(range.end);
-        let count = windows.clone().map(|index| self.window(index).count(&range)).sum();
-        let latest = windows.rev().find_map(|index| self.window(index).last(&range))?;
+        let count = windows.clone().filter_map(|index| Some(self.window(index)?.count(&range))).sum();
+        let latest = windows.rev().find_map(|index| self.window(index)?.last(&range))?;
         Some(Missed { count, latest: DateTime::from_timestamp(latest, 0)? })
     }
 
     fn first_from(&self, start: Instant) -> Option<DateTime<Utc>> {
-        let windows = self.zone.index_at(start)..self.zone.indices().end;
+        let mut windows = self.zone.index_at(start)..self.zone.indices().end;
         let range = start..Instant::MAX;
-        let found = windows.into_iter().find_map(|index| self.window(index).first(&range))?;
+        let found = windows.find_map(|index| self.window(index)?.first(&range))?;
         DateTime::from_timestamp(found, 0)
     }
 
     /// The part of a zone's stretch in which the pattern decides, after gap and fold policy.
-    fn window(&self, index: usize) -> Window<'_> {
-        let Some(stretch) = self.zone.stretch(index) else { return Window::empty(&self.pattern) };
+    fn window(&self, index: usize) -> Option<Window<'_>> {
+        let stretch = self.zone.stretch(index)?;
         let civil = stretch.civil();
         let mut window = Window {
             pattern: &self.pattern,
@@ -169,7 +169,7 @@ impl CronSchedule {
             after_gap: None,
         };
         if self.pattern.pace == Pace::Elapsed {
-            return window;
+            return Some(window);
         }
         let before = index.checked_sub(1).and_then(|index| self.zone.stretch(index));
         let next = self.zone.stretch(index + 1);
@@ -187,7 +187,7 @@ impl CronSchedule {
             let due = !skipped.is_empty() && !at_start && self.pattern.first(skipped).is_some();
             window.after_gap = due.then_some(stretch.start);
         }
-        window
+        Some(window)
     }
 }
 
@@ -200,11 +200,7 @@ struct Window<'a> {
     after_gap: Option<Instant>,
 }
 
-impl<'a> Window<'a> {
-    fn empty(pattern: &'a Pattern) -> Self {
-        Self { pattern, instants: 0..0, offset: 0, after_gap: None }
-    }
-
+impl Window<'_> {
     fn start_at(&mut self, start: Option<Instant>) {
         self.instants.start = self.instants.start.max(start.unwrap_or(Instant::MIN));
     }
@@ -243,10 +239,10 @@ impl<'a> Window<'a> {
 /// The same text, zone and policies.
 impl PartialEq for CronSchedule {
     fn eq(&self, other: &Self) -> bool {
-        let parts = |cron: &Self| (cron.gap, cron.fold);
+        let policy = |cron: &Self| (cron.gap, cron.fold);
         self.expression == other.expression
             && self.timezone() == other.timezone()
-            && parts(self) == parts(other)
+            && policy(self) == policy(other)
     }
 }
 

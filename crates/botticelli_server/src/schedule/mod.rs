@@ -36,6 +36,7 @@ pub use cron::{CronSchedule, Fold, Gap};
 pub use error::{CronField, CronProblem, ScheduleError};
 pub use jitter::jitter;
 pub use simple::{ImmediateSchedule, IntervalSchedule, MAX_INTERVAL_SECONDS, OnceSchedule};
+pub use written::WrittenSchedule;
 
 /// When a task is due. One type for TOML, JSON and the engine: a value that exists is valid.
 ///
@@ -47,7 +48,7 @@ pub use simple::{ImmediateSchedule, IntervalSchedule, MAX_INTERVAL_SECONDS, Once
 /// assert_eq!(schedule.describe(), "at 09:00:00 on Monday to Friday, Europe/Berlin");
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "written::Written", into = "written::Written")]
+#[serde(try_from = "WrittenSchedule", into = "WrittenSchedule")]
 pub enum ScheduleType {
     /// At the times of a cron expression.
     Cron(CronSchedule),

@@ -158,29 +158,31 @@ struct Numbers {
     last: u16,
     /// The largest number that may be written.
     max: u16,
+    /// As in Quartz: a wider step would never mean what it says.
+    max_step: u16,
     names: &'static [&'static str],
     allowed: &'static str,
 }
 
 impl Numbers {
     fn of(field: CronField) -> Self {
-        let (first, last, names, allowed): (_, _, &[_], _) = match field {
-            CronField::Second | CronField::Minute => (0, 59, &[], "0-59"),
-            CronField::Hour => (0, 23, &[], "0-23"),
-            CronField::DayOfMonth => (1, 31, &[], "1-31, L, L-1 to L-30, LW, 1W to 31W, ?"),
-            CronField::Month => (1, 12, &MONTHS, "1-12 or JAN-DEC"),
+        let (first, last, max_step, names, allowed): (_, _, _, &[_], _) = match field {
+            CronField::Second | CronField::Minute => (0, 59, 59, &[], "0-59"),
+            CronField::Hour => (0, 23, 23, &[], "0-23"),
+            CronField::DayOfMonth => (1, 31, 31, &[], "1-31, L, L-1 to L-30, LW, 1W to 31W, ?"),
+            CronField::Month => (1, 12, 12, &MONTHS, "1-12 or JAN-DEC"),
             CronField::Weekday => return Self::weekdays(Dialect::Quartz),
-            CronField::Year => (1970, 2199, &[], "1970-2199"),
+            CronField::Year => (1970, 2199, 229, &[], "1970-2199"),
         };
-        Self { field, first, last, max: last, names, allowed }
+        Self { field, first, last, max: last, max_step, names, allowed }
     }
 
     fn weekdays(dialect: Dialect) -> Self {
-        let (first, last, max, allowed) = match dialect {
-            Dialect::Quartz => (1, 7, 7, "SUN-SAT or 1-7 with 1 = Sunday, FRIL, FRI#1 to FRI#5, ?"),
-            Dialect::Posix => (0, 6, 7, "SUN-SAT or 0-7 with 0 and 7 = Sunday, FRIL, FRI#1 to FRI#5, ?"),
+        let (first, last, allowed) = match dialect {
+            Dialect::Quartz => (1, 7, "SUN-SAT or 1-7 with 1 = Sunday, FRIL, FRI#1 to FRI#5, ?"),
+            Dialect::Posix => (0, 6, "SUN-SAT or 0-7 with 0 and 7 = Sunday, FRIL, FRI#1 to FRI#5, ?"),
         };
-        Self { field: CronField::Weekday, first, last, max, names: &WEEKDAYS, allowed }
+        Self { field: CronField::Weekday, first, last, max: 7, max_step: 7, names: &WEEKDAYS, allowed }
     }
 
     /// One entry of a list: `*`, `7`, `1-5`, each also with `/step`; `7/2` is from 7 to the end.
@@ -211,10 +213,8 @@ impl Numbers {
     }
 
     fn step(self, step: &str) -> Result<u16> {
-        let widest = self.last - if self.first == 1970 { self.first } else { 0 };
-        let max = if self.field == CronField::Weekday { 7 } else { widest };
-        let found = number(step).filter(|step| (1..=max).contains(step));
-        found.ok_or_else(|| CronProblem::Step { field: self.field, step: shown(step), max })
+        let found = number(step).filter(|step| (1..=self.max_step).contains(step));
+        found.ok_or_else(|| CronProblem::Step { field: self.field, step: shown(step), max: self.max_step })
     }
 
     fn value(self, text: &str) -> Result<u16> {

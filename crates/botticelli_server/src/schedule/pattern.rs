@@ -10,6 +10,9 @@ pub(super) type Civil = i64;
 
 pub(super) const DAY: i64 = 86_400;
 
+/// Everything, with room to add an offset.
+pub(super) const ALL_TIME: Range<Civil> = i64::MIN / 4..i64::MAX / 4;
+
 /// The local years in which cron has occurrences.
 pub(super) const YEARS: Range<i32> = 1970..2200;
 
@@ -302,8 +305,8 @@ fn months(days: Range<i64>) -> impl DoubleEndedIterator<Item = Month> {
         let day = day.clamp(day_of_year(YEARS.start), day_of_year(YEARS.end) - 1);
         date_of(day).map_or(0, |date| date.year() * 12 + date.month0().cast_signed())
     };
-    let indices = if days.is_empty() { 1..=0 } else { index(days.start)..=index(days.end - 1) };
-    indices.filter_map(|index| Month::new(index.div_euclid(12), index.rem_euclid(12).cast_unsigned() + 1))
+    let month = |index: i32| Month::new(index.div_euclid(12), index.rem_euclid(12).cast_unsigned() + 1);
+    (index(days.start)..index(days.end - 1) + 1).filter_map(month)
 }
 
 fn day_of_year(year: i32) -> i64 {

@@ -30,35 +30,36 @@ pub(super) fn pattern(pattern: &Pattern) -> String {
 /// The time of day, and whether it goes on all day long.
 fn time(pattern: &Pattern) -> (String, bool) {
     let Pattern { seconds, minutes, hours, .. } = *pattern;
-    let (minute, hour) = (Set::range(0, 59), Set::range(0, 23));
-    let all_day = |text| (text, true);
-    match (only(seconds), only(minutes)) {
-        _ if few(seconds, minutes, hours) => (format!("at {}", times(seconds, minutes, hours)), false),
-        (None, _) if (minutes, hours) == (minute, hour) && period(seconds, 60).is_some() => {
-            all_day(every_nth("second", period(seconds, 60).unwrap_or(1)))
-        }
-        (Some(0), None) if hours == hour && period(minutes, 60).is_some() => {
-            all_day(every_nth("minute", period(minutes, 60).unwrap_or(1)))
-        }
-        (Some(0), Some(0)) if period(hours, 24).is_some() => {
-            all_day(every_nth("hour", period(hours, 24).unwrap_or(1)))
-        }
-        (Some(second), Some(minute)) if hours == hour => {
-            all_day(format!("every hour at {minute:02}:{second:02}"))
-        }
-        _ => {
-            let fields = [("second", seconds, minute), ("minute", minutes, minute), ("hour", hours, hour)];
-            let part = |(name, set, all)| {
-                if set == all {
-                    format!("every {name}")
-                } else {
-                    format!("{name} {}", list(set, |n| n.to_string()))
-                }
-            };
-            (format!("at {}", fields.map(part).join(" of ")), false)
-        }
+    if few(seconds, minutes, hours) {
+        return (format!("at {}", times(seconds, minutes, hours)), false);
+    }
+    if let Some(often) = often(seconds, minutes, hours) {
+        return (often, true);
+    }
+    let fields = [("second", seconds, SIXTY), ("minute", minutes, SIXTY), ("hour", hours, TWENTY_FOUR)];
+    let fields = fields.map(|(name, set, all)| match set {
+        _ if set == all => format!("every {name}"),
+        _ => format!("{name} {}", list(set, |number| number.to_string())),
+    });
+    (format!("at {}", fields.join(" of ")), false)
+}
+
+/// Evenly spaced times that go on all day long.
+fn often(seconds: Set, minutes: Set, hours: Set) -> Option<String> {
+    let (all_minutes, all_hours) = (minutes == SIXTY, hours == TWENTY_FOUR);
+    if let Some(nth) = period(seconds, 60) {
+        return (all_minutes && all_hours).then(|| every_nth("second", nth));
+    }
+    match (only(seconds)?, only(minutes)) {
+        (0, None) if all_hours => Some(every_nth("minute", period(minutes, 60)?)),
+        (0, Some(0)) => Some(every_nth("hour", period(hours, 24)?)),
+        (second, Some(minute)) if all_hours => Some(format!("every hour at {minute:02}:{second:02}")),
+        _ => None,
     }
 }
+
+const SIXTY: Set = Set::range(0, 59);
+const TWENTY_FOUR: Set = Set::range(0, 23);
 
 fn few(seconds: Set, minutes: Set, hours: Set) -> bool {
     [seconds, minutes, hours].iter().map(|set| set.count_below(60)).product::<u64>() <= 4

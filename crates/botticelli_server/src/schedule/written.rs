@@ -12,11 +12,12 @@ use super::{
     ScheduleError, ScheduleType,
 };
 
-/// When a task is due.
-#[derive(Serialize, Deserialize, JsonSchema)]
+/// A schedule as it is written, not yet checked. [`ScheduleType`] goes through it by itself; whoever wants the typed
+/// [`ScheduleError`] with its hint, where serde has only text, reads this form and converts it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", deny_unknown_fields)]
-#[schemars(rename = "Schedule")]
-pub(super) enum Written {
+#[schemars(rename = "Schedule", description = "When a task is due.")]
+pub enum WrittenSchedule {
     /// At the times of a cron expression.
     Cron {
         /// `second minute hour day-of-month month weekday year`; 6 fields (no year) and 5 (POSIX: no seconds, no year)
@@ -58,22 +59,24 @@ pub(super) enum Written {
     },
 }
 
-impl TryFrom<Written> for ScheduleType {
+impl TryFrom<WrittenSchedule> for ScheduleType {
     type Error = ScheduleError;
 
-    fn try_from(written: Written) -> Result<Self, ScheduleError> {
+    fn try_from(written: WrittenSchedule) -> Result<Self, ScheduleError> {
         Ok(match written {
-            Written::Cron { expression, timezone, gap, fold } => {
+            WrittenSchedule::Cron { expression, timezone, gap, fold } => {
                 Self::Cron(CronSchedule::new(&expression, &timezone)?.with_policy(gap, fold)?)
             }
-            Written::Interval { seconds } => Self::Interval(IntervalSchedule::new(seconds)?),
-            Written::Once { at, timezone } => Self::Once(OnceSchedule::parse(&at, timezone.as_deref())?),
-            Written::Immediate { every_start } => Self::Immediate(ImmediateSchedule { every_start }),
+            WrittenSchedule::Interval { seconds } => Self::Interval(IntervalSchedule::new(seconds)?),
+            WrittenSchedule::Once { at, timezone } => {
+                Self::Once(OnceSchedule::parse(&at, timezone.as_deref())?)
+            }
+            WrittenSchedule::Immediate { every_start } => Self::Immediate(ImmediateSchedule { every_start }),
         })
     }
 }
 
-impl From<ScheduleType> for Written {
+impl From<ScheduleType> for WrittenSchedule {
     fn from(schedule: ScheduleType) -> Self {
         match schedule {
             ScheduleType::Cron(cron) => Self::Cron {
