@@ -33,13 +33,13 @@ pub(super) fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     // Where even stderr is closed, the exit code is all that is left to say.
-    if write(error, &mut io::stderr().lock()).is_err() {}
+    write(error, &mut io::stderr().lock()).unwrap_or_default();
     if error.is::<Problems>() || error.is::<UsageError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
 /// What clap says; `--help` and `--version` come here too.
 pub(super) fn report_usage(error: &clap::Error) -> ExitCode {
-    if error.print().is_err() {}
+    error.print().unwrap_or_default();
     u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 

@@ -12,7 +12,7 @@ use super::server_file::{
 };
 use botticelli_server::ids::{ActorName, DefinitionHash, TaskId};
 use botticelli_server::post::Destination;
-use botticelli_server::schedule::{CronSchedule, IntervalSchedule, OnceSchedule, ScheduleError};
+use botticelli_server::schedule::{ScheduleError, ScheduleType, WrittenSchedule};
 use botticelli_server::task::{Backoff, CatchUp, Task, TaskPolicy};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -518,13 +518,8 @@ fn schedule_fault(entry: &Table, fault: &Fault) -> Option<Fault> {
 }
 
 fn schedule_error(schedule: &Value) -> Option<ScheduleError> {
-    let text = |key: &str| schedule.get(key).and_then(Value::as_str);
-    match text("type")? {
-        "Cron" => CronSchedule::new(text("expression")?, text("timezone").unwrap_or("UTC")).err(),
-        "Interval" => IntervalSchedule::new(schedule.get("seconds")?.as_integer()?).err(),
-        "Once" => OnceSchedule::parse(text("at")?, text("timezone")).err(),
-        _ => None,
-    }
+    let written: WrittenSchedule = read(schedule.as_table()?).ok()?;
+    ScheduleType::try_from(written).err()
 }
 
 /// What is wrong with a database URL, and a hint. The URL itself is not shown: it may hold a password.

@@ -96,7 +96,7 @@ pub fn read<T: DeserializeOwned>(table: &Table) -> Result<T, Vec<Fault>> {
         let error = match T::deserialize(Node(&value)) {
             Ok(read) if faults.is_empty() => return Ok(read),
             Ok(_) => return Err(faults),
-            Err(error) => error,
+            Err(error) => error.located(&value),
         };
         let path = error.path();
         let culprit = match error.kind {
@@ -112,6 +112,13 @@ pub fn read<T: DeserializeOwned>(table: &Table) -> Result<T, Vec<Fault>> {
             None => return Err(faults),
         }
     }
+}
+
+fn at<'a>(value: &'a Value, path: &KeyPath) -> Option<&'a Value> {
+    path.0.iter().try_fold(value, |value, step| match step {
+        Step::Key(key) => value.get(key),
+        Step::Index(index) => value.get(index),
+    })
 }
 
 /// Takes out the key at `path`, or the array that it is in. Returns the path of what is gone.
@@ -154,6 +161,22 @@ impl ReadError {
     fn inside(mut self, step: Step) -> Self {
         self.reversed.push(step);
         self
+    }
+
+    /// Of an enum that is tagged inside, serde knows only the table. The key is the one whose value it refuses.
+    fn located(self, root: &Value) -> Self {
+        let Some(Value::Table(table)) = at(root, &self.path()) else { return self };
+        let is_refused = |value: &Value| match &self.kind {
+            Kind::Value { found, .. } => shown(unexpected(value)) == *found,
+            Kind::Choice { found, .. } => value.as_str() == Some(found),
+            Kind::Unknown { .. } | Kind::Missing(_) | Kind::Custom(_) => false,
+        };
+        match table.iter().find(|(_, value)| is_refused(value)) {
+            Some((key, _)) => {
+                Self { reversed: [vec![Step::Key(key.clone())], self.reversed].concat(), ..self }
+            }
+            None => self,
+        }
     }
 
     fn path(&self) -> KeyPath {

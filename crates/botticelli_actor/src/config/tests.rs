@@ -261,6 +261,15 @@ fn wrong_schedules_are_explained_at_their_key() {
         "server.toml:6: task \"t\": schedule.second is not a known key\nhint: did you mean \"seconds\"?\n\
          server.toml:4: task \"t\": schedule.seconds is missing\n"
     );
+    assert_eq!(
+        said("type = \"Interval\"\nseconds = \"5m\""),
+        "server.toml:6: task \"t\": schedule.seconds is \"5m\" (allowed: a whole number)\n"
+    );
+    assert_eq!(
+        said("type = \"Cron\"\nexpression = \"@daily\"\nfold = \"secnd\""),
+        "server.toml:7: task \"t\": schedule.fold is \"secnd\" (allowed: \"first\", \"second\", \"both\")\n\
+         hint: did you mean \"second\"?\n"
+    );
     assert_eq!(said("seconds = 5"), "server.toml:4: task \"t\": schedule.type is missing\n");
 }
 
