@@ -59,6 +59,7 @@ fn schedule_of(global: &GlobalArgs, name: &str) -> anyhow::Result<ScheduleType> 
     let names: Vec<&str> = tasks.iter().map(|task| task.id.as_str()).collect();
     let hint = match closest(name, &names) {
         Some(name) => format!("did you mean {name:?}?"),
+        None if names.is_empty() => "there are no tasks".to_owned(),
         None => format!("tasks there: {}", names.join(", ")),
     };
     let error = UsageError::new(format!("{}: there is no task {name:?}", global.config.display()));

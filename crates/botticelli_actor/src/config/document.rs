@@ -39,14 +39,16 @@ impl Document {
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, Problem> {
-        let wrong = |error: toml::de::Error| Problem {
+        let problem = |error: &toml::de::Error, message: String| Problem {
             line: error.span().map(|span| line_of(text, span.start)),
-            ..Problem::with(path.display().to_string(), wrong_toml(error.message()))
+            ..Problem::with(path.display().to_string(), message)
         };
-        let spans = DeTable::parse(text).map_err(wrong)?;
+        let spans = DeTable::parse(text).map_err(|error| problem(&error, wrong_toml(error.message())))?;
         let mut lines = Lines { text, of: HashMap::new() };
         lines.table(&mut KeyPath::default(), spans.get_ref());
-        let root = toml::from_str(text).map_err(wrong)?;
+        // What is TOML by its form can only have numbers that are too large.
+        let too_large = |error: toml::de::Error| problem(&error, "this number is out of range".to_owned());
+        let root = toml::from_str(text).map_err(too_large)?;
         Ok(Self {
             path: path.to_owned(),
             root,

@@ -32,13 +32,22 @@ impl Problem {
             place: document.path.display().to_string(),
             line: document.line(&fault.path),
             subject: subject.map(str::to_owned),
-            message: document.without_secrets(&fault.message),
-            hint: fault.hint.map(|hint| document.without_secrets(&hint)),
+            message: shortened(document.without_secrets(&fault.message)),
+            hint: fault.hint.map(|hint| shortened(document.without_secrets(&hint))),
         }
     }
 
     pub(super) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+/// Messages show values, and values may be long. Cut only after secrets are out: half of one would not be recognised.
+fn shortened(message: String) -> String {
+    const CHARS: usize = 600;
+    match message.char_indices().nth(CHARS) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message,
     }
 }
 

@@ -277,18 +277,14 @@ fn plain(expected: &str) -> &str {
     }
 }
 
-/// A value as it stands in the file, short enough for a message.
+/// A value as it stands in the file.
 fn shown(found: Unexpected<'_>) -> String {
-    const CHARS: usize = 60;
     match found {
         Unexpected::Bool(value) => value.to_string(),
         Unexpected::Unsigned(value) => value.to_string(),
         Unexpected::Signed(value) => value.to_string(),
         Unexpected::Float(value) => format!("{value:?}"),
-        Unexpected::Str(text) => match text.char_indices().nth(CHARS) {
-            Some((end, _)) => format!("{:?}…", &text[..end]),
-            None => format!("{text:?}"),
-        },
+        Unexpected::Str(text) => format!("{text:?}"),
         Unexpected::Seq => "an array".to_owned(),
         Unexpected::Map => "a table".to_owned(),
         other => other.to_string(),

@@ -360,6 +360,10 @@ fn files_that_can_not_be_read_are_explained() {
         said(b"[server]\ncheck_interval_seconds = \n"),
         "server.toml:2: this is not TOML: string values must be quoted, expected literal string\n"
     );
+    assert_eq!(
+        said(b"[server]\ncheck_interval_seconds = 99999999999999999999\n"),
+        "server.toml:2: this number is out of range\n"
+    );
     assert_eq!(said(b"[server]\n[server]\n"), "server.toml:2: this is not TOML: duplicate key\n");
 
     let files = Files::new("");
@@ -407,6 +411,7 @@ fn secrets_do_not_show_in_problems() {
         Files::new(&task(""))
             .with("a.toml", "[actor]\nname = \"a\"\n[cache]\nstrategy = \"x${SECRET}\"")
             .problems(),
+        Files::new(&task(&format!("jitter_seconds = \"{}${{SECRET}}\"", "x".repeat(570)))).problems(),
         Files::new(&format!("[database]\nurl = \"mysql://user:hunter2hunter2@host\"\n{}", task("")))
             .problems(),
         Files::new(&format!("[database]\nurl = \"hunter2hunter2\"\n{}", task(""))).problems(),
@@ -417,7 +422,7 @@ fn secrets_do_not_show_in_problems() {
     }
     assert!(said[0].contains("platform is \"${SECRET}\" (allowed:"), "{}", said[0]);
     assert_eq!(
-        said[2],
+        said[3],
         "server.toml:2: database.url has the scheme \"mysql\" (allowed: sqlite, postgres)\n\
          hint: such as sqlite://actor_server.db or postgres://user@host/database\n"
     );
