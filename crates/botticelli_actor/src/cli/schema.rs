@@ -8,7 +8,7 @@ use std::io::Write;
 pub(super) fn print(file: SchemaFile, out: &mut impl Write) -> anyhow::Result<()> {
     let schema = match file {
         SchemaFile::Server => schema::server(),
-        SchemaFile::Actor => schema::actor(),
+        SchemaFile::Actor => schema::actor([]),
     };
     write_json(&schema, out)
 }

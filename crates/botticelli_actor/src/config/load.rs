@@ -84,11 +84,12 @@ struct Loader<'a> {
     check: &'a ActorCheck,
     problems: Vec<Problem>,
     warnings: Vec<String>,
-    /// By path.
+    /// By canonical path: however a task writes it, a file is loaded once.
     actors: BTreeMap<PathBuf, LoadedActor>,
 }
 
 struct LoadedActor {
+    path: PathBuf,
     /// `None` when something is wrong with it.
     file: Option<ActorFile>,
     content: Table,
@@ -332,21 +333,22 @@ impl Loader<'_> {
             self.fault(entry, Fault::new("config_file", message).hint(hint));
             return None;
         };
-        if !self.actors.contains_key(&path) {
-            let actor = self.load_actor(&path);
-            self.actors.insert(path.clone(), actor);
+        let canonical = path.canonicalize().unwrap_or_else(|_| path.clone());
+        if !self.actors.contains_key(&canonical) {
+            let actor = self.load_actor(path);
+            self.actors.insert(canonical.clone(), actor);
         }
-        let actor = self.actors.get(&path)?;
+        let actor = self.actors.get(&canonical)?;
         Some((actor.file.clone()?, actor.content.clone()))
     }
 
-    fn load_actor(&mut self, path: &Path) -> LoadedActor {
+    fn load_actor(&mut self, path: PathBuf) -> LoadedActor {
         let before = self.problems.len();
-        let document = match Document::load(path, self.environment, &mut self.problems) {
+        let document = match Document::load(&path, self.environment, &mut self.problems) {
             Ok(document) => document,
             Err(problem) => {
                 self.problems.push(problem);
-                return LoadedActor { file: None, content: Table::new(), name_line: None };
+                return LoadedActor { path, file: None, content: Table::new(), name_line: None };
             }
         };
         let file = self.read_actor(&document).filter(|_| self.problems.len() == before);
@@ -358,6 +360,7 @@ impl Loader<'_> {
         }
         let name_line = document.line(&KeyPath::from("actor").key("name"));
         LoadedActor {
+            path,
             file: file.filter(|_| self.problems.len() == before),
             content: document.root,
             name_line,
@@ -396,7 +399,7 @@ impl Loader<'_> {
     /// An actor's name stands in the history: two files can't share one.
     fn one_name_each(&mut self) {
         let mut names: HashMap<ActorName, &Path> = HashMap::new();
-        for (path, actor) in &self.actors {
+        for actor in self.actors.values() {
             let Some(file) = &actor.file else { continue };
             let name = &file.actor.name;
             if let Some(first) = names.get(name) {
@@ -404,11 +407,11 @@ impl Loader<'_> {
                 self.problems.push(Problem {
                     line: actor.name_line,
                     subject: Some(format!("actor {name:?}")),
-                    ..Problem::with(path.display().to_string(), message)
+                    ..Problem::with(actor.path.display().to_string(), message)
                         .hint("several tasks may share one actor file; two files need two names")
                 });
             } else {
-                names.insert(name.clone(), path);
+                names.insert(name.clone(), &actor.path);
             }
         }
     }
