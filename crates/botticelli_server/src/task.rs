@@ -1,5 +1,6 @@
 //! A task: what it is (its definition) and where it stands (its state).
 
+use crate::breaker::{BreakerPolicy, BreakerState};
 use crate::ids::{ActorName, DefinitionHash, TaskId};
 use crate::post::Destination;
 use crate::schedule::{ScheduleType, jitter};
@@ -196,7 +197,32 @@ pub enum Breaker {
     HalfOpen,
 }
 
+impl TaskPolicy {
+    /// The part that concerns the breaker.
+    pub fn breaker(&self) -> BreakerPolicy {
+        BreakerPolicy { opens_at: self.max_consecutive_failures.get(), cooldown: self.cooldown }
+    }
+}
+
 impl TaskState {
+    /// The part that the breaker decides.
+    pub fn breaker_state(&self) -> BreakerState {
+        BreakerState {
+            consecutive_failures: self.consecutive_failures,
+            is_paused: self.is_paused,
+            pause_reason: self.pause_reason,
+            probe_at: self.probe_at,
+        }
+    }
+
+    /// Takes over what the breaker decided.
+    pub fn set_breaker_state(&mut self, breaker: BreakerState) {
+        self.consecutive_failures = breaker.consecutive_failures;
+        self.is_paused = breaker.is_paused;
+        self.pause_reason = breaker.pause_reason;
+        self.probe_at = breaker.probe_at;
+    }
+
     /// The task's breaker.
     pub fn breaker(&self) -> Breaker {
         match (self.is_paused, self.pause_reason, self.probe_at) {

@@ -258,7 +258,7 @@ impl Book {
                 self.history.push(closed(attempt, started_at, now, outcome, run));
             }
             Settlement::Close { outcome, breaker, advance } => {
-                entry.apply(breaker);
+                entry.apply(breaker, now);
                 let skipped = advance.and_then(|advance| entry.step_over(&advance));
                 self.skipped.extend(skipped.map(|range| (task.id.clone(), range)));
                 self.history.push(closed(attempt, started_at, now, outcome, run));
@@ -382,27 +382,9 @@ impl Entry {
         advance.skipped
     }
 
-    fn apply(&mut self, breaker: BreakerEffect) {
-        let state = &mut self.state;
-        match breaker {
-            BreakerEffect::None => {}
-            BreakerEffect::Success { probe } => {
-                state.consecutive_failures = 0;
-                if probe && state.pause_reason == Some(PauseReason::Breaker) {
-                    state.is_paused = false;
-                    state.pause_reason = None;
-                }
-            }
-            BreakerEffect::Failure { opens_at, probe_at } => {
-                state.consecutive_failures += 1;
-                let is_paused_otherwise = state.is_paused && state.pause_reason != Some(PauseReason::Breaker);
-                if state.consecutive_failures >= opens_at && !is_paused_otherwise {
-                    state.is_paused = true;
-                    state.pause_reason = Some(PauseReason::Breaker);
-                    state.probe_at = probe_at;
-                }
-            }
-        }
+    fn apply(&mut self, effect: BreakerEffect, now: DateTime<Utc>) {
+        let after = self.state.breaker_state().after(effect, false, self.task.policy.breaker(), now);
+        self.state.set_breaker_state(after);
     }
 }
 
