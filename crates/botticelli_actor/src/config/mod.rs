@@ -12,6 +12,7 @@ pub mod problem;
 pub mod read;
 pub mod schema;
 pub mod server_file;
+mod task;
 #[cfg(test)]
 mod tests;
 pub mod within;
