@@ -2,6 +2,7 @@
 
 use crate::breaker::{BreakerPolicy, BreakerState};
 use crate::ids::{ActorName, DefinitionHash, TaskId};
+use crate::outbox::OnUnknown;
 use crate::post::Destination;
 use crate::schedule::{ScheduleType, jitter};
 use chrono::{DateTime, Utc};
@@ -58,6 +59,8 @@ pub struct TaskPolicy {
     pub max_consecutive_failures: NonZeroU32,
     /// After this long an open breaker lets one occurrence probe. `None`: a person resumes the task.
     pub cooldown: Option<Duration>,
+    /// What to do with a post when nothing can tell whether it is there.
+    pub on_unknown: OnUnknown,
 }
 
 /// How late an occurrence may start under [`CatchUp::Skip`] when no `misfire_grace_seconds` is set.
@@ -75,6 +78,7 @@ impl Default for TaskPolicy {
             backoff: Backoff::default(),
             max_consecutive_failures: NonZeroU32::new(5).unwrap_or(NonZeroU32::MIN),
             cooldown: None,
+            on_unknown: OnUnknown::default(),
         }
     }
 }

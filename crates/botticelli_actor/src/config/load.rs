@@ -7,10 +7,10 @@ use super::env::Environment;
 use super::problem::{Problem, Problems};
 use super::read::{Fault, KeyPath, read};
 use super::server_file::{
-    ActorInstanceConfig, ActorServerConfig, CatchUpMode, DEFAULT_DATABASE_URL, OnUnknown, ServerSettings,
+    ActorInstanceConfig, ActorServerConfig, CatchUpMode, DEFAULT_DATABASE_URL, ServerSettings,
 };
 use super::task;
-use botticelli_server::ids::{ActorName, DefinitionHash, TaskId};
+use botticelli_server::ids::{ActorName, DefinitionHash};
 use botticelli_server::task::{Backoff, Task};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -47,8 +47,6 @@ pub struct LoadedConfig {
     pub tasks: Vec<Task>,
     /// The actors that they run, each once.
     pub actors: Vec<ActorFile>,
-    /// What each task wants done with a post that may or may not have appeared.
-    pub on_unknown: HashMap<TaskId, OnUnknown>,
     /// What is not wrong, but probably not meant.
     pub warnings: Vec<String>,
 }
@@ -105,15 +103,11 @@ impl Loader<'_> {
         let discord_token = self.discord_token(document, config.as_ref(), given);
 
         let mut tasks = Vec::new();
-        let mut on_unknown = HashMap::new();
         let mut names = HashMap::new();
         for (index, entry) in entries.iter().enumerate() {
             let entry = Entry { document, path: KeyPath::entry("actors", index), table: entry };
             self.check_name(&entry, &mut names);
-            if let Some((task, unknown)) = self.task(&entry, &settings) {
-                on_unknown.insert(task.id.clone(), unknown);
-                tasks.push(task);
-            }
+            tasks.extend(self.task(&entry, &settings));
         }
         if entries.is_empty() {
             self.warn(document, "there are no [[actors]] entries: there is nothing to run");
@@ -124,7 +118,6 @@ impl Loader<'_> {
             discord_token,
             tasks,
             actors: Vec::new(),
-            on_unknown,
             warnings: Vec::new(),
         })
     }
@@ -189,7 +182,7 @@ impl Loader<'_> {
         }
     }
 
-    fn task(&mut self, entry: &Entry<'_>, server: &ServerSettings) -> Option<(Task, OnUnknown)> {
+    fn task(&mut self, entry: &Entry<'_>, server: &ServerSettings) -> Option<Task> {
         let config: Option<ActorInstanceConfig> = match read(entry.table) {
             Ok(config) => Some(config),
             Err(faults) => {
@@ -215,7 +208,7 @@ impl Loader<'_> {
         let mut written = entry.table.clone();
         written.remove("config_file");
         let definition = definition::hash(&written, &content, server);
-        let task = Task {
+        Some(Task {
             id: config.name,
             actor_name: actor.actor.name,
             schedule: config.schedule,
@@ -223,8 +216,7 @@ impl Loader<'_> {
             destinations: vec![destination?],
             enabled: config.enabled,
             definition: DefinitionHash::new(definition).ok()?,
-        };
-        Some((task, config.on_unknown))
+        })
     }
 
     fn warn_of_no_effect(&mut self, entry: &Entry<'_>, config: &ActorInstanceConfig) {

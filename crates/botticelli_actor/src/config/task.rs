@@ -76,6 +76,7 @@ pub(super) fn policy(
             .max_consecutive_failures
             .map_or(server.max_consecutive_failures, |failures| failures.count()),
         cooldown: config.cooldown_seconds.map(|cooldown| cooldown.seconds()),
+        on_unknown: config.on_unknown,
     }
 }
 

@@ -22,7 +22,6 @@ pub use node::node_name;
 use crate::actor::RunContext;
 use async_trait::async_trait;
 use botticelli_database::Wakeups;
-use botticelli_server::clock::Clock;
 use botticelli_server::ids::{ActorName, NodeId, TaskId};
 use botticelli_server::ledger::{Attempt, Ledger, LedgerError, Registration};
 use botticelli_server::outbox::Outbox;
