@@ -4,6 +4,7 @@ use crate::draft::{Draft, Item};
 use async_trait::async_trait;
 use botticelli_server::clock::Clock;
 use botticelli_server::ids::TaskId;
+use botticelli_server::ledger::LedgerError;
 use botticelli_server::outbox::PostHistory;
 use botticelli_server::outcome::SkipReason;
 use botticelli_server::post::{Destination, TextLimit};
@@ -40,6 +41,41 @@ pub enum SkillError {
     Unrecoverable(String),
 }
 
+/// A setting that can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}{message}", .key.as_ref().map(|key| format!("`{key}`: ")).unwrap_or_default())]
+pub struct SettingsError {
+    /// The setting; `None` when it is about the skill as a whole.
+    pub key: Option<String>,
+    /// What is wrong with it.
+    pub message: String,
+    /// What would help.
+    pub hint: Option<String>,
+}
+
+impl SettingsError {
+    /// About the setting `key`.
+    pub fn new(key: &str, message: impl Into<String>) -> Self {
+        Self { key: Some(key.to_owned()), message: message.into(), hint: None }
+    }
+
+    /// With what would help.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+/// Failures of the database by what another try would do.
+impl From<LedgerError> for SkillError {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::Unavailable(_) | LedgerError::NotWritable(_) => Self::Recoverable(error.to_string()),
+            LedgerError::Refused(_) | LedgerError::Corrupt(_) => Self::Unrecoverable(error.to_string()),
+        }
+    }
+}
+
 /// What a skill may know and ask. Narrow on purpose: a skill has no effect outside.
 #[derive(Clone)]
 pub struct ActorContext {
@@ -65,6 +101,9 @@ pub struct ActorContext {
 /// The actor's knowledge sources, by name.
 #[async_trait]
 pub trait Knowledge: Send + Sync {
+    /// The names of the sources.
+    fn names(&self) -> Vec<String>;
+
     /// The items of the source `name`.
     ///
     /// # Errors
@@ -75,6 +114,14 @@ pub trait Knowledge: Send + Sync {
 /// One step of a pipeline.
 #[async_trait]
 pub trait Skill: Send + Sync {
+    /// Checks at load what the types of the settings can't say, given the names of the actor's knowledge sources.
+    ///
+    /// # Errors
+    /// Names the setting, its value, and what is allowed.
+    fn check(&self, _knowledge: &[&str]) -> Result<(), SettingsError> {
+        Ok(())
+    }
+
     /// Makes the next draft. Takes it as a whole and gives it back: a skill that fails has changed nothing.
     async fn run(&self, draft: Draft, context: &ActorContext) -> Result<Step, SkillError>;
 }

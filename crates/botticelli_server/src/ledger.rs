@@ -6,9 +6,9 @@
 
 use crate::ids::{ActorName, DefinitionHash, ExecutionId, Fence, NodeId, TaskId};
 use crate::outbox::{NewPost, UsedItem};
-use crate::outcome::{AttemptEnd, Outcome, SkillCounts, SkipReason};
+use crate::outcome::{AttemptEnd, SkillCounts, SkipReason};
 use crate::plan::{ClaimPlan, Settlement};
-use crate::task::TaskState;
+use crate::task::{Task, TaskState};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -164,11 +164,18 @@ pub enum Recorded {
     },
     /// The attempt has a successor: nothing was stored.
     Stale,
+    /// The database will not have this result, whoever brings it: nothing was stored.
+    Refused {
+        /// What it said.
+        reason: String,
+    },
 }
 
 /// What a record made of its task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskChange {
+    /// The next nominal time.
+    pub next_run: Option<DateTime<Utc>>,
     /// When to look at the task next.
     pub wake_at: Option<DateTime<Utc>>,
     /// Whether this record opened the breaker.
@@ -200,21 +207,28 @@ pub struct Rescued {
 /// So many interruptions of one execution make it poison: it fails.
 pub const POISON_INTERRUPTIONS: u32 = 3;
 
-/// An execution as it stands in the history.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Execution {
-    /// Its number.
-    pub id: ExecutionId,
-    /// Its task.
-    pub task_id: TaskId,
-    /// Its actor.
-    pub actor_name: ActorName,
-    /// What started it.
-    pub trigger: Trigger,
-    /// The nominal time.
-    pub scheduled_for: Option<DateTime<Utc>>,
-    /// The end; `None` while it is open.
-    pub outcome: Option<Outcome>,
+/// Definitions to be registered.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    /// The tasks.
+    pub tasks: Vec<Task>,
+    /// Whether these are all: others are retired, which keeps them, paused.
+    pub complete: bool,
+    /// Whether a server starts: what runs at every start runs again.
+    pub start: bool,
+}
+
+/// What a registration changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Registered {
+    /// Seen for the first time.
+    pub added: Vec<TaskId>,
+    /// With another definition than before.
+    pub changed: Vec<TaskId>,
+    /// Gone from the configuration.
+    pub retired: Vec<TaskId>,
+    /// The same as before.
+    pub unchanged: usize,
 }
 
 /// The store as the engine uses it.
@@ -239,9 +253,15 @@ pub trait Ledger: Send + Sync {
         ahead: Duration,
     ) -> Result<Vec<Attempt>, LedgerError>;
 
-    /// Takes waiting executions whose task's slot is free.
-    async fn take(&self, node: &NodeId, waiting: &[ExecutionId], ahead: Duration)
-    -> Result<Vec<Attempt>, LedgerError>;
+    /// Takes waiting executions whose task's slot is free, and so much of it that the task does not overlap itself
+    /// unless it is one of `overlapping`.
+    async fn take(
+        &self,
+        node: &NodeId,
+        waiting: &[ExecutionId],
+        overlapping: &[TaskId],
+        ahead: Duration,
+    ) -> Result<Vec<Attempt>, LedgerError>;
 
     /// Stores the ends of attempts, each whole or not at all; the answers are in the order of `ended`.
     async fn record(&self, node: &NodeId, ended: &[EndedAttempt]) -> Result<Vec<Recorded>, LedgerError>;
@@ -255,6 +275,15 @@ pub trait Ledger: Send + Sync {
     /// The node goes; what it still has is handed on at once.
     async fn leave(&self, node: &NodeId) -> Result<Rescued, LedgerError>;
 
-    /// Hands on what nodes have that were silent longer than their lease.
-    async fn rescue(&self) -> Result<Rescued, LedgerError>;
+    /// Hands on what other nodes have that were silent longer than their lease.
+    async fn rescue(&self, node: &NodeId) -> Result<Rescued, LedgerError>;
+
+    /// Takes up definitions, all in one transaction.
+    async fn register(&self, registration: Registration) -> Result<Registered, LedgerError>;
+
+    /// Deletes at most `limit` executions that were over before `before`. Returns how many.
+    async fn prune(&self, before: DateTime<Utc>, limit: usize) -> Result<usize, LedgerError>;
+
+    /// Takes back claims of `node` whose time has not come and whose task was paused since.
+    async fn withdraw_paused(&self, node: &NodeId) -> Result<Vec<ExecutionId>, LedgerError>;
 }

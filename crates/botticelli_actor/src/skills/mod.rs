@@ -1,0 +1,230 @@
+//! The skills that come with the server, and the registry by which an actor file names them.
+
+mod content_formatter;
+mod content_scheduling;
+mod content_selection;
+mod duplicate_check;
+mod planning;
+mod rate_limiting;
+#[cfg(test)]
+mod testing;
+
+pub use content_formatter::ContentFormatter;
+pub use content_scheduling::ContentScheduling;
+pub use content_selection::ContentSelection;
+pub use duplicate_check::DuplicateCheck;
+pub use rate_limiting::RateLimiting;
+
+use crate::names::unknown;
+use crate::skill::{SettingsError, Skill};
+use schemars::{JsonSchema, Schema, schema_for};
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The skills that actor files can name.
+#[derive(Clone)]
+pub struct SkillRegistry {
+    skills: BTreeMap<String, Registered>,
+}
+
+#[derive(Clone)]
+struct Registered {
+    build: fn(toml::Table) -> Result<Arc<dyn Skill>, SettingsError>,
+    schema: fn() -> Schema,
+}
+
+impl SkillRegistry {
+    /// None at all.
+    pub fn empty() -> Self {
+        Self { skills: BTreeMap::new() }
+    }
+
+    /// Those that come with the server.
+    pub fn standard() -> Self {
+        Self::empty()
+            .register::<ContentSelection>("content_selection")
+            .register::<DuplicateCheck>("duplicate_check")
+            .register::<ContentFormatter>("content_formatter")
+            .register::<RateLimiting>("rate_limiting")
+            .register::<ContentScheduling>("content_scheduling")
+    }
+
+    /// Enters a skill, whose fields are its settings. It replaces one of the same name.
+    #[must_use]
+    pub fn register<S: Skill + DeserializeOwned + JsonSchema + 'static>(mut self, name: &str) -> Self {
+        let registered = Registered { build: build::<S>, schema: || schema_for!(S) };
+        self.skills.insert(name.to_owned(), registered);
+        self
+    }
+
+    /// The skill `name` with these settings.
+    ///
+    /// # Errors
+    /// When there is no such skill, or a setting is unknown, missing or wrong.
+    pub fn build(&self, name: &str, settings: toml::Table) -> Result<Arc<dyn Skill>, SettingsError> {
+        match self.skills.get(name) {
+            Some(skill) => (skill.build)(settings),
+            None => {
+                let (message, hint) = unknown("skill", name, self.names());
+                Err(SettingsError { key: Some("name".to_owned()), message, hint: Some(hint) })
+            }
+        }
+    }
+
+    /// The names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.skills.keys().map(String::as_str)
+    }
+
+    /// The JSON Schema of a skill's settings.
+    pub fn schema(&self, name: &str) -> Option<Schema> {
+        self.skills.get(name).map(|skill| (skill.schema)())
+    }
+}
+
+fn build<S: Skill + DeserializeOwned + JsonSchema + 'static>(
+    settings: toml::Table,
+) -> Result<Arc<dyn Skill>, SettingsError> {
+    check_keys::<S>(&settings)?;
+    match serde_path_to_error::deserialize::<_, S>(settings) {
+        Ok(skill) => Ok(Arc::new(skill)),
+        Err(error) => {
+            let path = error.path().to_string();
+            let key = (path != ".").then_some(path);
+            Err(SettingsError { key, message: error.into_inner().message().to_owned(), hint: None })
+        }
+    }
+}
+
+/// serde would refuse an unknown key too, but says neither which, except in prose, nor what was meant.
+fn check_keys<S: JsonSchema>(settings: &toml::Table) -> Result<(), SettingsError> {
+    let schema = schema_for!(S);
+    let known: Vec<&str> = match schema.get("properties").and_then(|properties| properties.as_object()) {
+        Some(properties) => properties.keys().map(String::as_str).collect(),
+        None => Vec::new(),
+    };
+    match settings.keys().find(|key| !known.contains(&key.as_str())) {
+        Some(key) => {
+            let (message, hint) = unknown("setting", key, known);
+            Err(SettingsError::new(key, message).hint(hint))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The state of a pseudo-random choice that every node and every attempt makes alike.
+pub(crate) fn seeded(parts: &[&str]) -> u64 {
+    use sha2::{Digest, Sha256};
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    let hash = hash.finalize();
+    hash[..8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(name: &str, settings: &str) -> (Option<String>, String, Option<String>) {
+        match SkillRegistry::standard().build(name, settings.parse().unwrap()) {
+            Ok(_) => panic!("{name} took {settings}"),
+            Err(error) => (error.key, error.message, error.hint),
+        }
+    }
+
+    #[test]
+    fn an_unknown_skill_is_named_with_the_nearest_one() {
+        let (key, message, hint) = error("content_selektion", "");
+        assert_eq!(key.as_deref(), Some("name"));
+        assert_eq!(message, "unknown skill \"content_selektion\"");
+        assert!(hint.unwrap().starts_with("did you mean \"content_selection\"?"));
+    }
+
+    #[test]
+    fn an_unknown_setting_is_named_with_the_nearest_one() {
+        let (key, message, hint) = error("content_selection", "stratgy = 'latest'");
+        assert_eq!(key.as_deref(), Some("stratgy"));
+        assert_eq!(message, "unknown setting \"stratgy\"");
+        assert!(hint.unwrap().starts_with("did you mean \"strategy\"?"));
+    }
+
+    #[test]
+    fn every_wrong_setting_is_named_with_what_is_allowed() {
+        for (skill, settings, key, message) in [
+            (
+                "content_selection",
+                "strategy = 'newest'",
+                "strategy",
+                "unknown variant `newest`, expected one of `latest`, `oldest`, `top_scored`, `random`, `weighted`",
+            ),
+            ("content_selection", "limit = 0", "limit", "expected a nonzero u32"),
+            ("content_selection", "on_empty = 3", "on_empty", "expected"),
+            (
+                "content_selection",
+                "strategy = 'weighted'\npriority_weight = -1.0",
+                "priority_weight",
+                "-1 is no weight (allowed: 0 and more)",
+            ),
+            (
+                "duplicate_check",
+                "similarity_threshold = 1.5",
+                "similarity_threshold",
+                "1.5 is no similarity (allowed: 0 to 1)",
+            ),
+            ("duplicate_check", "lookback_days = 0", "lookback_days", "expected a nonzero u32"),
+            ("content_formatter", "max_length = 0", "max_length", "nonzero"),
+            ("content_formatter", "template = '{{ title'", "template", "syntax error"),
+            (
+                "content_formatter",
+                "overflow = 'cut'",
+                "overflow",
+                "expected one of `split`, `truncate`, `fail`",
+            ),
+            ("content_formatter", "add_hashtags = ['a b']", "add_hashtags", "\"a b\" is no hashtag"),
+            (
+                "content_formatter",
+                "add_hashtags = 3",
+                "add_hashtags",
+                "expected true, false, or a list of tags",
+            ),
+            ("rate_limiting", "max_posts_per_day = 0", "max_posts_per_day", "nonzero"),
+            (
+                "rate_limiting",
+                "max_posts_per_day = 1\nwhen_over = 'drop'",
+                "when_over",
+                "expected `defer` or `skip`",
+            ),
+            (
+                "content_scheduling",
+                "window_start = '25:00'",
+                "window_start",
+                "\"25:00\" is no time of day (allowed: \"00:00\" to \"23:59\")",
+            ),
+            ("content_scheduling", "timezone = 'Berlin'", "timezone", "unknown time zone \"Berlin\""),
+            ("content_scheduling", "days = []", "days", "no days"),
+            ("content_scheduling", "days = ['lundi']", "days", "unknown variant `lundi`"),
+        ] {
+            let (found, text, _) = error(skill, settings);
+            let found = found.unwrap_or_default();
+            assert!(
+                found.split('[').next() == Some(key) && text.contains(message),
+                "{skill} {settings}: {found}: {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_setting_is_in_the_schema_and_described() {
+        let registry = SkillRegistry::standard();
+        for name in registry.names() {
+            let schema = registry.schema(name).unwrap();
+            for (key, property) in schema.get("properties").unwrap().as_object().unwrap() {
+                assert!(property.get("description").is_some(), "{name}.{key}");
+            }
+        }
+    }
+}
