@@ -265,7 +265,7 @@ impl Book {
                 self.history.push(closed(attempt, started_at, now, outcome, run));
             }
             Settlement::Close { outcome, breaker, advance } => {
-                entry.apply(breaker);
+                entry.apply(breaker, now);
                 let skipped = advance.and_then(|advance| entry.step_over(&advance));
                 self.skipped.extend(skipped.map(|range| (task.id.clone(), range)));
                 self.history.push(closed(attempt, started_at, now, outcome, run));
@@ -389,7 +389,8 @@ impl Entry {
         advance.skipped
     }
 
-    fn apply(&mut self, breaker: BreakerEffect) {
+    fn apply(&mut self, breaker: BreakerEffect, now: DateTime<Utc>) {
+        let policy = &self.task.policy;
         let state = &mut self.state;
         match breaker {
             BreakerEffect::None => {}
@@ -400,13 +401,14 @@ impl Entry {
                     state.pause_reason = None;
                 }
             }
-            BreakerEffect::Failure { opens_at, probe_at } => {
+            BreakerEffect::Failure => {
                 state.consecutive_failures += 1;
                 let is_paused_otherwise = state.is_paused && state.pause_reason != Some(PauseReason::Breaker);
-                if state.consecutive_failures >= opens_at && !is_paused_otherwise {
+                let is_too_many = state.consecutive_failures >= policy.max_consecutive_failures.get();
+                if is_too_many && !is_paused_otherwise {
                     state.is_paused = true;
                     state.pause_reason = Some(PauseReason::Breaker);
-                    state.probe_at = probe_at;
+                    state.probe_at = policy.cooldown.map(|cooldown| now + cooldown);
                 }
             }
         }
