@@ -286,3 +286,25 @@ async fn a_simple_scheduler_opens_the_breaker_and_probes() {
     stop.cancel();
     running.await.expect("it ends");
 }
+
+#[tokio::test]
+async fn an_execution_that_waits_for_another_attempt_is_cancelled_with_its_task() {
+    let scheduling = Scheduling::new();
+    let task = every_minute("failing");
+    let actor = ProbeActor::new(&[Behaviour::Fail]);
+    scheduling.register(task.actor_name.clone(), actor.clone());
+    scheduling.scheduler.schedule(task.clone()).await.expect("scheduled");
+    let (scheduler, stop) = (scheduling.scheduler(), CancellationToken::new());
+    let running = tokio::spawn({
+        let stop = stop.clone();
+        async move { scheduler.run(stop).await }
+    });
+    scheduling.advance(Duration::from_secs(1)).await;
+    assert!(scheduling.outcomes_now(&task.id).is_empty(), "it waits for its second attempt");
+    assert!(scheduling.scheduler.cancel(&task.id).await.expect("asked"));
+    scheduling.advance(MINUTE).await;
+    assert_eq!(actor.started(), 1);
+    assert_eq!(scheduling.outcomes_now(&task.id), [Outcome::Cancelled]);
+    stop.cancel();
+    running.await.expect("it ends");
+}

@@ -1,7 +1,7 @@
 //! Takes posts from the outbox to their platforms, so that each appears once.
 //!
 //! The store commits an attempt before [`Outbox::claim_posts`] returns it, so that whatever happens afterwards is known
-//! to have possibly happened. Between that and [`Outbox::settle_posts`] stands one request, and [`decision`] says what
+//! to have possibly happened. Between that and [`Outbox::settle_posts`] stands one request, and `decision` says what
 //! follows from its answer, or from its having none.
 
 mod decision;
@@ -13,12 +13,12 @@ use botticelli_server::clock::Clock;
 use botticelli_server::ids::{NodeId, PostId};
 use botticelli_server::ledger::LedgerError;
 use botticelli_server::outbox::{ClaimedPost, Outbox, PostEnd, SettledPost};
+use botticelli_server::outcome::panic_message;
 use botticelli_server::post::{LookUp, Platform, PostError, Receipt};
 use botticelli_server::task::Backoff;
 use chrono::{DateTime, Utc};
 use decision::{Action, Case};
 use futures::FutureExt;
-use std::any::Any;
 use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -442,9 +442,4 @@ impl Courier {
             uncertain: post.uncertain_since.is_some(),
         }
     }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }

@@ -1,10 +1,9 @@
 //! A registry of actors.
 
-use crate::outcome::AttemptEnd;
+use crate::outcome::{AttemptEnd, panic_message};
 use crate::server::{Actor, ActorManager, Run, UnknownActor};
 use async_trait::async_trait;
 use futures::FutureExt;
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::panic::AssertUnwindSafe;
@@ -55,12 +54,9 @@ where
         let actor = self.read().get(id).cloned().ok_or_else(|| UnknownActor(id.to_string()))?;
         // An actor has no effect outside: what a panic leaves half done is dropped with it.
         let run = AssertUnwindSafe(async { actor.run(context).await }).catch_unwind().await;
-        Ok(run.unwrap_or_else(|panic| Run::ended(panicked(&*panic))))
+        Ok(run.unwrap_or_else(|panic| {
+            let error = format!("the actor panicked: {}", panic_message(&*panic));
+            Run::ended(AttemptEnd::Failed { error, recoverable: true })
+        }))
     }
-}
-
-fn panicked(panic: &(dyn Any + Send)) -> AttemptEnd {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
-    AttemptEnd::Failed { error: format!("the actor panicked: {text}"), recoverable: true }
 }
