@@ -3,6 +3,7 @@
 //! `ARCHITECTURE.md` is the map.
 
 pub mod actor;
+pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -99,6 +99,8 @@ pub struct Attempt {
     pub scheduled_for: Option<DateTime<Utc>>,
     /// When to start: the nominal time and its jitter, or the end of a wait.
     pub due_at: DateTime<Utc>,
+    /// When the execution began to exist: the same in every attempt.
+    pub opened_at: DateTime<Utc>,
     /// This attempt, from 1.
     pub attempt: u32,
     /// Its token.

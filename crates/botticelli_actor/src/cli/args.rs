@@ -20,7 +20,7 @@ pub struct Cli {
 }
 
 /// What goes with every command, before or after it.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct GlobalArgs {
     /// The server's file
     #[arg(short, long, global = true, value_name = "FILE", default_value = "actor_server.toml")]

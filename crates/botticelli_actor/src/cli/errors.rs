@@ -1,7 +1,9 @@
 //! The one place that prints errors and picks the exit code: 0 fine, 1 failed, 2 usage or configuration.
 
 use super::output::visible;
+use crate::app::AppError;
 use crate::config::Problems;
+use botticelli_database::{DatabaseUrl, OpenError};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -23,6 +25,24 @@ impl UsageError {
     }
 }
 
+/// Something that can't be done, with what would help.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(super) struct Failure {
+    message: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    pub(super) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
 /// A dry run found something wrong: that is its result, not a failure to start.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -34,7 +54,8 @@ pub(super) fn report(error: &anyhow::Error) -> ExitCode {
     }
     // Where even stderr is closed, the exit code is all that is left to say.
     write(error, &mut io::stderr().lock()).unwrap_or_default();
-    if error.is::<Problems>() || error.is::<UsageError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+    let config = error.is::<Problems>() || matches!(error.downcast_ref(), Some(AppError::Config(_)));
+    if config || error.is::<UsageError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
 /// What clap says; `--help` and `--version` come here too.
@@ -59,8 +80,30 @@ fn write(error: &anyhow::Error, to: &mut impl Write) -> io::Result<()> {
         }
         return Ok(());
     }
-    let hint = error.downcast_ref::<UsageError>().and_then(|error| error.hint.as_deref());
+    let usage = error.downcast_ref::<UsageError>().and_then(|error| error.hint.as_deref());
+    let failure = error.downcast_ref::<Failure>().and_then(|error| error.hint.as_deref());
+    let hint = usage.or(failure).or_else(|| database_hint(error));
     write_one(&format!("{error:#}"), hint, to)
+}
+
+/// What helps where the database can't be used.
+fn database_hint(error: &anyhow::Error) -> Option<&'static str> {
+    let opening = error.downcast_ref::<OpenError>().or(match error.downcast_ref() {
+        Some(AppError::Open(error)) => Some(error),
+        _ => None,
+    })?;
+    match opening {
+        OpenError::Url { .. } => Some("for example sqlite://actor_server.db or postgres://user@host/database"),
+        OpenError::Connect { target: DatabaseUrl::Postgres(_), .. } => {
+            Some("is the server running there, and do user, password and database exist? `psql URL` tells more")
+        }
+        OpenError::Connect { target: DatabaseUrl::Sqlite(_), .. } => {
+            Some("the folder must exist, and this user must be able to write to it")
+        }
+        OpenError::InUse { .. } => Some("one server serves a SQLite file; stop the other one, or use PostgreSQL"),
+        OpenError::TooNew { .. } => Some("install that version; the database was upgraded by it"),
+        OpenError::Migrate { .. } | OpenError::NotMigrated { .. } | OpenError::Ledger(_) => None,
+    }
 }
 
 fn write_one(message: &str, hint: Option<&str>, to: &mut impl Write) -> io::Result<()> {

@@ -1,102 +1,9 @@
 //! What listings print: rows with the field names of the documented JSON, and aligned tables for people.
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use botticelli_database::{ExecutionView, PostAttemptView, PostView, TaskView};
 use serde::Serialize;
-use serde_json::Value;
 use std::io::Write;
-
-/// A task, as `tasks list` and `tasks show` print it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct TaskRow {
-    /// Its name.
-    pub task_id: String,
-    /// Its actor.
-    pub actor_name: String,
-    /// Its schedule, as in the configuration.
-    pub schedule: Value,
-    /// Its schedule in words.
-    pub schedule_text: String,
-    /// When its last attempt started.
-    pub last_run: Option<DateTime<Utc>>,
-    /// The nominal time of its next occurrence; null: never again.
-    pub next_run: Option<DateTime<Utc>>,
-    /// Failed executions in a row.
-    pub consecutive_failures: u32,
-    /// Whether its occurrences are left alone.
-    pub is_paused: bool,
-    /// Why: `operator`, `breaker` or `definition`.
-    pub pause_reason: Option<String>,
-    /// `closed`, `open` or `half_open`.
-    pub breaker: String,
-    /// The row's last change.
-    pub updated_at: DateTime<Utc>,
-}
-
-/// An execution, as `tasks history` prints it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ExecutionRow {
-    /// Its number.
-    pub id: i64,
-    /// Its task.
-    pub task_id: String,
-    /// Its actor.
-    pub actor_name: String,
-    /// What started it: `schedule`, `probe`, `manual` or `event`.
-    pub trigger: String,
-    /// The nominal time, if the schedule started it.
-    pub scheduled_for: Option<DateTime<Utc>>,
-    /// When its first attempt started.
-    pub started_at: Option<DateTime<Utc>>,
-    /// When it ended.
-    pub completed_at: Option<DateTime<Utc>>,
-    /// `succeeded`, `failed`, `skipped` or `cancelled`; null while it is open.
-    pub outcome: Option<String>,
-    /// Why it was skipped.
-    pub skip_reason: Option<String>,
-    /// Whether it succeeded; null where nothing was tried to the end.
-    pub success: Option<bool>,
-    /// What went wrong.
-    pub error_message: Option<String>,
-    /// Skills that ended well.
-    pub skills_succeeded: u32,
-    /// Skills that failed.
-    pub skills_failed: u32,
-    /// Skills that were disabled or not reached.
-    pub skills_skipped: u32,
-    /// Attempts so far.
-    pub attempt: u32,
-    /// The node of the last attempt.
-    pub node: Option<String>,
-    /// What else is known: each skill's word.
-    pub metadata: Value,
-}
-
-/// A post, as `posts list` and `posts show` print it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct PostRow {
-    /// Its number.
-    pub id: i64,
-    /// The task that made it.
-    pub task_id: String,
-    /// The execution that made it.
-    pub execution_id: i64,
-    /// The platform.
-    pub platform: String,
-    /// The place on it.
-    pub destination: String,
-    /// `pending`, `deferred`, `sending`, `posted`, `failed`, `needs_review` or `skipped`.
-    pub state: String,
-    /// Why it is not posted.
-    pub reason: Option<String>,
-    /// The text.
-    pub content: String,
-    /// What the platform answered.
-    pub receipt: Option<Value>,
-    /// When it was written.
-    pub created_at: DateTime<Utc>,
-    /// When the platform says that it was posted.
-    pub posted_at: Option<DateTime<Utc>>,
-}
 
 /// A row of a table for people.
 pub trait Row {
@@ -107,19 +14,20 @@ pub trait Row {
     fn cells(&self) -> Vec<String>;
 }
 
-impl Row for TaskRow {
+impl Row for TaskView {
     const COLUMNS: &'static [&'static str] =
         &["TASK", "ACTOR", "SCHEDULE", "LAST RUN", "NEXT RUN", "FAILURES", "STATE"];
 
     fn cells(&self) -> Vec<String> {
-        let state = match (&self.pause_reason, self.is_paused) {
-            (Some(reason), true) => format!("paused ({reason})"),
-            (None, true) => "paused".to_owned(),
-            (_, false) => "active".to_owned(),
+        let state = match (self.pause_reason, self.is_paused, self.open_executions) {
+            (Some(reason), true, _) => format!("paused ({})", reason.as_str()),
+            (None, true, _) => "paused".to_owned(),
+            (_, false, 0) => "active".to_owned(),
+            (_, false, open) => format!("active ({open} open)"),
         };
         vec![
-            self.task_id.clone(),
-            self.actor_name.clone(),
+            self.task_id.to_string(),
+            self.actor_name.to_string(),
             self.schedule_text.clone(),
             time_or(self.last_run, "never"),
             time_or(self.next_run, "never"),
@@ -129,20 +37,24 @@ impl Row for TaskRow {
     }
 }
 
-impl Row for ExecutionRow {
+impl Row for ExecutionView {
     const COLUMNS: &'static [&'static str] =
         &["ID", "TRIGGER", "SCHEDULED FOR", "STARTED", "COMPLETED", "OUTCOME", "SKILLS", "NODE", "ERROR"];
 
     fn cells(&self) -> Vec<String> {
-        let outcome = match (&self.outcome, &self.skip_reason) {
-            (Some(outcome), Some(reason)) => format!("{outcome} ({reason})"),
-            (Some(outcome), None) => outcome.clone(),
-            (None, _) => "open".to_owned(),
+        let outcome = match (&self.outcome, &self.skip_reason, self.waiting_until) {
+            (Some(outcome), Some(reason), _) if self.occurrences > 1 => {
+                format!("{outcome} ({reason}, {} times)", self.occurrences)
+            }
+            (Some(outcome), Some(reason), _) => format!("{outcome} ({reason})"),
+            (Some(outcome), None, _) => outcome.clone(),
+            (None, _, Some(_)) => "waiting".to_owned(),
+            (None, _, None) => "running".to_owned(),
         };
         let skills = format!("{}/{}/{}", self.skills_succeeded, self.skills_failed, self.skills_skipped);
         vec![
             self.id.to_string(),
-            self.trigger.clone(),
+            self.trigger.as_str().to_owned(),
             time_or(self.scheduled_for, "-"),
             time_or(self.started_at, "-"),
             time_or(self.completed_at, "-"),
@@ -154,24 +66,39 @@ impl Row for ExecutionRow {
     }
 }
 
-impl Row for PostRow {
+impl Row for PostView {
     const COLUMNS: &'static [&'static str] =
         &["ID", "TASK", "EXECUTION", "DESTINATION", "STATE", "CREATED", "POSTED", "CONTENT"];
 
     fn cells(&self) -> Vec<String> {
         let state = match &self.reason {
-            Some(reason) => format!("{} ({reason})", self.state),
-            None => self.state.clone(),
+            Some(reason) => format!("{} ({reason})", self.state.as_str()),
+            None => self.state.as_str().to_owned(),
         };
         vec![
             self.id.to_string(),
-            self.task_id.clone(),
+            self.task_id.to_string(),
             self.execution_id.to_string(),
             format!("{}:{}", self.platform, self.destination),
             state,
             time_or(Some(self.created_at), "-"),
             time_or(self.posted_at, "-"),
             beginning(&self.content),
+        ]
+    }
+}
+
+impl Row for PostAttemptView {
+    const COLUMNS: &'static [&'static str] = &["ATTEMPT", "NODE", "SENT", "ENDED", "RESULT", "REASON"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.attempt.to_string(),
+            self.node.clone(),
+            time_or(Some(self.sent_at), "-"),
+            time_or(self.ended_at, "-"),
+            self.ended.clone().unwrap_or_else(|| "under way".to_owned()),
+            self.reason.clone().unwrap_or_default(),
         ]
     }
 }
@@ -247,60 +174,75 @@ fn is_direction(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use botticelli_server::ids::{ActorName, ExecutionId, PostId, TaskId};
+    use botticelli_server::ledger::Trigger;
+    use botticelli_server::outbox::PostState;
+    use botticelli_server::schedule::{IntervalSchedule, ScheduleType};
+    use botticelli_server::task::{Breaker, PauseReason};
+    use serde_json::{Value, json};
 
     fn time(text: &str) -> DateTime<Utc> {
         text.parse().unwrap()
     }
 
-    fn task() -> TaskRow {
-        TaskRow {
-            task_id: "daily_poster".into(),
-            actor_name: "daily".into(),
-            schedule: json!({ "type": "Interval", "seconds": 60 }),
+    fn task() -> TaskView {
+        TaskView {
+            task_id: TaskId::new("daily_poster").unwrap(),
+            actor_name: ActorName::new("daily").unwrap(),
+            schedule: ScheduleType::Interval(IntervalSchedule::new(60).unwrap()),
             schedule_text: "every minute".into(),
             last_run: None,
             next_run: Some(time("2026-01-02T03:04:05Z")),
             consecutive_failures: 5,
             is_paused: true,
-            pause_reason: Some("breaker".into()),
-            breaker: "open".into(),
+            pause_reason: Some(PauseReason::Breaker),
+            breaker: Breaker::Open,
+            open_executions: 0,
             updated_at: time("2026-01-01T00:00:00Z"),
         }
     }
 
-    fn execution() -> ExecutionRow {
-        ExecutionRow {
-            id: 7,
-            task_id: "daily_poster".into(),
-            actor_name: "daily".into(),
-            trigger: "schedule".into(),
+    fn execution() -> ExecutionView {
+        ExecutionView {
+            id: ExecutionId(7),
+            task_id: TaskId::new("daily_poster").unwrap(),
+            actor_name: ActorName::new("daily").unwrap(),
+            trigger: Trigger::Schedule,
             scheduled_for: Some(time("2026-01-02T03:04:05Z")),
+            scheduled_until: None,
+            occurrences: 1,
             started_at: Some(time("2026-01-02T03:04:05.001Z")),
             completed_at: Some(time("2026-01-02T03:04:06Z")),
             outcome: Some("failed".into()),
             skip_reason: None,
             success: Some(false),
             error_message: Some("no table \"facts\"".into()),
+            attempt: 3,
+            node: Some("host-1".into()),
+            waiting_until: None,
             skills_succeeded: 1,
             skills_failed: 1,
             skills_skipped: 2,
-            attempt: 3,
-            node: Some("host-1".into()),
-            metadata: Value::Null,
+            metadata: json!({}),
         }
     }
 
-    fn post(content: &str) -> PostRow {
-        PostRow {
-            id: 12,
-            task_id: "welcome".into(),
-            execution_id: 7,
+    fn post(content: &str) -> PostView {
+        PostView {
+            id: PostId(12),
+            task_id: TaskId::new("welcome").unwrap(),
+            execution_id: ExecutionId(7),
             platform: "console".into(),
             destination: "stdout".into(),
-            state: "needs_review".into(),
-            reason: Some("nobody can tell".into()),
+            part: 0,
+            first_part: 0,
+            key: "k".into(),
             content: content.into(),
+            state: PostState::NeedsReview,
+            reason: Some("nobody can tell".into()),
+            deliver_at: None,
+            attempts: 1,
+            node: None,
             receipt: None,
             created_at: time("2026-01-02T03:04:05Z"),
             posted_at: None,
@@ -315,8 +257,8 @@ mod tests {
 
     #[test]
     fn tables_are_aligned() {
-        let short = TaskRow {
-            task_id: "a".into(),
+        let short = TaskView {
+            task_id: TaskId::new("a").unwrap(),
             is_paused: false,
             pause_reason: None,
             consecutive_failures: 0,
@@ -342,7 +284,7 @@ ID  TRIGGER   SCHEDULED FOR         STARTED               COMPLETED             
     #[test]
     fn an_empty_list_still_has_its_header() {
         assert_eq!(
-            table::<PostRow>(&[]),
+            table::<PostView>(&[]),
             "ID  TASK  EXECUTION  DESTINATION  STATE  CREATED  POSTED  CONTENT\n"
         );
     }

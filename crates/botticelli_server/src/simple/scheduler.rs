@@ -233,6 +233,7 @@ impl Book {
             trigger,
             scheduled_for: Some(scheduled_for),
             due_at,
+            opened_at: due_at,
             attempt: 1,
             fence: Fence(self.last_fence),
             consecutive_failures: entry.state.consecutive_failures,
