@@ -8,7 +8,7 @@ use crate::text::{fits, measure};
 use async_trait::async_trait;
 use botticelli_server::clock::Clock;
 use botticelli_server::ids::{ActorName, TaskId};
-use botticelli_server::outbox::{NewPost, PostHistory, UsedItem};
+use botticelli_server::outbox::{NewPost, OnUnknown, PostHistory, UsedItem};
 use botticelli_server::outcome::{AttemptEnd, SkillCounts};
 use botticelli_server::post::{Destination, PostContent, TextLimit};
 use botticelli_server::schedule::jitter;
@@ -179,6 +179,8 @@ pub struct RunContext {
     pub clock: Arc<dyn Clock>,
     /// Parameters of a manual trigger, or the event.
     pub parameters: serde_json::Value,
+    /// What the task wants done with a post when nothing can tell whether it is there.
+    pub on_unknown: OnUnknown,
     /// Ends the attempt as interrupted.
     pub stop: CancellationToken,
     /// Gets to see each stage.
@@ -292,7 +294,7 @@ const SELECT_HINT: &str = "a pipeline begins with [[skills]] name = \"content_se
 #[async_trait]
 impl Actor<RunContext> for PipelineActor {
     async fn run(&self, context: RunContext) -> Run {
-        let RunContext { stop, trace, .. } = context.clone();
+        let RunContext { stop, trace, on_unknown, .. } = context.clone();
         let mut pass = Pass {
             actor: self,
             context: ActorContext {
@@ -306,6 +308,7 @@ impl Actor<RunContext> for PipelineActor {
                 knowledge: self.knowledge.clone(),
             },
             trace,
+            on_unknown,
             draft: Draft::default(),
             stages: Vec::new(),
             first_failure: None,
@@ -324,6 +327,7 @@ struct Pass<'a> {
     actor: &'a PipelineActor,
     context: ActorContext,
     trace: Option<Arc<dyn Trace>>,
+    on_unknown: OnUnknown,
     draft: Draft,
     stages: Vec<Stage>,
     first_failure: Option<SkillError>,
@@ -443,6 +447,7 @@ impl Pass<'_> {
                         content: PostContent { text: text.clone() },
                         not_before: delivery.not_before,
                         limits: delivery.limits.clone(),
+                        on_unknown: self.on_unknown,
                     });
                     *next += 1;
                 }

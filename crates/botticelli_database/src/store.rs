@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use botticelli_server::clock::Clock;
 use botticelli_server::ids::{ExecutionId, NodeId, PostId, TaskId};
 use botticelli_server::ledger::{
-    Agenda, Attempt, ClaimRequest, EndedAttempt, Lease, Ledger, LedgerError, Recorded, Registered, Registration,
-    Rescued,
+    Agenda, Attempt, ClaimRequest, EndedAttempt, Lease, Ledger, LedgerError, Recorded, Registered,
+    Registration, Rescued,
 };
 use botticelli_server::outbox::{ClaimedPost, EarlierItem, Outbox, PostHistory, PostState, SettledPost};
 use botticelli_server::post::Destination;

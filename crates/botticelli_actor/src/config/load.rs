@@ -5,20 +5,17 @@ use super::definition;
 use super::document::Document;
 use super::env::Environment;
 use super::problem::{Problem, Problems};
-use super::read::{Fault, KeyPath, Step, read};
+use super::read::{Fault, KeyPath, read};
 use super::server_file::{
-    ActorInstanceConfig, ActorServerConfig, CatchUpMode, DEFAULT_DATABASE_URL, OnUnknown, PlatformName,
-    ServerSettings,
+    ActorInstanceConfig, ActorServerConfig, CatchUpMode, DEFAULT_DATABASE_URL, ServerSettings,
 };
-use botticelli_server::ids::{ActorName, DefinitionHash, TaskId};
-use botticelli_server::post::Destination;
-use botticelli_server::schedule::{ScheduleError, ScheduleType, WrittenSchedule};
-use botticelli_server::task::{Backoff, CatchUp, Task, TaskPolicy};
+use super::task;
+use botticelli_server::ids::{ActorName, DefinitionHash};
+use botticelli_server::task::{Backoff, Task};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, HashMap};
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
@@ -50,8 +47,6 @@ pub struct LoadedConfig {
     pub tasks: Vec<Task>,
     /// The actors that they run, each once.
     pub actors: Vec<ActorFile>,
-    /// What each task wants done with a post that may or may not have appeared.
-    pub on_unknown: HashMap<TaskId, OnUnknown>,
     /// What is not wrong, but probably not meant.
     pub warnings: Vec<String>,
 }
@@ -108,15 +103,11 @@ impl Loader<'_> {
         let discord_token = self.discord_token(document, config.as_ref(), given);
 
         let mut tasks = Vec::new();
-        let mut on_unknown = HashMap::new();
         let mut names = HashMap::new();
         for (index, entry) in entries.iter().enumerate() {
             let entry = Entry { document, path: KeyPath::entry("actors", index), table: entry };
             self.check_name(&entry, &mut names);
-            if let Some((task, unknown)) = self.task(&entry, &settings) {
-                on_unknown.insert(task.id.clone(), unknown);
-                tasks.push(task);
-            }
+            tasks.extend(self.task(&entry, &settings));
         }
         if entries.is_empty() {
             self.warn(document, "there are no [[actors]] entries: there is nothing to run");
@@ -127,7 +118,6 @@ impl Loader<'_> {
             discord_token,
             tasks,
             actors: Vec::new(),
-            on_unknown,
             warnings: Vec::new(),
         })
     }
@@ -156,7 +146,7 @@ impl Loader<'_> {
         }
         let url = config?.database.url.clone().unwrap_or_else(|| DEFAULT_DATABASE_URL.into());
         if let Some((message, hint)) = wrong_url(&url) {
-            let path = KeyPath(vec![Step::Key("database".to_owned()), Step::Key("url".to_owned())]);
+            let path = KeyPath::from("database").key("url");
             let fault = Fault::new(path, format!("database.url {message}")).hint(hint);
             self.report(document, None, fault);
         }
@@ -192,12 +182,12 @@ impl Loader<'_> {
         }
     }
 
-    fn task(&mut self, entry: &Entry<'_>, server: &ServerSettings) -> Option<(Task, OnUnknown)> {
+    fn task(&mut self, entry: &Entry<'_>, server: &ServerSettings) -> Option<Task> {
         let config: Option<ActorInstanceConfig> = match read(entry.table) {
             Ok(config) => Some(config),
             Err(faults) => {
                 for fault in faults {
-                    self.fault(entry, schedule_fault(entry.table, &fault).unwrap_or(fault));
+                    self.fault(entry, task::schedule_fault(entry.table, &fault).unwrap_or(fault));
                 }
                 None
             }
@@ -206,13 +196,19 @@ impl Loader<'_> {
         let actor = entry.table.get("config_file").and_then(Value::as_str);
         let actor = actor.and_then(|file| self.actor(entry, file));
         let config = config?;
-        let destination = self.destination(entry, &config);
-        let policy = self.policy(entry, &config, server, actor.as_ref().map(|(file, _)| &file.execution));
+        self.warn_of_no_effect(entry, &config);
+        let destination = task::destination(&config, &|file| entry.beside(file))
+            .map_err(|fault| self.fault(entry, fault))
+            .ok();
+        let policy = task::policy(&config, server, actor.as_ref().map(|(file, _)| &file.execution));
+        if policy.backoff != server.backoff {
+            self.check_backoff(entry.document, Some(&entry.subject()), entry.path.clone(), &policy.backoff);
+        }
         let (actor, content) = actor?;
-        let mut task = entry.table.clone();
-        task.remove("config_file");
-        let definition = definition::hash(&task, &content, server);
-        let task = Task {
+        let mut written = entry.table.clone();
+        written.remove("config_file");
+        let definition = definition::hash(&written, &content, server);
+        Some(Task {
             id: config.name,
             actor_name: actor.actor.name,
             schedule: config.schedule,
@@ -220,87 +216,14 @@ impl Loader<'_> {
             destinations: vec![destination?],
             enabled: config.enabled,
             definition: DefinitionHash::new(definition).ok()?,
-        };
-        Some((task, config.on_unknown))
+        })
     }
 
-    fn destination(&mut self, entry: &Entry<'_>, config: &ActorInstanceConfig) -> Option<Destination> {
-        let platform = match (config.platform, &config.channel_id) {
-            (Some(platform), _) => platform,
-            (None, Some(_)) => PlatformName::Discord,
-            (None, None) => PlatformName::Console,
-        };
-        let target = match (platform, &config.destination) {
-            (PlatformName::Console, None) => "stdout".to_owned(),
-            (PlatformName::Console, Some(place)) if place == "stdout" => place.clone(),
-            (PlatformName::Console, Some(place)) => {
-                let message =
-                    format!("destination is {place:?} (allowed with platform = \"console\": \"stdout\")");
-                let hint = "platform = \"file\" appends posts to a file";
-                self.fault(entry, Fault::new("destination", message).hint(hint));
-                return None;
-            }
-            (PlatformName::File, Some(file)) if !file.is_empty() => entry.beside(file).display().to_string(),
-            (PlatformName::File, _) => {
-                let message = "platform = \"file\" needs a destination: the file that posts are appended to";
-                self.fault(entry, Fault::new("platform", message).hint("destination = \"posts.jsonl\""));
-                return None;
-            }
-            (PlatformName::Discord, _) => {
-                let key = if config.platform.is_some() { "platform" } else { "channel_id" };
-                let message =
-                    "platform \"discord\" is not available in this release (available: console, file)";
-                let hint = "platform = \"console\" prints the posts instead";
-                self.fault(entry, Fault::new(key, message).hint(hint));
-                return None;
-            }
-        };
-        Some(Destination { platform: platform.as_str().to_owned(), target })
-    }
-
-    fn policy(
-        &mut self,
-        entry: &Entry<'_>,
-        config: &ActorInstanceConfig,
-        server: &ServerSettings,
-        execution: Option<&ExecutionSection>,
-    ) -> TaskPolicy {
-        const CATCH_UP_LIMIT: NonZeroU32 = NonZeroU32::new(100).unwrap();
+    fn warn_of_no_effect(&mut self, entry: &Entry<'_>, config: &ActorInstanceConfig) {
         if config.catch_up_limit.is_some() && config.catch_up != CatchUpMode::All {
             let warning =
                 format!("task {:?}: catch_up_limit has no effect without catch_up = \"all\"", config.name);
             self.warn(entry.document, &warning);
-        }
-        let backoff = Backoff {
-            initial: config.backoff_initial_seconds.map_or(server.backoff.initial, |s| s.seconds()),
-            max: config.backoff_max_seconds.map_or(server.backoff.max, |s| s.seconds()),
-        };
-        if config.backoff_initial_seconds.is_some() || config.backoff_max_seconds.is_some() {
-            let subject = entry.subject();
-            self.check_backoff(entry.document, Some(&subject), entry.path.clone(), &backoff);
-        }
-        TaskPolicy {
-            catch_up: match config.catch_up {
-                CatchUpMode::Latest => CatchUp::Latest,
-                CatchUpMode::All => CatchUp::All {
-                    limit: config.catch_up_limit.map_or(CATCH_UP_LIMIT, |limit| limit.count()),
-                },
-                CatchUpMode::Skip => CatchUp::Skip,
-            },
-            overlap: config.overlap,
-            jitter: config.jitter_seconds.seconds(),
-            misfire_grace: config.misfire_grace_seconds.map(|s| s.seconds()),
-            timeout: config
-                .timeout_seconds
-                .map(|s| s.seconds())
-                .or(execution.map(|execution| execution.timeout_seconds.seconds()))
-                .unwrap_or(TaskPolicy::default().timeout),
-            max_attempts: config.max_attempts.count(),
-            backoff,
-            max_consecutive_failures: config
-                .max_consecutive_failures
-                .map_or(server.max_consecutive_failures, |n| n.count()),
-            cooldown: config.cooldown_seconds.map(|s| s.seconds()),
         }
     }
 
@@ -500,29 +423,6 @@ fn entries(root: &mut Table, key: &str) -> Vec<Table> {
         }
         None => Vec::new(),
     }
-}
-
-/// Says what is wrong with a schedule in the schedule's own words, at the key that is wrong.
-fn schedule_fault(entry: &Table, fault: &Fault) -> Option<Fault> {
-    if fault.path != KeyPath::from("schedule") {
-        return None;
-    }
-    let error = schedule_error(entry.get("schedule")?)?;
-    let key = match &error {
-        ScheduleError::Cron { .. } => "expression",
-        ScheduleError::Timezone { .. } => "timezone",
-        ScheduleError::FoldOfElapsed { .. } => "fold",
-        ScheduleError::Interval { .. } => "seconds",
-        ScheduleError::At { .. } | ScheduleError::AtWithoutOffset { .. } => "at",
-        _ => return None,
-    };
-    let hint = error.hint();
-    Some(Fault { hint, ..Fault::new(KeyPath::from("schedule").key(key), error.to_string()) })
-}
-
-fn schedule_error(schedule: &Value) -> Option<ScheduleError> {
-    let written: WrittenSchedule = read(schedule.as_table()?).ok()?;
-    ScheduleType::try_from(written).err()
 }
 
 /// What is wrong with a database URL, and a hint. The URL itself is not shown: it may hold a password.

@@ -12,6 +12,7 @@ pub mod problem;
 pub mod read;
 pub mod schema;
 pub mod server_file;
+mod task;
 #[cfg(test)]
 mod tests;
 pub mod within;
@@ -20,4 +21,4 @@ pub use actor_file::ActorFile;
 pub use load::{ActorCheck, Given, LoadedConfig, load};
 pub use problem::{Problem, Problems};
 pub use read::{Fault, KeyPath, read};
-pub use server_file::{ActorInstanceConfig, ActorServerConfig, OnUnknown, ServerSettings};
+pub use server_file::{ActorInstanceConfig, ActorServerConfig, ServerSettings};

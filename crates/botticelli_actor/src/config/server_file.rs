@@ -2,6 +2,7 @@
 
 use super::within::Within;
 use botticelli_server::ids::TaskId;
+use botticelli_server::outbox::OnUnknown;
 use botticelli_server::schedule::ScheduleType;
 use botticelli_server::task::{Backoff, Overlap};
 use schemars::JsonSchema;
@@ -177,17 +178,6 @@ pub enum CatchUpMode {
     All,
     /// None.
     Skip,
-}
-
-/// What to do with a post that may or may not have appeared, where nothing can decide.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OnUnknown {
-    /// It waits for a person.
-    #[default]
-    NeedsReview,
-    /// It is not sent again: better missing than twice.
-    AtMostOnce,
 }
 
 /// How the server runs, as the rest of the program takes it.

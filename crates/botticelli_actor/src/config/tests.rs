@@ -116,7 +116,7 @@ fn every_key_is_taken() {
     assert_eq!((policy.max_attempts.get(), policy.max_consecutive_failures.get()), (8, 9));
     assert_eq!(policy.cooldown, Some(Duration::from_secs(10)));
     assert_eq!((policy.backoff.initial.as_secs(), policy.backoff.max.as_secs()), (1, 3));
-    assert_eq!(config.on_unknown[&task.id], OnUnknown::AtMostOnce);
+    assert_eq!(policy.on_unknown, OnUnknown::AtMostOnce);
 }
 
 #[test]

@@ -6,7 +6,9 @@ use super::window::Window;
 use super::{Command, Parts};
 use botticelli_server::clock::Clock as _;
 use botticelli_server::ids::{ExecutionId, TaskId};
-use botticelli_server::ledger::{Agenda, Attempt, ClaimRequest, EndedAttempt, LedgerError, Recorded, Trigger};
+use botticelli_server::ledger::{
+    Agenda, Attempt, ClaimRequest, EndedAttempt, LedgerError, Recorded, Trigger,
+};
 use botticelli_server::outcome::AttemptEnd;
 use botticelli_server::plan::{Settlement, settle};
 use botticelli_server::server::Run;
@@ -138,7 +140,11 @@ impl Dispatcher {
 
     /// When something is to be done even if nothing happens.
     fn wake_at(&self) -> DateTime<Utc> {
-        let start = if self.running.len() < self.slots() { self.ready.keys().next().map(|(due, _)| *due) } else { None };
+        let start = if self.running.len() < self.slots() {
+            self.ready.keys().next().map(|(due, _)| *due)
+        } else {
+            None
+        };
         let ask = if self.question.is_some() {
             None
         } else {
@@ -320,7 +326,8 @@ impl Dispatcher {
         let last_task = agenda.tasks.last().and_then(|state| state.wake_at);
         let last_waiting = agenda.waiting.last().map(|waiting| waiting.ready_at);
         let cut = cut_off(agenda.tasks.len(), last_task).into_iter();
-        let until = cut.chain(cut_off(agenda.waiting.len(), last_waiting)).chain([until]).min().unwrap_or(until);
+        let until =
+            cut.chain(cut_off(agenda.waiting.len(), last_waiting)).chain([until]).min().unwrap_or(until);
         self.timetable.complete_until(until);
         for state in agenda.tasks {
             self.timetable.learn(state);
@@ -329,7 +336,8 @@ impl Dispatcher {
             self.timetable.add_waiting(waiting);
         }
         let at_the_latest = self.now() + self.parts.settings.check_interval;
-        self.refill_at = Some(refill_before(until).clamp(self.now() + TimeDelta::milliseconds(200), at_the_latest));
+        self.refill_at =
+            Some(refill_before(until).clamp(self.now() + TimeDelta::milliseconds(200), at_the_latest));
     }
 
     fn note_states(&mut self, states: Vec<TaskState>, refused: &BTreeSet<TaskId>) {
@@ -413,7 +421,10 @@ impl Dispatcher {
         self.running.shutdown().await;
         drop(self.recorder.take());
         if tokio::time::timeout(LAST_MOMENTS, &mut self.recorder_task).await.is_err() {
-            error!(results = self.recording, "results could not be recorded in time; they are lost, and will be run again");
+            error!(
+                results = self.recording,
+                "results could not be recorded in time; they are lost, and will be run again"
+            );
             self.recorder_task.abort();
         }
         while let Ok(answer) = self.recorded.try_recv() {
@@ -517,7 +528,12 @@ async fn release(parts: &Parts, attempts: &[Attempt]) {
 }
 
 /// Runs one attempt to its end, whatever that is.
-async fn run_attempt(parts: Arc<Parts>, task: Arc<Task>, attempt: Attempt, abort: CancellationToken) -> Ended {
+async fn run_attempt(
+    parts: Arc<Parts>,
+    task: Arc<Task>,
+    attempt: Attempt,
+    abort: CancellationToken,
+) -> Ended {
     let started_at = parts.clock.now();
     let timeout = task.policy.timeout;
     let run = {
@@ -554,7 +570,9 @@ fn log_end(ended: &EndedAttempt) {
         AttemptEnd::Failed { error, .. } => {
             warn!(task.id = %task, execution.id = %execution, attempt = ended.attempt.attempt, ms, error, "failed");
         }
-        AttemptEnd::Interrupted => info!(task.id = %task, execution.id = %execution, "interrupted; handed on"),
+        AttemptEnd::Interrupted => {
+            info!(task.id = %task, execution.id = %execution, "interrupted; handed on")
+        }
         AttemptEnd::Cancelled => info!(task.id = %task, execution.id = %execution, "cancelled"),
     }
 }

@@ -22,7 +22,6 @@ pub use node::node_name;
 use crate::actor::RunContext;
 use async_trait::async_trait;
 use botticelli_database::Wakeups;
-use botticelli_server::clock::Clock;
 use botticelli_server::ids::{ActorName, NodeId, TaskId};
 use botticelli_server::ledger::{Attempt, Ledger, LedgerError, Registration};
 use botticelli_server::outbox::Outbox;
@@ -123,7 +122,8 @@ impl Parts {
     /// A node that was given up does not come back under its name. Returns the old one.
     fn take_another_name(&self) -> NodeId {
         let count = self.renamed.fetch_add(1, Ordering::Relaxed) + 1;
-        let name = NodeId::new(format!("{}+{count}", self.first_name)).unwrap_or_else(|_| self.first_name.clone());
+        let name =
+            NodeId::new(format!("{}+{count}", self.first_name)).unwrap_or_else(|_| self.first_name.clone());
         std::mem::replace(&mut self.node.write().unwrap_or_else(PoisonError::into_inner), name)
     }
 }
@@ -202,9 +202,11 @@ impl TaskScheduler for Engine {
         let helpers = CancellationToken::new();
         let heartbeat = node::heartbeat(self.parts.clone(), self.commands.clone(), helpers.clone());
         let heartbeat = tokio::spawn(heartbeat);
-        let retention = self.parts.settings.history_retention.map(|keep| {
-            tokio::spawn(retention::run(self.parts.clone(), keep, helpers.clone()))
-        });
+        let retention = self
+            .parts
+            .settings
+            .history_retention
+            .map(|keep| tokio::spawn(retention::run(self.parts.clone(), keep, helpers.clone())));
         Dispatcher::new(self.parts.clone(), inbox).run(stop).await;
         helpers.cancel();
         for helper in std::iter::once(heartbeat).chain(retention) {

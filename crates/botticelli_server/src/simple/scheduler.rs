@@ -389,29 +389,9 @@ impl Entry {
         advance.skipped
     }
 
-    fn apply(&mut self, breaker: BreakerEffect, now: DateTime<Utc>) {
-        let policy = &self.task.policy;
-        let state = &mut self.state;
-        match breaker {
-            BreakerEffect::None => {}
-            BreakerEffect::Success { probe } => {
-                state.consecutive_failures = 0;
-                if probe && state.pause_reason == Some(PauseReason::Breaker) {
-                    state.is_paused = false;
-                    state.pause_reason = None;
-                }
-            }
-            BreakerEffect::Failure => {
-                state.consecutive_failures += 1;
-                let is_paused_otherwise = state.is_paused && state.pause_reason != Some(PauseReason::Breaker);
-                let is_too_many = state.consecutive_failures >= policy.max_consecutive_failures.get();
-                if is_too_many && !is_paused_otherwise {
-                    state.is_paused = true;
-                    state.pause_reason = Some(PauseReason::Breaker);
-                    state.probe_at = policy.cooldown.map(|cooldown| now + cooldown);
-                }
-            }
-        }
+    fn apply(&mut self, effect: BreakerEffect, now: DateTime<Utc>) {
+        let after = self.state.breaker_state().after(effect, false, self.task.policy.breaker(), now);
+        self.state.set_breaker_state(after);
     }
 }
 
