@@ -16,6 +16,12 @@ pub fn log_filter() -> Option<String> {
     process("RUST_LOG").filter(|filter| !filter.trim().is_empty())
 }
 
+/// What this machine is called; part of a node's name.
+pub fn host_name() -> String {
+    let told = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| process("HOSTNAME"));
+    told.unwrap_or_default().trim().to_owned()
+}
+
 /// Replaces `${NAME}` by the variable's value (`$${` stands for a plain `${`), and notes in `used` what was replaced.
 pub(super) fn expand(
     text: &str,

@@ -1,6 +1,7 @@
 //! What is said about each input that is wrong, and what comes of one that is right.
 
 use super::*;
+use botticelli_server::outbox::OnUnknown;
 use botticelli_server::schedule::ScheduleType;
 use botticelli_server::task::{CatchUp, Overlap};
 use secrecy::ExposeSecret;
