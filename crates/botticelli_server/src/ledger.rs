@@ -164,6 +164,12 @@ pub enum Recorded {
     },
     /// The attempt has a successor: nothing was stored.
     Stale,
+    /// The database refuses what this attempt made: nothing was stored, and asking again will not help. The attempt
+    /// is still this node's, and must be recorded in another way.
+    Refused {
+        /// Why, for a person.
+        reason: String,
+    },
 }
 
 /// What a record made of its task.
@@ -234,7 +240,8 @@ pub trait Ledger: Send + Sync {
         ahead: Duration,
     ) -> Result<Vec<Attempt>, LedgerError>;
 
-    /// Stores the ends of attempts, each whole or not at all; the answers are in the order of `ended`.
+    /// Stores the ends of attempts, each whole or not at all; the answers are in the order of `ended`. One that was
+    /// stored before is `Stored` again: after an error whose effect is unknown, ask again with the same.
     async fn record(&self, node: &NodeId, ended: &[EndedAttempt]) -> Result<Vec<Recorded>, LedgerError>;
 
     /// Gives back attempts that have not started.
