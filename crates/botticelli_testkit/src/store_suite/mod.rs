@@ -2,9 +2,10 @@
 
 mod claims;
 mod players;
+mod records;
 
 pub use claims::*;
-pub use players::{Made, Player, each_minute, every, item, message, part, task};
+pub use records::*;
 
 /// A test for each rule: `store_suite!(sqlite, TestStore::sqlite());`. Needs `tokio` with its macros.
 ///
@@ -21,6 +22,15 @@ macro_rules! store_suite {
             a_task_that_runs_is_not_claimed_unless_it_may_overlap,
             two_requests_for_one_task_in_one_batch_are_one_claim,
             five_thousand_tasks_are_one_batch,
+            a_record_stores_all_that_a_run_made,
+            a_record_that_the_database_refuses_stores_nothing_and_harms_no_other,
+            a_record_sent_again_is_stored_once_and_answered_as_stored,
+            a_stale_writer_is_refused,
+            an_attempt_that_failed_is_made_again_as_the_same_execution,
+            occurrences_that_fall_into_the_wait_after_a_failure_are_skipped,
+            a_run_that_found_nothing_is_skipped_and_one_that_was_stopped_is_cancelled,
+            an_item_that_is_used_again_belongs_to_the_later_run,
+            odd_text_comes_back_as_it_went_in,
         );
     };
     (@each $name:ident, $make:expr, $($rule:ident,)+) => {
