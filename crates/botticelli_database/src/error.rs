@@ -84,6 +84,8 @@ pub(crate) enum WorkError {
     NoConnection(String),
     #[error("{0}")]
     Corrupt(String),
+    #[error("{0}")]
+    Refused(String),
 }
 
 impl WorkError {
@@ -97,6 +99,7 @@ impl From<WorkError> for LedgerError {
         match error {
             WorkError::NoConnection(_) => Self::Unavailable(Box::new(error)),
             WorkError::Corrupt(why) => Self::Corrupt(why),
+            WorkError::Refused(_) => Self::Refused(Box::new(error)),
             WorkError::Diesel(error) => from_diesel(error),
         }
     }

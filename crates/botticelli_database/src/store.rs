@@ -449,8 +449,24 @@ impl Ledger for Store {
     }
 
     async fn record(&self, node: &NodeId, ended: &[EndedAttempt]) -> Result<Vec<Recorded>, LedgerError> {
-        let (node, ended, ledger_id) = (node.clone(), Arc::from(ended), self.inner.ledger_id.clone());
-        write!(self, record(node, ended, ledger_id))
+        let mut recorded = Vec::with_capacity(ended.len());
+        // A batch that is refused is halved until it is known which attempt it is that the database does not take.
+        let mut batches = vec![ended];
+        while let Some(batch) = batches.pop() {
+            let (node, ended, ledger_id) = (node.clone(), Arc::from(batch), self.inner.ledger_id.clone());
+            match write!(self, record(node, ended, ledger_id)) {
+                Ok(answers) => recorded.extend(answers),
+                Err(LedgerError::Refused(error)) if batch.len() == 1 => {
+                    recorded.push(Recorded::Refused { reason: error.to_string() });
+                }
+                Err(LedgerError::Refused(_)) => {
+                    let (first, second) = batch.split_at(batch.len() / 2);
+                    batches.extend([second, first]);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(recorded)
     }
 
     async fn release(&self, _node: &NodeId, attempts: &[Attempt]) -> Result<(), LedgerError> {

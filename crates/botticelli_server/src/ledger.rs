@@ -166,9 +166,10 @@ pub enum Recorded {
     },
     /// The attempt has a successor: nothing was stored.
     Stale,
-    /// The database will not have this result, whoever brings it: nothing was stored.
+    /// The database refuses what this attempt made: nothing was stored, and asking again will not help. The attempt
+    /// is still this node's, and must be recorded in another way.
     Refused {
-        /// What it said.
+        /// Why, for a person.
         reason: String,
     },
 }
@@ -265,7 +266,8 @@ pub trait Ledger: Send + Sync {
         ahead: Duration,
     ) -> Result<Vec<Attempt>, LedgerError>;
 
-    /// Stores the ends of attempts, each whole or not at all; the answers are in the order of `ended`.
+    /// Stores the ends of attempts, each whole or not at all; the answers are in the order of `ended`. One that was
+    /// stored before is `Stored` again: after an error whose effect is unknown, ask again with the same.
     async fn record(&self, node: &NodeId, ended: &[EndedAttempt]) -> Result<Vec<Recorded>, LedgerError>;
 
     /// Gives back attempts that have not started.

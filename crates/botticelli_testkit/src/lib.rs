@@ -3,3 +3,5 @@
 pub mod clock;
 pub mod contract_suites;
 pub mod platform_suite;
+pub mod databases;
+pub mod store_suite;

@@ -5,13 +5,29 @@ use chrono::{DateTime, Utc};
 use diesel::sql_types::BigInt;
 use diesel::{QueryableByName, sql_query};
 use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 /// A column of a batch: its name and PostgreSQL's name of its type.
 pub(super) type Column = (&'static str, &'static str);
 
 /// Binds `$rows` as a statement's first parameter.
-pub(super) fn parameter<T: Serialize>(rows: &[T]) -> Work<serde_json::Value> {
-    serde_json::to_value(rows).map_err(|error| WorkError::corrupt("a batch", error))
+pub(super) fn parameter<T: Serialize>(rows: &[T]) -> Work<Value> {
+    let rows = serde_json::to_value(rows).map_err(|error| WorkError::corrupt("a batch", error))?;
+    storable(&rows).map(|()| rows)
+}
+
+/// PostgreSQL can't keep NUL in text. SQLite could, but not all of its functions see what comes after.
+pub(super) fn storable(value: &Value) -> Work<()> {
+    let bad = |text: &str| text.contains('\0');
+    match value {
+        Value::String(text) if bad(text) => Err(WorkError::Refused("a text has a NUL character".into())),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
+        Value::Array(values) => values.iter().try_for_each(storable),
+        Value::Object(fields) => fields.iter().try_for_each(|(name, value)| match bad(name) {
+            true => Err(WorkError::Refused("the name of a JSON field has a NUL character".into())),
+            false => storable(value),
+        }),
+    }
 }
 
 /// Inserts `rows`. Their serialized fields are the columns.

@@ -29,8 +29,11 @@ pub(crate) async fn claim(
         occupied(conn, &tasks).await?.into_iter().map(|row| row.task_id).collect();
     let horizon = horizon(conn, latest_due).await?;
     let now = horizon.now;
+    let mut seen = HashSet::new();
     let granted: Vec<(&ClaimRequest, &ActorServerStateRow)> = requests
         .iter()
+        // A second step of a task would start from where the first one has not been yet.
+        .filter(|request| seen.insert(request.task_id.as_str()))
         .filter_map(|request| Some((request, states.get(request.task_id.as_str())?)))
         .filter(|(request, state)| {
             let free = request.overlap_allowed || !occupied.contains(request.task_id.as_str());

@@ -165,7 +165,8 @@ async fn fail_poison(
             )),
             attempt: row.attempt.unsigned_abs(),
             node: row.node.clone(),
-            fence: row.fence,
+            // No attempt recorded this.
+            fence: None,
             skills_succeeded: 0,
             skills_failed: 0,
             skills_skipped: 0,

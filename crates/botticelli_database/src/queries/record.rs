@@ -11,11 +11,11 @@ use botticelli_server::outcome::{AttemptEnd, Outcome};
 use botticelli_server::plan::{Advance, BreakerEffect, Settlement};
 use botticelli_server::post::IdempotencyKey;
 use chrono::{DateTime, Utc};
-use diesel::sql_query;
-use diesel::sql_types::Text;
+use diesel::sql_types::{BigInt, Text};
+use diesel::{QueryableByName, sql_query};
 use serde::Serialize;
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,8 +27,11 @@ struct Writes {
     closed: Vec<ExecutionRef>,
     waiting: Vec<WaitingExecution>,
     posts: Vec<NewPostRow>,
-    used_items: Vec<NewUsedItem>,
+    /// By their key in the table: one statement can't write a row twice.
+    used_items: HashMap<[String; 5], NewUsedItem>,
     states: HashMap<String, StateAfter>,
+    /// The tasks whose state is written.
+    touched: HashSet<String>,
 }
 
 pub(crate) async fn record(
@@ -39,7 +42,7 @@ pub(crate) async fn record(
 ) -> Work<Vec<Recorded>> {
     let tasks: Vec<TaskId> = ended.iter().map(|ended| ended.attempt.task_id.clone()).collect();
     let states = lock_states(conn, &tasks).await?;
-    let owned = owned_attempts(conn, &node, &ended).await?;
+    let mut owned = owned_attempts(conn, &node, &ended).await?;
     let now = super::now(conn).await?;
     let mut writes = Writes {
         states: states.into_iter().map(|row| (row.task_id.clone(), StateAfter::new(row))).collect(),
@@ -47,8 +50,9 @@ pub(crate) async fn record(
     };
     let mut answers = Vec::with_capacity(ended.len());
     for ended in ended.iter() {
-        let fence = owned.get(&ended.attempt.execution_id.0).and_then(|row| row.fence);
-        if fence == Some(ended.attempt.fence.0) {
+        // Taken out: who comes twice in one batch is stale the second time.
+        let owner = owned.remove(&ended.attempt.execution_id.0);
+        if owner.and_then(|row| row.fence) == Some(ended.attempt.fence.0) {
             answers.push(writes.add(ended, &node, &ledger_id, now)?);
         } else {
             answers.push(Recorded::Stale);
@@ -56,7 +60,46 @@ pub(crate) async fn record(
     }
     writes.number_skipped_rows(conn).await?;
     writes.carry_out(conn).await?;
+    if answers.contains(&Recorded::Stale) {
+        let stored = stored_before(conn, &node, &ended).await?;
+        for (answer, ended) in answers.iter_mut().zip(ended.iter()) {
+            let before = (ended.attempt.execution_id.0, ended.attempt.fence.0);
+            if *answer == Recorded::Stale && stored.contains(&before) {
+                *answer = Recorded::Stored { state: None };
+            }
+        }
+    }
     Ok(answers)
+}
+
+/// The executions, with their fences, that these very attempts have closed: the node did not hear of it then.
+async fn stored_before(
+    conn: &mut Connection,
+    node: &NodeId,
+    ended: &[EndedAttempt],
+) -> Work<HashSet<(i64, i64)>> {
+    #[derive(QueryableByName)]
+    struct Closed {
+        #[diesel(sql_type = BigInt)]
+        id: i64,
+        #[diesel(sql_type = BigInt)]
+        fence: i64,
+    }
+    let wanted = dialect::rows(EXECUTION_REF);
+    let sql = format!(
+        "SELECT e.id, e.fence FROM actor_server_executions AS e \
+         WHERE e.id IN (SELECT r.id FROM {wanted}) AND e.node = $2 AND e.fence IS NOT NULL"
+    );
+    let closed: Vec<Closed> = sql_query(sql)
+        .bind::<Json, _>(batch::parameter(&execution_refs(ended))?)
+        .bind::<Text, _>(node.as_str())
+        .load(conn)
+        .await?;
+    Ok(closed.into_iter().map(|closed| (closed.id, closed.fence)).collect())
+}
+
+fn execution_refs(ended: &[EndedAttempt]) -> Vec<ExecutionRef> {
+    ended.iter().map(|ended| ExecutionRef { id: ended.attempt.execution_id.0 }).collect()
 }
 
 async fn owned_attempts(
@@ -64,8 +107,6 @@ async fn owned_attempts(
     node: &NodeId,
     ended: &[EndedAttempt],
 ) -> Work<HashMap<i64, OpenExecutionRow>> {
-    let ids: Vec<ExecutionRef> =
-        ended.iter().map(|ended| ExecutionRef { id: ended.attempt.execution_id.0 }).collect();
     let wanted = dialect::rows(EXECUTION_REF);
     // No lock of its own: whoever changes the owner of an execution holds its task's row.
     let sql = format!(
@@ -73,7 +114,7 @@ async fn owned_attempts(
          WHERE o.id IN (SELECT r.id FROM {wanted}) AND o.node = $2"
     );
     let rows: Vec<OpenExecutionRow> = sql_query(sql)
-        .bind::<Json, _>(batch::parameter(&ids)?)
+        .bind::<Json, _>(batch::parameter(&execution_refs(ended))?)
         .bind::<Text, _>(node.as_str())
         .load(conn)
         .await?;
@@ -89,6 +130,7 @@ impl Writes {
         now: DateTime<Utc>,
     ) -> Work<Recorded> {
         let task = ended.attempt.task_id.as_str();
+        self.touched.insert(task.to_owned());
         let change = match &ended.settlement {
             Settlement::Retry { at } => {
                 self.wait(ended, node, *at);
@@ -193,7 +235,7 @@ impl Writes {
             });
         }
         for item in &ended.used_items {
-            self.used_items.push(NewUsedItem {
+            let used = NewUsedItem {
                 task_id: ended.attempt.task_id.to_string(),
                 source: item.source.clone(),
                 item_key: item.key.clone(),
@@ -203,7 +245,8 @@ impl Writes {
                 execution_id: execution.0,
                 part: item.part,
                 used_at: now,
-            });
+            };
+            self.used_items.insert(used.key(), used);
         }
     }
 
@@ -246,9 +289,10 @@ impl Writes {
         let used_again = "ON CONFLICT (task_id, source, item_key, platform, destination) DO UPDATE SET \
              text = excluded.text, execution_id = excluded.execution_id, part = excluded.part, \
              used_at = excluded.used_at";
-        batch::insert(conn, "actor_server_used_items", USED_ITEM_COLUMNS, &self.used_items, used_again)
-            .await?;
-        let states: Vec<StateUpdate> = self.states.into_values().map(StateAfter::into_update).collect();
+        let used_items: Vec<NewUsedItem> = self.used_items.into_values().collect();
+        batch::insert(conn, "actor_server_used_items", USED_ITEM_COLUMNS, &used_items, used_again).await?;
+        let touched = self.states.into_iter().filter(|(task, _)| self.touched.contains(task));
+        let states: Vec<StateUpdate> = touched.map(|(_, state)| state.into_update()).collect();
         write_states(conn, &states).await
     }
 }
@@ -445,6 +489,12 @@ struct NewUsedItem {
     part: u32,
     #[serde(serialize_with = "batch::time")]
     used_at: DateTime<Utc>,
+}
+
+impl NewUsedItem {
+    fn key(&self) -> [String; 5] {
+        [&self.task_id, &self.source, &self.item_key, &self.platform, &self.destination].map(String::clone)
+    }
 }
 
 const USED_ITEM_COLUMNS: &[batch::Column] = &[

@@ -269,7 +269,7 @@ impl NewActorServerExecution {
             skills_succeeded: 0,
             skills_failed: 0,
             skills_skipped: 0,
-            metadata: Value::Null,
+            metadata: Value::Object(serde_json::Map::new()),
         }
     }
 }

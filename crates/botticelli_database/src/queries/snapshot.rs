@@ -17,6 +17,7 @@ pub(crate) async fn snapshot_load(conn: &mut Connection, name: String) -> Work<O
 }
 
 pub(crate) async fn snapshot_save(conn: &mut Connection, name: String, snapshot: Value) -> Work<()> {
+    batch::storable(&snapshot)?;
     let sql = "INSERT INTO actor_server_snapshots (name, snapshot, updated_at) VALUES ($1, $2, actor_server_now()) \
          ON CONFLICT (name) DO UPDATE SET snapshot = excluded.snapshot, updated_at = excluded.updated_at";
     sql_query(sql).bind::<Text, _>(name).bind::<Json, _>(snapshot).execute(conn).await?;

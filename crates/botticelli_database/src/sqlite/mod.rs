@@ -43,8 +43,14 @@ mod dialect {
 
     /// `$1`, a JSON array of objects, as the table `r` with these columns.
     pub(super) fn rows(columns: &[(&str, &str)]) -> String {
-        let columns: Vec<String> =
-            columns.iter().map(|(name, _)| format!("value ->> '{name}' AS {name}")).collect();
+        let columns: Vec<String> = columns
+            .iter()
+            .map(|(name, kind)| match *kind {
+                // As PostgreSQL does it: JSON stays JSON, and its null is SQL's.
+                "jsonb" => format!("nullif(value -> '{name}', 'null') AS {name}"),
+                _ => format!("value ->> '{name}' AS {name}"),
+            })
+            .collect();
         format!("(SELECT {} FROM json_each($1)) AS r", columns.join(", "))
     }
 }

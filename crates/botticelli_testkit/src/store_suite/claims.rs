@@ -1,0 +1,227 @@
+//! Claiming: every occurrence once.
+
+use super::players::*;
+use crate::databases::TestStore;
+use botticelli_server::ids::DefinitionHash;
+use botticelli_server::ledger::{Ledger as _, Trigger};
+use botticelli_server::outcome::AttemptEnd;
+use botticelli_server::task::{CatchUp, Overlap};
+use chrono::{DateTime, Utc};
+use std::collections::HashSet;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// Eight nodes, twenty tasks, six occurrences of each to catch up.
+pub async fn an_occurrence_is_claimed_once_however_many_claim_at_once(db: &TestStore) {
+    const OCCURRENCES: u32 = 6;
+    let all = CatchUp::All { limit: NonZeroU32::MAX };
+    let tasks: Vec<_> = (0..20)
+        .map(|n| with(each_minute(&format!("task {n}")), |policy| policy.catch_up = all))
+        .map(|task| with(task, |policy| policy.overlap = Overlap::Allow))
+        .collect();
+    register(db, &tasks.iter().collect::<Vec<_>>()).await;
+    let first = db.time();
+    db.advance((OCCURRENCES - 1) * MINUTE).await;
+
+    let mut claimers = Vec::new();
+    for n in 0..8 {
+        let (player, tasks) = (Player::enter(db, &format!("node {n}")).await, tasks.clone());
+        claimers.push(tokio::spawn(async move {
+            let mut won = Vec::new();
+            loop {
+                let mut requests = Vec::new();
+                for task in &tasks {
+                    requests.extend(player.request(task, Duration::ZERO).await);
+                }
+                if requests.is_empty() {
+                    return won;
+                }
+                let claimed = player.store.claim(&player.id, &requests, Duration::ZERO).await;
+                won.extend(claimed.expect("an answer"));
+            }
+        }));
+    }
+    let mut seen: HashSet<(String, DateTime<Utc>)> = HashSet::new();
+    let mut fences = HashSet::new();
+    for claimer in claimers {
+        for attempt in claimer.await.expect("the claimer did not panic") {
+            let nominal = attempt.scheduled_for.expect("a nominal time");
+            assert!(seen.insert((attempt.task_id.to_string(), nominal)), "claimed twice: {attempt:?}");
+            assert!(fences.insert(attempt.fence), "a fence was given twice");
+        }
+    }
+    let expected: HashSet<_> = tasks
+        .iter()
+        .flat_map(|task| (0..OCCURRENCES).map(|n| (task.id.to_string(), first + n * MINUTE)))
+        .collect();
+    assert_eq!(seen, expected);
+    for task in &tasks {
+        assert_eq!(state(db, task).await.next_run, Some(first + OCCURRENCES * MINUTE));
+    }
+}
+
+/// `next_run`, definition, pause.
+pub async fn a_claim_is_refused_when_the_task_is_not_as_the_plan_saw_it(db: &TestStore) {
+    let task = each_minute("task");
+    register(db, &[&task]).await;
+    let player = Player::enter(db, "node").await;
+    let request = player.request(&task, Duration::ZERO).await.expect("it is due");
+    let won =
+        async |request| player.store.claim(&player.id, &[request], Duration::ZERO).await.expect("an answer");
+
+    let mut moved = request.clone();
+    moved.plan.expected -= MINUTE;
+    assert_eq!(won(moved).await, []);
+
+    let mut changed = request.clone();
+    changed.definition = DefinitionHash::new("second").expect("a hash");
+    assert_eq!(won(changed).await, []);
+
+    let mut resumed = request.clone();
+    resumed.plan.resumed = true;
+    assert_eq!(won(resumed).await, []);
+
+    let mut unknown = request.clone();
+    unknown.task_id = each_minute("unknown").id;
+    assert_eq!(won(unknown).await, []);
+
+    assert!(db.pause(&task.id).await.expect("an answer"));
+    assert_eq!(won(request.clone()).await, []);
+    assert_eq!(db.history(&task.id, 10).await.expect("history"), []);
+    assert_eq!(state(db, &task).await.next_run, Some(request.plan.expected));
+}
+
+/// The database's time decides, not the plan's.
+pub async fn a_claim_too_far_ahead_is_refused(db: &TestStore) {
+    let task = each_minute("task");
+    register(db, &[&task]).await;
+    let player = Player::enter(db, "node").await;
+    player.run(&task, Vec::new()).await;
+    let second = Duration::from_secs(1);
+    db.advance(MINUTE - 2 * second).await;
+    let request = player.request(&task, 5 * second).await.expect("a plan that looks far ahead");
+    let won = player.store.claim(&player.id, &[request.clone()], second).await.expect("an answer");
+    assert_eq!(won, []);
+    db.advance(second).await;
+    let won = player.store.claim(&player.id, &[request], second).await.expect("an answer");
+    assert_eq!(won.len(), 1);
+    assert_eq!(won[0].due_at, db.time() + second);
+}
+
+/// From, to, how many, and why.
+pub async fn occurrences_skipped_together_are_one_row_of_history(db: &TestStore) {
+    let task = each_minute("task");
+    register(db, &[&task]).await;
+    let player = Player::enter(db, "node").await;
+    let first = db.time();
+    db.advance(1000 * MINUTE).await;
+    let attempt = player.claim(&task).await;
+    assert_eq!(attempt.scheduled_for, Some(first + 1000 * MINUTE));
+    assert_eq!((attempt.attempt, attempt.trigger), (1, Trigger::Schedule));
+
+    let history = db.history(&task.id, 10).await.expect("history");
+    let [running, skipped] = &history[..] else { panic!("{history:?}") };
+    assert_eq!(running.id, attempt.execution_id);
+    assert_eq!(running.outcome, None);
+    assert_eq!(skipped.scheduled_for, Some(first));
+    assert_eq!(skipped.scheduled_until, Some(first + 999 * MINUTE));
+    assert_eq!(skipped.occurrences, 1000);
+    assert_eq!(skipped.outcome.as_deref(), Some("skipped"));
+    assert_eq!(skipped.skip_reason.as_deref(), Some("missed"));
+    assert_eq!(skipped.success, None);
+    assert_eq!(state(db, &task).await.next_run, Some(first + 1001 * MINUTE));
+}
+
+/// The unique key of the history is the second lock.
+pub async fn an_occurrence_is_not_run_twice_even_if_next_run_is_set_back_by_hand(db: &TestStore) {
+    let task = each_minute("task");
+    register(db, &[&task]).await;
+    let player = Player::enter(db, "node").await;
+    let first = db.time();
+    let done = player.run(&task, Vec::new()).await;
+    db.sql(&format!("UPDATE actor_server_state SET next_run = '{0}', wake_at = '{0}'", sql_time(first)))
+        .await;
+    assert_eq!(player.try_claim(&task).await, None);
+    assert_eq!(state(db, &task).await.next_run, Some(first + MINUTE), "the task goes on after it");
+    let history = db.history(&task.id, 10).await.expect("history");
+    assert_eq!(history.iter().map(|row| row.id).collect::<Vec<_>>(), [done.execution_id]);
+
+    // The same while it is still running.
+    db.advance(MINUTE).await;
+    let attempt = player.claim(&task).await;
+    db.sql(&format!("UPDATE actor_server_state SET next_run = '{0}'", sql_time(first + MINUTE))).await;
+    let overlapping = with(task.clone(), |policy| policy.overlap = Overlap::Allow);
+    assert_eq!(player.try_claim(&overlapping).await, None);
+    player.end(&task, &attempt, AttemptEnd::Succeeded, Made::default()).await;
+    assert_eq!(db.history(&task.id, 10).await.expect("history").len(), 2);
+}
+
+/// A time as both databases store it.
+fn sql_time(at: DateTime<Utc>) -> String {
+    at.format("%F %T%.f%:z").to_string()
+}
+
+/// The slot.
+pub async fn a_task_that_runs_is_not_claimed_unless_it_may_overlap(db: &TestStore) {
+    let alone = each_minute("alone");
+    let beside = with(each_minute("beside"), |policy| policy.overlap = Overlap::Allow);
+    register(db, &[&alone, &beside]).await;
+    let player = Player::enter(db, "node").await;
+    let running = player.claim(&alone).await;
+    player.claim(&beside).await;
+    db.advance(MINUTE).await;
+    assert_eq!(player.try_claim(&alone).await, None);
+    player.claim(&beside).await;
+    // What came due meanwhile is left out when the run ends.
+    player.end(&alone, &running, AttemptEnd::Succeeded, Made::default()).await;
+    let history = db.history(&alone.id, 10).await.expect("history");
+    assert_eq!(history[0].skip_reason.as_deref(), Some("overlap"));
+    assert_eq!(history[0].scheduled_for, Some(db.time()));
+    db.advance(MINUTE).await;
+    player.claim(&alone).await;
+}
+
+/// Whoever asks twice gets it once, and the rest of the batch is not harmed.
+pub async fn two_requests_for_one_task_in_one_batch_are_one_claim(db: &TestStore) {
+    let (twice, once) = (each_minute("twice"), each_minute("once"));
+    register(db, &[&twice, &once]).await;
+    let player = Player::enter(db, "node").await;
+    let request = player.request(&twice, Duration::ZERO).await.expect("due");
+    let other = player.request(&once, Duration::ZERO).await.expect("due");
+    let requests = [request.clone(), other, request];
+    let won = player.store.claim(&player.id, &requests, Duration::ZERO).await.expect("an answer");
+    assert_eq!(won.len(), 2);
+}
+
+/// One claim, one record.
+pub async fn five_thousand_tasks_are_one_batch(db: &TestStore) {
+    let tasks: Vec<_> = (0..5000).map(|n| each_minute(&format!("task {n}"))).collect();
+    let registered = register(db, &tasks.iter().collect::<Vec<_>>()).await;
+    assert_eq!(registered.added.len(), 5000);
+    db.advance(2 * MINUTE).await;
+    let player = Player::enter(db, "node").await;
+    let agenda = db.agenda(db.time(), 10_000).await.expect("an agenda");
+    assert_eq!(agenda.tasks.len(), 5000);
+    let sample = player.request(&tasks[0], Duration::ZERO).await.expect("due");
+    let requests: Vec<_> = tasks
+        .iter()
+        .map(|task| botticelli_server::ledger::ClaimRequest { task_id: task.id.clone(), ..sample.clone() })
+        .collect();
+    let won = player.store.claim(&player.id, &requests, Duration::ZERO).await.expect("an answer");
+    assert_eq!(won.len(), 5000);
+    let sample = player.ended(&tasks[0], &won[0], AttemptEnd::Succeeded, Made::default()).await;
+    let ended: Vec<_> = won
+        .into_iter()
+        .map(|attempt| botticelli_server::ledger::EndedAttempt {
+            posts: vec![message(attempt.task_id.as_str(), "text")],
+            attempt,
+            ..sample.clone()
+        })
+        .collect();
+    let recorded = player.store.record(&player.id, &ended).await.expect("an answer");
+    assert_eq!(recorded.len(), 5000);
+    let count = "SELECT count(*) AS value FROM actor_server_executions WHERE outcome = 'succeeded'";
+    assert_eq!(db.value(count).await, "5000");
+    assert_eq!(db.value("SELECT count(*) AS value FROM actor_server_posts").await, "5000");
+    assert_eq!(db.value("SELECT count(*) AS value FROM actor_server_open_executions").await, "0");
+}

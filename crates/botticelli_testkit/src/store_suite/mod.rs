@@ -1,0 +1,49 @@
+//! What a store must do, in sentences. `botticelli_database` runs this on both databases.
+
+mod claims;
+mod players;
+mod records;
+
+pub use claims::*;
+pub use records::*;
+
+/// A test for each rule: `store_suite!(sqlite, TestStore::sqlite());`. Needs `tokio` with its macros.
+///
+/// The expression gives a `TestStore`, or an option of one: without it the rules are left out.
+#[macro_export]
+macro_rules! store_suite {
+    ($name:ident, $make:expr) => {
+        $crate::store_suite!(@each $name, $make,
+            an_occurrence_is_claimed_once_however_many_claim_at_once,
+            a_claim_is_refused_when_the_task_is_not_as_the_plan_saw_it,
+            a_claim_too_far_ahead_is_refused,
+            occurrences_skipped_together_are_one_row_of_history,
+            an_occurrence_is_not_run_twice_even_if_next_run_is_set_back_by_hand,
+            a_task_that_runs_is_not_claimed_unless_it_may_overlap,
+            two_requests_for_one_task_in_one_batch_are_one_claim,
+            five_thousand_tasks_are_one_batch,
+            a_record_stores_all_that_a_run_made,
+            a_record_that_the_database_refuses_stores_nothing_and_harms_no_other,
+            a_record_sent_again_is_stored_once_and_answered_as_stored,
+            a_stale_writer_is_refused,
+            an_attempt_that_failed_is_made_again_as_the_same_execution,
+            occurrences_that_fall_into_the_wait_after_a_failure_are_skipped,
+            a_run_that_found_nothing_is_skipped_and_one_that_was_stopped_is_cancelled,
+            an_item_that_is_used_again_belongs_to_the_later_run,
+            odd_text_comes_back_as_it_went_in,
+        );
+    };
+    (@each $name:ident, $make:expr, $($rule:ident,)+) => {
+        mod $name {
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $rule() {
+                    if let Some(store) = Option::<$crate::databases::TestStore>::from($make.await) {
+                        $crate::store_suite::$rule(&store).await;
+                    }
+                }
+            )+
+        }
+    };
+}
