@@ -209,7 +209,9 @@ impl ActorServer for App {
         running.stop_delivering.cancel();
         let grace = self.config.lock().await.settings.shutdown_grace.max(Duration::from_secs(1));
         if tokio::time::timeout(grace, &mut running.deliverer).await.is_err() {
-            warn!("posts are still being sent: they are taken up again, as uncertain, when their lease is over");
+            warn!(
+                "posts are still being sent: they are taken up again, as uncertain, when their lease is over"
+            );
             running.deliverer.abort();
         }
         let state = self.state(&*self.config.lock().await, Some(self.parts.clock.now()));
@@ -281,7 +283,9 @@ async fn tell_what_was_recovered(
 ) -> Result<(), LedgerError> {
     match snapshot.load().await? {
         None => info!("a new database"),
-        Some(ServerState { node, stopped_at: Some(at), .. }) => info!(%node, %at, "the last server stopped in good order"),
+        Some(ServerState { node, stopped_at: Some(at), .. }) => {
+            info!(%node, %at, "the last server stopped in good order")
+        }
         Some(ServerState { node, stopped_at: None, .. }) => {
             info!(%node, "the last server did not say that it stopped: it runs beside this one, or it was killed");
         }

@@ -4,6 +4,7 @@
 
 pub mod actor;
 pub mod app;
+mod bridge;
 pub mod cli;
 pub mod clock;
 pub mod config;

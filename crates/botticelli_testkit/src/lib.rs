@@ -2,6 +2,6 @@
 
 pub mod clock;
 pub mod contract_suites;
-pub mod platform_suite;
 pub mod databases;
+pub mod platform_suite;
 pub mod store_suite;

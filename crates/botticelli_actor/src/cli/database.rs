@@ -54,7 +54,8 @@ pub(super) async fn tasks(
         }
         TasksCommand::Show { task, json } => {
             let task = known(&store, task).await?;
-            let shown: Vec<_> = store.tasks().await?.into_iter().filter(|shown| shown.task_id == task).collect();
+            let shown: Vec<_> =
+                store.tasks().await?.into_iter().filter(|shown| shown.task_id == task).collect();
             match (json, shown.first()) {
                 (true, Some(shown)) => write_json(shown, out),
                 _ => {
@@ -73,7 +74,9 @@ pub(super) async fn tasks(
             let task = known(&store, task).await?;
             let event = Event { task: task.clone(), trigger: Trigger::Manual, parameters: Value::Null };
             match store.publish(event).await? {
-                Accepted::Execution(id) => Ok(writeln!(out, "{task}: execution {id} will run as soon as a server can")?),
+                Accepted::Execution(id) => {
+                    Ok(writeln!(out, "{task}: execution {id} will run as soon as a server can")?)
+                }
                 Accepted::UnknownTask => Err(unknown_task(&store, task.as_str()).await?),
             }
         }
@@ -111,7 +114,8 @@ async fn known(store: &Store, name: &str) -> anyhow::Result<TaskId> {
 async fn unknown_task(store: &Store, name: &str) -> anyhow::Result<anyhow::Error> {
     let names: Vec<String> = store.tasks().await?.iter().map(|task| task.task_id.to_string()).collect();
     let hint = if names.is_empty() {
-        "the database knows no tasks yet: a server registers those of its configuration when it starts".to_owned()
+        "the database knows no tasks yet: a server registers those of its configuration when it starts"
+            .to_owned()
     } else {
         format!("known tasks: {}", names.join(", "))
     };
@@ -130,7 +134,8 @@ pub(super) async fn posts(
                 Some(task) => Some(known(&store, task).await?),
                 None => None,
             };
-            let state = state.clone().map(|state| serde_json::from_value::<PostState>(state.into())).transpose()?;
+            let state =
+                state.clone().map(|state| serde_json::from_value::<PostState>(state.into())).transpose()?;
             let posts = store.posts(PostFilter { task, state, limit: usize::try_from(*limit)? }).await?;
             if *json { write_json(&posts, out) } else { write_table(&posts, out) }
         }
@@ -158,9 +163,16 @@ async fn show_post(store: &Store, id: PostId, json: bool, out: &mut impl Write) 
     Ok(())
 }
 
-async fn decide(store: &Store, id: PostId, decision: PostDecision, out: &mut impl Write) -> anyhow::Result<()> {
+async fn decide(
+    store: &Store,
+    id: PostId,
+    decision: PostDecision,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
     match (store.decide(id, decision).await?, decision) {
-        (Decided::Done, PostDecision::Retry) => Ok(writeln!(out, "post {id} will be sent as soon as a server can")?),
+        (Decided::Done, PostDecision::Retry) => {
+            Ok(writeln!(out, "post {id} will be sent as soon as a server can")?)
+        }
         (Decided::Done, PostDecision::Dismiss) => Ok(writeln!(out, "post {id} is dismissed")?),
         (Decided::UnknownPost, _) => Err(unknown_post(id)),
         (Decided::NotNow(state), PostDecision::Retry) => {

@@ -93,14 +93,18 @@ fn database_hint(error: &anyhow::Error) -> Option<&'static str> {
         _ => None,
     })?;
     match opening {
-        OpenError::Url { .. } => Some("for example sqlite://actor_server.db or postgres://user@host/database"),
-        OpenError::Connect { target: DatabaseUrl::Postgres(_), .. } => {
-            Some("is the server running there, and do user, password and database exist? `psql URL` tells more")
+        OpenError::Url { .. } => {
+            Some("for example sqlite://actor_server.db or postgres://user@host/database")
         }
+        OpenError::Connect { target: DatabaseUrl::Postgres(_), .. } => Some(
+            "is the server running there, and do user, password and database exist? `psql URL` tells more",
+        ),
         OpenError::Connect { target: DatabaseUrl::Sqlite(_), .. } => {
             Some("the folder must exist, and this user must be able to write to it")
         }
-        OpenError::InUse { .. } => Some("one server serves a SQLite file; stop the other one, or use PostgreSQL"),
+        OpenError::InUse { .. } => {
+            Some("one server serves a SQLite file; stop the other one, or use PostgreSQL")
+        }
         OpenError::TooNew { .. } => Some("install that version; the database was upgraded by it"),
         OpenError::Migrate { .. } | OpenError::NotMigrated { .. } | OpenError::Ledger(_) => None,
     }

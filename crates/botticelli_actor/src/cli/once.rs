@@ -49,7 +49,8 @@ fn find<'a>(config: &'a LoadedConfig, name: &str) -> anyhow::Result<&'a Task> {
 
 /// Runs the pipeline as it would run now, and prints what it would post. The database is only read.
 async fn rehearse(config: &LoadedConfig, task: &Task, out: &mut impl Write) -> anyhow::Result<()> {
-    let store = Store::open(config.database_url.expose_secret(), Mode::Command, Arc::new(SystemClock)).await?;
+    let store =
+        Store::open(config.database_url.expose_secret(), Mode::Command, Arc::new(SystemClock)).await?;
     let now = store.now().await?;
     let attempt = Attempt {
         execution_id: ExecutionId(0),
@@ -65,7 +66,11 @@ async fn rehearse(config: &LoadedConfig, task: &Task, out: &mut impl Write) -> a
     };
     let run = traced(config, task, &attempt, &store, out).await?;
     write_posts(&run.posts, out)?;
-    writeln!(out, "nothing was sent or recorded; `once {} --send` really runs it", visible(task.id.as_str()))?;
+    writeln!(
+        out,
+        "nothing was sent or recorded; `once {} --send` really runs it",
+        visible(task.id.as_str())
+    )?;
     failure_of(task, &run.end)
 }
 
@@ -85,7 +90,8 @@ async fn traced(
     let clock = Arc::new(DatabaseClock::new(system.clone()));
     let context = contexts(Arc::new(store.clone()), clock, Platforms::built_in(system));
     let trace = Arc::new(Stages::default());
-    let context = RunContext { trace: Some(trace.clone()), ..context(task, attempt, CancellationToken::new()) };
+    let context =
+        RunContext { trace: Some(trace.clone()), ..context(task, attempt, CancellationToken::new()) };
     let places: Vec<String> = task.destinations.iter().map(ToString::to_string).collect();
     let at = attempt.opened_at.to_rfc3339_opts(SecondsFormat::Secs, true);
     writeln!(out, "{}: actor {}, to {}, as of {at}", task.id, task.actor_name, visible(&places.join(", ")))?;
@@ -122,7 +128,8 @@ impl Trace for Stages {
         }
         for entry in &draft.entries {
             let key = format!("{}/{}", entry.item.source, entry.item.key);
-            let parts = entry.parts.as_ref().map_or(String::new(), |parts| format!(", {} part(s)", parts.len()));
+            let parts =
+                entry.parts.as_ref().map_or(String::new(), |parts| format!(", {} part(s)", parts.len()));
             lines.push_str(&format!("   draft: {}{parts}\n", visible(&key)));
         }
     }
@@ -144,10 +151,9 @@ fn write_posts(posts: &[NewPost], out: &mut impl Write) -> anyhow::Result<()> {
 fn failure_of(task: &Task, end: &AttemptEnd) -> anyhow::Result<()> {
     match end {
         AttemptEnd::Failed { .. } => Err(Failure::new(format!("the run of {:?} failed", task.id)).into()),
-        AttemptEnd::Succeeded
-        | AttemptEnd::Skipped(_)
-        | AttemptEnd::Interrupted
-        | AttemptEnd::Cancelled => Ok(()),
+        AttemptEnd::Succeeded | AttemptEnd::Skipped(_) | AttemptEnd::Interrupted | AttemptEnd::Cancelled => {
+            Ok(())
+        }
     }
 }
 
@@ -165,7 +171,12 @@ async fn send(config: &LoadedConfig, task: &Task, out: &mut impl Write) -> anyho
 }
 
 /// A node for one execution: if this process dies, the others hand it on.
-async fn run_here(config: &LoadedConfig, task: &Task, store: &Store, out: &mut impl Write) -> anyhow::Result<()> {
+async fn run_here(
+    config: &LoadedConfig,
+    task: &Task,
+    store: &Store,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
     let node = node_name("once", std::process::id(), SystemClock.now());
     store.renew(&node, task.policy.timeout + Duration::from_secs(60)).await?;
     let done = run_as(&node, config, task, store, out).await;
@@ -193,7 +204,9 @@ async fn run_as(
     let next_run = store.states(&overlapping).await?.pop().and_then(|state| state.next_run);
     let settlement = match settle(task, &attempt, next_run, &run.end, started_at, ended_at) {
         // Nobody would make the next attempt when this process has gone; a person is looking, and can.
-        Settlement::Retry { .. } => settle(task, &last_attempt(task, &attempt), next_run, &run.end, started_at, ended_at),
+        Settlement::Retry { .. } => {
+            settle(task, &last_attempt(task, &attempt), next_run, &run.end, started_at, ended_at)
+        }
         close @ Settlement::Close { .. } => close,
     };
     let end = run.end.clone();
@@ -212,7 +225,9 @@ async fn run_as(
     match store.record(node, &[ended]).await?.pop() {
         Some(Recorded::Stored { .. }) => {}
         Some(Recorded::Refused { reason }) => anyhow::bail!("the result could not be stored: {reason}"),
-        Some(Recorded::Stale) | None => anyhow::bail!("the result came too late: another node has taken over"),
+        Some(Recorded::Stale) | None => {
+            anyhow::bail!("the result came too late: another node has taken over")
+        }
     }
     let system: Arc<dyn Clock> = Arc::new(SystemClock);
     let deliverer = Deliverer::new(
@@ -277,7 +292,14 @@ async fn write_states(execution: ExecutionId, store: &Store, out: &mut impl Writ
     for post in posts.iter().rev().filter(|post| post.execution_id == execution) {
         let place = format!("{}:{}", post.platform, post.destination);
         let reason = post.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
-        writeln!(out, "post {} to {}: {}{}", post.id, visible(&place), post.state.as_str(), visible(&reason))?;
+        writeln!(
+            out,
+            "post {} to {}: {}{}",
+            post.id,
+            visible(&place),
+            post.state.as_str(),
+            visible(&reason)
+        )?;
     }
     Ok(())
 }

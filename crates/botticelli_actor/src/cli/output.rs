@@ -1,7 +1,7 @@
 //! What listings print: rows with the field names of the documented JSON, and aligned tables for people.
 
-use chrono::{DateTime, SecondsFormat, Utc};
 use botticelli_database::{ExecutionView, PostAttemptView, PostView, TaskView};
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use std::io::Write;
 

@@ -25,9 +25,9 @@ pub(super) async fn run(global: GlobalArgs) -> anyhow::Result<()> {
     }
     info!("running; Ctrl-C stops");
     loop {
-        tokio::select! {
-            () = signals.stop() => break,
-            _ = signals.reload.recv() => {
+        match signals.next().await {
+            Told::Stop => break,
+            Told::Reload => {
                 if let Err(error) = app.reload().await {
                     error!("not reloaded, the server goes on as before: {error}");
                 }
@@ -52,6 +52,11 @@ struct Signals {
     reload: Signal,
 }
 
+enum Told {
+    Stop,
+    Reload,
+}
+
 impl Signals {
     fn new() -> std::io::Result<Self> {
         Ok(Self {
@@ -61,10 +66,16 @@ impl Signals {
         })
     }
 
-    async fn stop(&mut self) {
+    async fn next(&mut self) -> Told {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.reload.recv() => Told::Reload,
         }
+    }
+
+    /// Waits until this process is told to stop.
+    async fn stop(&mut self) {
+        while let Told::Reload = self.next().await {}
     }
 }

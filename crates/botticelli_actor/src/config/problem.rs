@@ -22,7 +22,8 @@ pub struct Problem {
 
 impl Problem {
     /// A problem with a whole file or flag.
-    pub(super) fn with(place: impl Into<String>, message: impl Into<String>) -> Self {
+    /// Of a place.
+    pub fn with(place: impl Into<String>, message: impl Into<String>) -> Self {
         Self { place: place.into(), line: None, subject: None, message: message.into(), hint: None }
     }
 
