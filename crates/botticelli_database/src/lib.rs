@@ -1,4 +1,27 @@
-//! Store.
+//! The only crate that knows SQL: PostgreSQL and SQLite behind one [`Store`].
+//!
+//! A *unit of work* is an async function over one connection in [`queries`](postgres::queries): the same source,
+//! compiled once for PostgreSQL and once for SQLite, where each future is ready at once and the whole unit runs in one
+//! blocking closure. What truly differs between the databases stands in `postgres/mod.rs` and `sqlite/mod.rs`, side by
+//! side under the same names.
 
+mod error;
+mod persistence;
+mod postgres;
 pub mod reader;
+mod sqlite;
 pub mod statement;
+mod store;
+mod target;
+mod views;
+
+pub use error::OpenError;
+pub use persistence::DatabaseStatePersistence;
+pub use store::{Decided, Mode, PostDecision, Resumed, Store, Wakeups};
+pub use target::DatabaseUrl;
+pub use views::{
+    AttemptView, ExecutionView, PostAttemptView, PostFilter, PostView, Registered, Registration, TaskView,
+};
+
+/// The version that is compared with a database's `min_binary`.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -6,7 +6,7 @@
 
 use crate::ids::{ActorName, DefinitionHash, ExecutionId, Fence, NodeId, TaskId};
 use crate::outbox::{NewPost, UsedItem};
-use crate::outcome::{AttemptEnd, Outcome, SkillCounts, SkipReason};
+use crate::outcome::{AttemptEnd, SkillCounts, SkipReason};
 use crate::plan::{ClaimPlan, Settlement};
 use crate::task::TaskState;
 use async_trait::async_trait;
@@ -169,6 +169,8 @@ pub enum Recorded {
 /// What a record made of its task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskChange {
+    /// The next nominal time.
+    pub next_run: Option<DateTime<Utc>>,
     /// When to look at the task next.
     pub wake_at: Option<DateTime<Utc>>,
     /// Whether this record opened the breaker.
@@ -200,23 +202,6 @@ pub struct Rescued {
 /// So many interruptions of one execution make it poison: it fails.
 pub const POISON_INTERRUPTIONS: u32 = 3;
 
-/// An execution as it stands in the history.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Execution {
-    /// Its number.
-    pub id: ExecutionId,
-    /// Its task.
-    pub task_id: TaskId,
-    /// Its actor.
-    pub actor_name: ActorName,
-    /// What started it.
-    pub trigger: Trigger,
-    /// The nominal time.
-    pub scheduled_for: Option<DateTime<Utc>>,
-    /// The end; `None` while it is open.
-    pub outcome: Option<Outcome>,
-}
-
 /// The store as the engine uses it.
 #[async_trait]
 pub trait Ledger: Send + Sync {
@@ -239,9 +224,15 @@ pub trait Ledger: Send + Sync {
         ahead: Duration,
     ) -> Result<Vec<Attempt>, LedgerError>;
 
-    /// Takes waiting executions whose task's slot is free.
-    async fn take(&self, node: &NodeId, waiting: &[ExecutionId], ahead: Duration)
-    -> Result<Vec<Attempt>, LedgerError>;
+    /// Takes waiting executions whose task's slot is free, and so much of it that the task does not overlap itself
+    /// unless it is one of `overlapping`.
+    async fn take(
+        &self,
+        node: &NodeId,
+        waiting: &[ExecutionId],
+        overlapping: &[TaskId],
+        ahead: Duration,
+    ) -> Result<Vec<Attempt>, LedgerError>;
 
     /// Stores the ends of attempts, each whole or not at all; the answers are in the order of `ended`.
     async fn record(&self, node: &NodeId, ended: &[EndedAttempt]) -> Result<Vec<Recorded>, LedgerError>;
@@ -255,6 +246,9 @@ pub trait Ledger: Send + Sync {
     /// The node goes; what it still has is handed on at once.
     async fn leave(&self, node: &NodeId) -> Result<Rescued, LedgerError>;
 
-    /// Hands on what nodes have that were silent longer than their lease.
-    async fn rescue(&self) -> Result<Rescued, LedgerError>;
+    /// Hands on what other nodes have that were silent longer than their lease.
+    async fn rescue(&self, node: &NodeId) -> Result<Rescued, LedgerError>;
+
+    /// Takes back claims of `node` whose time has not come and whose task was paused since.
+    async fn withdraw_paused(&self, node: &NodeId) -> Result<Vec<ExecutionId>, LedgerError>;
 }

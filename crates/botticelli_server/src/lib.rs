@@ -11,6 +11,7 @@ pub mod outbox;
 pub mod outcome;
 pub mod plan;
 pub mod post;
+pub mod register;
 pub mod schedule;
 pub mod server;
 pub mod simple;

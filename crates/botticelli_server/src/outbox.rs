@@ -26,6 +26,30 @@ pub struct NewPost {
     pub not_before: Option<DateTime<Utc>>,
     /// Checked again at delivery.
     pub limits: DeliveryLimits,
+    /// What to do when nothing can tell whether it is there.
+    pub on_unknown: OnUnknown,
+}
+
+/// What the operator wants for a post that may or may not have appeared, on a platform that neither recognises a
+/// post which is sent again nor can be asked about it. Either way it is not sent a second time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnUnknown {
+    /// It waits for a person, who looks and then decides.
+    #[default]
+    NeedsReview,
+    /// It is given up, and counts as failed: losing a post is better than asking a person.
+    AtMostOnce,
+}
+
+impl OnUnknown {
+    /// The word used in tables, JSON and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NeedsReview => "needs_review",
+            Self::AtMostOnce => "at_most_once",
+        }
+    }
 }
 
 /// An item that a run used up: this task will not select it again.
@@ -135,6 +159,8 @@ pub struct ClaimedPost {
     pub uncertain_since: Option<DateTime<Utc>>,
     /// After this time the request must not be sent any more: the lease is over.
     pub lease_until: DateTime<Utc>,
+    /// What to do when nothing can tell whether it is there.
+    pub on_unknown: OnUnknown,
     /// The actor's own limits, and the times that they count.
     pub limits: DeliveryLimits,
     /// When this task posted to this destination before (see [`PostHistory::post_times`]), this message left out.
@@ -157,7 +183,9 @@ pub enum PostEnd {
         until: DateTime<Utc>,
         /// Why, for a person.
         reason: String,
-        /// Whether the request may have taken effect.
+        /// Whether the post may be there, through this attempt or an earlier one. `true`: the store keeps the time
+        /// of the first attempt in doubt ([`ClaimedPost::uncertain_since`]), which is this attempt's if there was
+        /// none before. `false`: it surely is not there, and the store forgets any earlier doubt.
         uncertain: bool,
     },
     /// It is left out.
@@ -198,9 +226,11 @@ pub trait Outbox: Send + Sync {
     /// Stores how attempts ended. Returns the posts whose lease was lost: nothing was written for those.
     async fn settle_posts(&self, node: &NodeId, ended: &[SettledPost]) -> Result<Vec<PostId>, LedgerError>;
 
-    /// Takes posts whose lease is over from nodes that did not settle them: they become due again, as uncertain.
+    /// Takes posts whose lease is over from nodes that did not settle them: they become due again, as uncertain
+    /// since the attempt that was lost (or since an earlier one in doubt).
     async fn rescue_posts(&self) -> Result<usize, LedgerError>;
 
-    /// When the next post that waits for a time is due.
+    /// When the next post that waits for a time is due. May lie in the past, for a post that is due but held up by
+    /// another one of its destination.
     async fn next_post_due(&self) -> Result<Option<DateTime<Utc>>, LedgerError>;
 }

@@ -59,9 +59,7 @@ pub fn plan(task: &Task, state: &TaskState, now: DateTime<Utc>, ahead: Duration)
         Standing::Probing { at } if at > horizon => return Plan::Wait { until: at },
         Standing::Probing { .. } => (all_but_latest(task, expected, now, SkipReason::Paused), Trigger::Probe),
         // A task that only runs once still wants to, after a pause. What recurs goes on with its next time.
-        Standing::Resumed if recurs(&task.schedule) => {
-            (Some((now, SkipReason::Paused)), Trigger::Schedule)
-        }
+        Standing::Resumed if recurs(&task.schedule) => (Some((now, SkipReason::Paused)), Trigger::Schedule),
         Standing::Resumed | Standing::Running => (unwanted(task, expected, now), Trigger::Schedule),
     };
     let skipped = skip_until.and_then(|(until, reason)| skip(&task.schedule, expected, until, reason));
@@ -153,7 +151,12 @@ fn all_but_newest(
 
 /// The `n`-th occurrence (from 1) at or after `first`; there are at least `n` until `last`. By bisection: there may be
 /// millions.
-fn nth_occurrence(schedule: &ScheduleType, first: DateTime<Utc>, last: DateTime<Utc>, n: u64) -> DateTime<Utc> {
+fn nth_occurrence(
+    schedule: &ScheduleType,
+    first: DateTime<Utc>,
+    last: DateTime<Utc>,
+    n: u64,
+) -> DateTime<Utc> {
     let until = |at| schedule.occurrences_until(first, at);
     let (mut low, mut high) = (first, last);
     while low < high {
@@ -210,13 +213,9 @@ pub enum BreakerEffect {
         /// Whether this was a probe.
         probe: bool,
     },
-    /// One more failure. The store counts, so that no two nodes count the same.
-    Failure {
-        /// The breaker opens at so many.
-        opens_at: u32,
-        /// If it opens: when one occurrence may probe.
-        probe_at: Option<DateTime<Utc>>,
-    },
+    /// One more failure. The store counts, and opens the breaker at `max_consecutive_failures`, so that no two nodes
+    /// count the same.
+    Failure,
 }
 
 /// A step over occurrences that are left out. Taken only if `next_run` is still `expected`.
@@ -261,12 +260,8 @@ pub fn settle(
             if *recoverable && attempts_left && !occurrence_is_nearer && !probe {
                 return Settlement::Retry { at: wait_until };
             }
-            let failure = BreakerEffect::Failure {
-                opens_at: task.policy.max_consecutive_failures.get(),
-                probe_at: task.policy.cooldown.map(|cooldown| now + cooldown),
-            };
             let advance = next_run.and_then(|next| backed_off(task, next, wait_until));
-            close(Outcome::Failed { error: error.clone() }, failure, advance)
+            close(Outcome::Failed { error: error.clone() }, BreakerEffect::Failure, advance)
         }
     }
 }

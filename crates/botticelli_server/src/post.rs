@@ -80,7 +80,8 @@ fn base64url(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
-        let group = chunk.iter().fold(0u32, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        let group =
+            chunk.iter().fold(0u32, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
         for index in 0..=chunk.len() {
             text.push(ALPHABET[(group >> (18 - 6 * index) & 63) as usize].into());
         }
@@ -210,7 +211,8 @@ mod tests {
     #[test]
     fn a_key_is_the_same_after_every_restart_and_differs_in_each_part_of_its_identity() {
         let file = Destination { platform: "file".into(), target: "posts.jsonl".into() };
-        let key = |ledger, execution, part| IdempotencyKey::derive(ledger, ExecutionId(execution), &file, part);
+        let key =
+            |ledger, execution, part| IdempotencyKey::derive(ledger, ExecutionId(execution), &file, part);
         assert_eq!(key("a", 1, 0).as_str(), "uuKrJlqg4wB-ciuAE50eMA");
         assert_eq!(key("a", 1, 0).as_str().len(), 22);
         let keys = [key("a", 1, 0), key("b", 1, 0), key("a", 2, 0), key("a", 1, 1), key("a", 11, 0)];

@@ -1,0 +1,148 @@
+//! What can go wrong, by what the caller does about it.
+
+use crate::target::DatabaseUrl;
+use botticelli_server::ledger::LedgerError;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use std::path::PathBuf;
+
+/// Why a database could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL is not one of ours.
+    #[error("the database URL {problem}")]
+    Url {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Nobody answers, or the answer was no.
+    #[error("can't connect to {target}: {reason}")]
+    Connect {
+        /// Which database, without secrets.
+        target: DatabaseUrl,
+        /// The whole chain of causes.
+        reason: String,
+    },
+    /// Another server has the file.
+    #[error("{} is in use by another server (lock file {})", path.display(), lock.display())]
+    InUse {
+        /// The database.
+        path: PathBuf,
+        /// Its lock.
+        lock: PathBuf,
+    },
+    /// The database belongs to a newer program.
+    #[error("{target} needs actor-server {needed} or newer; this is {have}")]
+    TooNew {
+        /// Which database, without secrets.
+        target: DatabaseUrl,
+        /// What it asks for.
+        needed: String,
+        /// What this is.
+        have: &'static str,
+    },
+    /// A migration failed.
+    #[error("{target} could not be migrated: {reason}")]
+    Migrate {
+        /// Which database, without secrets.
+        target: DatabaseUrl,
+        /// What happened.
+        reason: String,
+    },
+    /// The database has no tables of ours.
+    #[error("{target} has no tables of actor-server")]
+    NotMigrated {
+        /// Which database, without secrets.
+        target: DatabaseUrl,
+    },
+    /// It was opened, and then failed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// Why a database could not be migrated.
+pub(crate) enum MigrateError {
+    Connect(String),
+    Migration(String),
+}
+
+impl MigrateError {
+    pub(crate) fn of(self, target: &DatabaseUrl) -> OpenError {
+        let target = target.clone();
+        match self {
+            Self::Connect(reason) => OpenError::Connect { target, reason },
+            Self::Migration(reason) => OpenError::Migrate { target, reason },
+        }
+    }
+}
+
+/// What a unit of work fails with.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WorkError {
+    #[error(transparent)]
+    Diesel(#[from] DieselError),
+    #[error("no connection: {0}")]
+    NoConnection(String),
+    #[error("{0}")]
+    Corrupt(String),
+}
+
+impl WorkError {
+    pub(crate) fn corrupt(what: &str, why: impl std::fmt::Display) -> Self {
+        Self::Corrupt(format!("{what}: {why}"))
+    }
+}
+
+impl From<WorkError> for LedgerError {
+    fn from(error: WorkError) -> Self {
+        match error {
+            WorkError::NoConnection(_) => Self::Unavailable(Box::new(error)),
+            WorkError::Corrupt(why) => Self::Corrupt(why),
+            WorkError::Diesel(error) => from_diesel(error),
+        }
+    }
+}
+
+fn from_diesel(error: DieselError) -> LedgerError {
+    let text = error.to_string();
+    match &error {
+        DieselError::DatabaseError(
+            DatabaseErrorKind::ClosedConnection
+            | DatabaseErrorKind::UnableToSendCommand
+            | DatabaseErrorKind::SerializationFailure,
+            _,
+        )
+        | DieselError::BrokenTransactionManager => LedgerError::Unavailable(Box::new(error)),
+        DieselError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _) => {
+            LedgerError::NotWritable(Box::new(error))
+        }
+        _ if NOT_WRITABLE.iter().any(|words| text.contains(words)) => {
+            LedgerError::NotWritable(Box::new(error))
+        }
+        _ if COME_BACK_LATER.iter().any(|words| text.contains(words)) => {
+            LedgerError::Unavailable(Box::new(error))
+        }
+        _ if CORRUPT.iter().any(|words| text.contains(words)) => LedgerError::Corrupt(text),
+        _ => LedgerError::Refused(Box::new(error)),
+    }
+}
+
+// Neither database's driver gives these conditions a kind of their own.
+const NOT_WRITABLE: &[&str] = &[
+    "database or disk is full",
+    "disk I/O error",
+    "attempt to write a readonly database",
+    "unable to open database file",
+    "No space left on device",
+    "could not extend file",
+];
+const COME_BACK_LATER: &[&str] = &[
+    "database is locked",
+    "deadlock detected",
+    "connection closed",
+    "terminating connection",
+    "the database system is",
+    "too many clients",
+    "remaining connection slots",
+    "error communicating with the server",
+];
+const CORRUPT: &[&str] = &["database disk image is malformed", "file is not a database"];

@@ -1,0 +1,193 @@
+//! PostgreSQL: a pool, TLS, notifications, and the words of its SQL that differ from SQLite's.
+
+use crate::error::{MigrateError, WorkError};
+use diesel::ConnectionError;
+use diesel_async::pooled_connection::deadpool::Pool;
+use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
+use diesel_async::{
+    AsyncConnection as _, AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection as _,
+};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use std::time::Duration;
+
+#[path = "../queries/mod.rs"]
+pub(crate) mod queries;
+
+// What `queries` is written in terms of.
+use diesel::sql_types::{Jsonb as Json, Timestamptz as Instant};
+use diesel_async::RunQueryDsl;
+type Backend = diesel::pg::Pg;
+type Connection = AsyncPgConnection;
+
+mod dialect {
+    /// Locks the task rows of a query that selects from `actor_server_state AS s`.
+    pub(super) const LOCK_STATE: &str = "FOR UPDATE OF s";
+    pub(super) const LOCK_STATE_SKIPPING: &str = "FOR UPDATE OF s SKIP LOCKED";
+
+    pub(super) const LOCK_ROWS_SKIPPING: &str = "FOR UPDATE SKIP LOCKED";
+
+    /// Takes `$1` numbers from the ledger's counter; see `numbers`.
+    pub(super) const TAKE_NUMBERS: &str =
+        "SELECT nextval('actor_server_ids') AS number FROM generate_series(1, $1)";
+
+    /// The sequence answered with each.
+    pub(super) fn numbers(answer: &[i64], _count: i64) -> Vec<i64> {
+        answer.to_vec()
+    }
+
+    /// One claimer of posts at a time: "the first due post of its destination" is a question about many rows.
+    pub(super) const SERIALIZE_POST_CLAIMS: Option<&str> = Some("SELECT pg_advisory_xact_lock(7236504111)");
+
+    /// `$1`, a JSON array of objects, as the table `r` with these columns.
+    pub(super) fn rows(columns: &[(&str, &str)]) -> String {
+        let columns: Vec<String> = columns.iter().map(|(name, kind)| format!("{name} {kind}")).collect();
+        format!("jsonb_to_recordset($1) AS r({})", columns.join(", "))
+    }
+}
+
+/// The channel on which commands wake the servers of a cluster: a hint, sent at low rate.
+const CHANNEL: &str = "actor_server";
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
+const MIGRATION_LOCK: &str = "SELECT pg_advisory_lock(7236504110)";
+
+/// Waiting longer for a connection than this means that the database is not there.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Clone)]
+pub(crate) struct Postgres {
+    url: String,
+    pool: Pool<AsyncPgConnection>,
+}
+
+impl Postgres {
+    pub(crate) fn new(url: &str, connections: usize) -> Result<Self, String> {
+        let mut config = ManagerConfig::default();
+        config.recycling_method = RecyclingMethod::Fast;
+        config.custom_setup = Box::new(|url| connect(url.to_owned()).boxed());
+        let manager = AsyncDieselConnectionManager::new_with_config(url, config);
+        let pool = Pool::builder(manager).max_size(connections).build().map_err(|error| error.to_string())?;
+        Ok(Self { url: url.to_owned(), pool })
+    }
+
+    /// Runs one unit of work in a transaction, in a task of its own: a caller that is dropped can't cut it in half.
+    pub(crate) async fn transaction<R, F>(&self, work: F) -> Result<R, WorkError>
+    where
+        R: Send + 'static,
+        F: for<'c> FnOnce(&'c mut AsyncPgConnection) -> BoxFuture<'c, Result<R, WorkError>> + Send + 'static,
+    {
+        let pool = self.pool.clone();
+        let unit = async move {
+            let mut connection = checkout(&pool).await?;
+            connection.transaction(async move |connection| work(connection).await).await
+        };
+        join(tokio::spawn(unit)).await
+    }
+
+    /// Connects, and waits for other programs that are migrating the same database.
+    pub(crate) async fn migrate(&self) -> Result<Vec<String>, MigrateError> {
+        let mut connection =
+            connect(self.url.clone()).await.map_err(|error| MigrateError::Connect(chain(&error)))?;
+        let failed = |error: &dyn std::fmt::Display| MigrateError::Migration(error.to_string());
+        connection.batch_execute(MIGRATION_LOCK).await.map_err(|error| failed(&error))?;
+        // The lock is the connection's: it ends with it.
+        let mut harness = AsyncMigrationHarness::new(connection);
+        tokio::task::block_in_place(|| {
+            let done = harness.run_pending_migrations(MIGRATIONS).map_err(|error| failed(&error))?;
+            Ok(done.iter().map(ToString::to_string).collect())
+        })
+    }
+
+    /// Tells whoever listens.
+    pub(crate) async fn notify(&self, what: &str) -> Result<(), WorkError> {
+        let mut connection = checkout(&self.pool).await?;
+        diesel::sql_query("SELECT pg_notify($1, $2)")
+            .bind::<diesel::sql_types::Text, _>(CHANNEL)
+            .bind::<diesel::sql_types::Text, _>(what)
+            .execute(&mut connection)
+            .await?;
+        Ok(())
+    }
+
+    /// Listens until the connection breaks. `woken` is called for each notification, and once when it listens: what was
+    /// sent before is lost, so the caller looks once.
+    pub(crate) async fn listen(&self, woken: impl Fn() + Send) -> Result<(), String> {
+        use futures::StreamExt as _;
+        let mut connection = connect(self.url.clone()).await.map_err(|error| chain(&error))?;
+        connection.batch_execute(&format!("LISTEN {CHANNEL}")).await.map_err(|error| error.to_string())?;
+        woken();
+        let mut notifications = std::pin::pin!(connection.notifications_stream());
+        while let Some(notification) = notifications.next().await {
+            notification.map_err(|error| error.to_string())?;
+            woken();
+        }
+        Err("the server closed the connection".into())
+    }
+}
+
+async fn checkout(pool: &Pool<AsyncPgConnection>) -> Result<PooledConnection, WorkError> {
+    match tokio::time::timeout(PATIENCE, pool.get()).await {
+        Ok(connection) => connection.map_err(|error| WorkError::NoConnection(chain(&error))),
+        Err(_) => Err(WorkError::NoConnection(format!("none was free for {} s", PATIENCE.as_secs()))),
+    }
+}
+
+type PooledConnection = diesel_async::pooled_connection::deadpool::Object<AsyncPgConnection>;
+
+/// Connects with TLS where the URL's `sslmode` asks for it or the server offers it.
+async fn connect(url: String) -> Result<AsyncPgConnection, ConnectionError> {
+    let bad = |error: &dyn std::error::Error| ConnectionError::BadConnection(chain(error));
+    let mut config: tokio_postgres::Config =
+        url.parse().map_err(|error: tokio_postgres::Error| bad(&error))?;
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(PATIENCE);
+    }
+    if config.get_application_name().is_none() {
+        config.application_name("actor-server");
+    }
+    let tls = tokio_postgres_rustls::MakeRustlsConnect::new(tls_config());
+    let (client, connection) = config.connect(tls).await.map_err(|error| bad(&error))?;
+    let mut connection = AsyncPgConnection::try_from_client_and_connection(client, connection).await?;
+    connection
+        .batch_execute("SET TIME ZONE 'UTC'")
+        .await
+        .map_err(|error| ConnectionError::BadConnection(error.to_string()))?;
+    Ok(connection)
+}
+
+/// Certificates are checked against the system's.
+pub(crate) fn tls_config() -> rustls::ClientConfig {
+    let mut roots = rustls::RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(found.certs);
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring supports the default TLS versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
+/// An error with all its causes: "connection refused" is in the last one.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+async fn join<R>(task: tokio::task::JoinHandle<Result<R, WorkError>>) -> Result<R, WorkError> {
+    match task.await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(WorkError::NoConnection("the runtime is shutting down".into())),
+    }
+}

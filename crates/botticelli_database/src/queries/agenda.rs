@@ -1,0 +1,161 @@
+//! What to look at next.
+
+use super::rows::{ActorServerStateRow, OpenExecutionRow, task_id};
+use super::*;
+use botticelli_server::clock::to_microseconds;
+use botticelli_server::ids::{ExecutionId, NodeId, TaskId};
+use botticelli_server::ledger::{Agenda, Waiting};
+use botticelli_server::task::TaskState;
+use chrono::{DateTime, Utc};
+use diesel::sql_types::{BigInt, Text};
+use diesel::{QueryableByName, sql_query};
+use serde::Serialize;
+
+/// The database's time.
+pub(crate) async fn now(conn: &mut Connection) -> Work<DateTime<Utc>> {
+    #[derive(QueryableByName)]
+    struct Now {
+        #[diesel(sql_type = Instant)]
+        now: DateTime<Utc>,
+    }
+    let now: Now = sql_query("SELECT actor_server_now() AS now").get_result(conn).await?;
+    Ok(to_microseconds(now.now))
+}
+
+pub(crate) async fn agenda(conn: &mut Connection, horizon: DateTime<Utc>, limit: i64) -> Work<Agenda> {
+    let due =
+        "SELECT * FROM actor_server_state WHERE NOT is_paused AND wake_at <= $1 ORDER BY wake_at LIMIT $2";
+    let probing =
+        "SELECT * FROM actor_server_state WHERE probe_at <= $1 AND is_paused ORDER BY probe_at LIMIT $2";
+    let ready = "SELECT * FROM actor_server_open_executions WHERE ready_at <= $1 ORDER BY ready_at LIMIT $2";
+    let mut tasks = Vec::new();
+    for sql in [due, probing] {
+        let rows: Vec<ActorServerStateRow> =
+            sql_query(sql).bind::<Instant, _>(horizon).bind::<BigInt, _>(limit).load(conn).await?;
+        for row in rows {
+            tasks.push(TaskState::try_from(row)?);
+        }
+    }
+    let rows: Vec<OpenExecutionRow> =
+        sql_query(ready).bind::<Instant, _>(horizon).bind::<BigInt, _>(limit).load(conn).await?;
+    let waiting = rows
+        .into_iter()
+        .map(|row| {
+            Ok(Waiting {
+                execution_id: ExecutionId(row.id),
+                task_id: task_id(row.task_id)?,
+                ready_at: row.ready_at.unwrap_or(row.due_at),
+            })
+        })
+        .collect::<Work<_>>()?;
+    Ok(Agenda { tasks, waiting })
+}
+
+#[derive(Serialize)]
+struct TaskRef<'a> {
+    task_id: &'a str,
+}
+
+const TASK_REF: &[batch::Column] = &[("task_id", "text")];
+
+fn refs(tasks: &[TaskId]) -> Vec<TaskRef<'_>> {
+    tasks.iter().map(|task| TaskRef { task_id: task.as_str() }).collect()
+}
+
+pub(crate) async fn states(conn: &mut Connection, tasks: std::sync::Arc<[TaskId]>) -> Work<Vec<TaskState>> {
+    let rows = select_states(conn, &tasks, "").await?;
+    rows.into_iter().map(TaskState::try_from).collect()
+}
+
+/// Locks the rows of `tasks` in the order of their names, so that no two units wait for each other.
+pub(super) async fn lock_states(conn: &mut Connection, tasks: &[TaskId]) -> Work<Vec<ActorServerStateRow>> {
+    select_states(conn, tasks, dialect::LOCK_STATE).await
+}
+
+/// Locks one task's row, if there is one.
+pub(super) async fn lock_state(conn: &mut Connection, task: &TaskId) -> Work<Option<ActorServerStateRow>> {
+    Ok(lock_states(conn, std::slice::from_ref(task)).await?.pop())
+}
+
+/// The same as [`lock_states`], but leaves out rows that another unit has locked.
+pub(super) async fn lock_free_states(
+    conn: &mut Connection,
+    tasks: &[TaskId],
+) -> Work<Vec<ActorServerStateRow>> {
+    select_states(conn, tasks, dialect::LOCK_STATE_SKIPPING).await
+}
+
+async fn select_states(
+    conn: &mut Connection,
+    tasks: &[TaskId],
+    lock: &str,
+) -> Work<Vec<ActorServerStateRow>> {
+    let wanted = dialect::rows(TASK_REF);
+    let sql = format!(
+        "SELECT s.* FROM actor_server_state AS s \
+         WHERE s.task_id IN (SELECT r.task_id FROM {wanted}) ORDER BY s.task_id {lock}"
+    );
+    Ok(sql_query(sql).bind::<Json, _>(batch::parameter(&refs(tasks))?).load(conn).await?)
+}
+
+/// The tasks of `tasks` that have an execution which a node owns, or which has begun.
+pub(super) async fn occupied(conn: &mut Connection, tasks: &[TaskId]) -> Work<Vec<OccupiedRow>> {
+    let wanted = dialect::rows(TASK_REF);
+    let sql = format!(
+        "SELECT o.id, o.task_id FROM actor_server_open_executions AS o \
+         WHERE o.task_id IN (SELECT r.task_id FROM {wanted}) AND (o.node IS NOT NULL OR o.attempt > 0)"
+    );
+    Ok(sql_query(sql).bind::<Json, _>(batch::parameter(&refs(tasks))?).load(conn).await?)
+}
+
+#[derive(QueryableByName)]
+pub(super) struct OccupiedRow {
+    #[diesel(sql_type = BigInt)]
+    pub(super) id: i64,
+    #[diesel(sql_type = Text)]
+    pub(super) task_id: String,
+}
+
+/// Takes back claims of `node` whose time has not come and whose task has been paused since.
+pub(crate) async fn withdraw_paused(conn: &mut Connection, node: NodeId) -> Work<Vec<ExecutionId>> {
+    #[derive(QueryableByName)]
+    struct Paused {
+        #[diesel(sql_type = Text)]
+        task_id: String,
+    }
+    let sql = "SELECT DISTINCT s.task_id FROM actor_server_open_executions AS o \
+         JOIN actor_server_state AS s ON s.task_id = o.task_id \
+         WHERE o.node = $1 AND s.is_paused AND o.trigger = 'schedule' AND o.due_at > actor_server_now()";
+    let paused: Vec<Paused> = sql_query(sql).bind::<Text, _>(node.as_str()).load(conn).await?;
+    let mut withdrawn = Vec::new();
+    for paused in paused {
+        withdrawn.extend(withdraw(conn, &task_id(paused.task_id)?).await?);
+    }
+    Ok(withdrawn)
+}
+
+/// Takes back the claims of `task` whose time has not come: as if they had not been made.
+pub(super) async fn withdraw(conn: &mut Connection, task: &TaskId) -> Work<Vec<ExecutionId>> {
+    if lock_state(conn, task).await?.is_none() {
+        return Ok(Vec::new());
+    }
+    let early = "SELECT * FROM actor_server_open_executions WHERE task_id = $1 AND trigger = 'schedule' \
+         AND node IS NOT NULL AND attempt = 1 AND due_at > actor_server_now() ORDER BY scheduled_for";
+    let rows: Vec<OpenExecutionRow> = sql_query(early).bind::<Text, _>(task.as_str()).load(conn).await?;
+    let Some((nominal, due_at)) = rows.iter().find_map(|row| Some((row.scheduled_for?, row.due_at))) else {
+        return Ok(Vec::new());
+    };
+    for row in &rows {
+        let sql = "DELETE FROM actor_server_open_executions WHERE id = $1";
+        sql_query(sql).bind::<BigInt, _>(row.id).execute(conn).await?;
+    }
+    let sql = "UPDATE actor_server_state SET next_run = $1, wake_at = $2, updated_at = actor_server_now() \
+         WHERE task_id = $3";
+    sql_query(sql)
+        .bind::<Instant, _>(nominal)
+        .bind::<Instant, _>(due_at)
+        .bind::<Text, _>(task.as_str())
+        .execute(conn)
+        .await?;
+    Ok(rows.iter().map(|row| ExecutionId(row.id)).collect())
+}

@@ -1,0 +1,375 @@
+//! Taking work: occurrences that are due, and executions that wait for a node.
+
+use super::agenda::{lock_free_states, occupied};
+use super::rows::{
+    ActorServerStateRow, NewActorServerExecution, OpenExecutionRow, insert_executions, task_id,
+};
+use super::*;
+use botticelli_server::ids::{ExecutionId, Fence, NodeId, TaskId};
+use botticelli_server::ledger::{Attempt, ClaimRequest, Trigger};
+use chrono::{DateTime, Utc};
+use diesel::sql_types::{BigInt, Text};
+use diesel::{QueryableByName, sql_query};
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// Carries out plans whose task is still as the plan saw it.
+pub(crate) async fn claim(
+    conn: &mut Connection,
+    node: NodeId,
+    requests: Arc<[ClaimRequest]>,
+    latest_due: i64,
+) -> Work<Vec<Attempt>> {
+    let tasks: Vec<TaskId> = requests.iter().map(|request| request.task_id.clone()).collect();
+    let states: HashMap<String, ActorServerStateRow> =
+        lock_free_states(conn, &tasks).await?.into_iter().map(|row| (row.task_id.clone(), row)).collect();
+    let occupied: HashSet<String> =
+        occupied(conn, &tasks).await?.into_iter().map(|row| row.task_id).collect();
+    let horizon = horizon(conn, latest_due).await?;
+    let now = horizon.now;
+    let granted: Vec<(&ClaimRequest, &ActorServerStateRow)> = requests
+        .iter()
+        .filter_map(|request| Some((request, states.get(request.task_id.as_str())?)))
+        .filter(|(request, state)| {
+            let free = request.overlap_allowed || !occupied.contains(request.task_id.as_str());
+            free && still_as_planned(request, state) && is_due(request, horizon.until)
+        })
+        .collect();
+
+    let granted = without_history(conn, granted).await?;
+    let skipped = granted.iter().filter(|granted| granted.0.plan.skipped.is_some()).count();
+    let running = granted.iter().filter(|granted| granted.0.plan.run.is_some()).count();
+    let mut numbers = batch::take_numbers(conn, skipped + running).await?.into_iter();
+    let mut number =
+        || numbers.next().ok_or_else(|| WorkError::Corrupt("the ledger's counter ran short".into()));
+
+    let (mut open, mut attempts, mut history, mut steps) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (request, state) in granted {
+        if let Some(range) = &request.plan.skipped {
+            history.push(NewActorServerExecution::skipped(
+                number()?,
+                &request.task_id,
+                &request.actor_name,
+                range,
+                now,
+            ));
+        }
+        if let Some(run) = request.plan.run {
+            let id = number()?;
+            let failures = if request.plan.resumed { 0 } else { state.consecutive_failures.unsigned_abs() };
+            let due_at = run.due_at.max(now);
+            open.push(NewOpenExecution {
+                id,
+                task_id: request.task_id.as_str(),
+                actor_name: request.actor_name.as_str(),
+                trigger: run.trigger.as_str(),
+                scheduled_for: Some(run.scheduled_for),
+                due_at,
+                node: Some(node.as_str()),
+                fence: Some(id),
+                attempt: 1,
+                ready_at: None,
+                parameters: Value::Object(serde_json::Map::new()),
+                opened_at: now,
+            });
+            attempts.push(Attempt {
+                execution_id: ExecutionId(id),
+                task_id: request.task_id.clone(),
+                trigger: run.trigger,
+                scheduled_for: Some(run.scheduled_for),
+                due_at,
+                attempt: 1,
+                fence: Fence(id),
+                consecutive_failures: failures,
+                parameters: Value::Null,
+            });
+        }
+        steps.push(StateStep {
+            task_id: request.task_id.as_str(),
+            next_run: request.plan.next_run,
+            wake_at: request.plan.wake_at,
+            resumed: request.plan.resumed,
+        });
+    }
+    insert_executions(conn, &history).await?;
+    insert_open(conn, &open).await?;
+    let step = "UPDATE actor_server_state AS s SET next_run = r.next_run, wake_at = r.wake_at, probe_at = NULL, \
+             consecutive_failures = CASE WHEN r.resumed THEN 0 ELSE s.consecutive_failures END, \
+             pause_reason = CASE WHEN r.resumed THEN NULL ELSE s.pause_reason END, \
+             updated_at = actor_server_now() \
+         FROM {r} WHERE s.task_id = r.task_id";
+    batch::update(conn, step, STATE_STEP, &steps).await?;
+    Ok(attempts)
+}
+
+fn still_as_planned(request: &ClaimRequest, state: &ActorServerStateRow) -> bool {
+    let probing = request.plan.run.is_some_and(|run| run.trigger == Trigger::Probe);
+    let standing = if probing {
+        state.is_paused && state.pause_reason.as_deref() == Some("breaker") && state.probe_at.is_some()
+    } else {
+        !state.is_paused && state.pause_reason.is_some() == request.plan.resumed
+    };
+    standing
+        && state.next_run == Some(request.plan.expected)
+        && state.definition == request.definition.as_str()
+}
+
+fn is_due(request: &ClaimRequest, until: DateTime<Utc>) -> bool {
+    request.plan.run.is_none_or(|run| run.due_at <= until)
+}
+
+struct Horizon {
+    now: DateTime<Utc>,
+    until: DateTime<Utc>,
+}
+
+async fn horizon(conn: &mut Connection, ahead: i64) -> Work<Horizon> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Instant)]
+        now: DateTime<Utc>,
+        #[diesel(sql_type = Instant)]
+        until: DateTime<Utc>,
+    }
+    let sql = "SELECT actor_server_now() AS now, actor_server_now_plus($1) AS until";
+    let row: Row = sql_query(sql).bind::<BigInt, _>(ahead).get_result(conn).await?;
+    Ok(Horizon { now: botticelli_server::clock::to_microseconds(row.now), until: row.until })
+}
+
+/// Leaves out occurrences that the history, or an open execution, accounts for already. `next_run` can only point at
+/// one if somebody set it back by hand; their tasks step over them without a run.
+async fn without_history<'a>(
+    conn: &mut Connection,
+    granted: Vec<(&'a ClaimRequest, &'a ActorServerStateRow)>,
+) -> Work<Vec<(&'a ClaimRequest, &'a ActorServerStateRow)>> {
+    #[derive(Serialize)]
+    struct Occurrence<'a> {
+        task_id: &'a str,
+        #[serde(serialize_with = "batch::time")]
+        scheduled_for: DateTime<Utc>,
+    }
+    #[derive(QueryableByName)]
+    struct Known {
+        #[diesel(sql_type = Text)]
+        task_id: String,
+    }
+    let occurrences: Vec<Occurrence<'_>> = granted
+        .iter()
+        .filter_map(|(request, _)| {
+            let run = request.plan.run?;
+            Some(Occurrence { task_id: request.task_id.as_str(), scheduled_for: run.scheduled_for })
+        })
+        .collect();
+    if occurrences.is_empty() {
+        return Ok(granted);
+    }
+    let wanted = dialect::rows(&[("task_id", "text"), ("scheduled_for", "timestamptz")]);
+    let sql = format!(
+        "SELECT e.task_id FROM {wanted} \
+             JOIN actor_server_executions AS e ON e.task_id = r.task_id AND e.scheduled_for = r.scheduled_for \
+         UNION ALL SELECT o.task_id FROM {wanted} \
+             JOIN actor_server_open_executions AS o ON o.task_id = r.task_id AND o.scheduled_for = r.scheduled_for"
+    );
+    let known: Vec<Known> =
+        sql_query(sql).bind::<Json, _>(batch::parameter(&occurrences)?).load(conn).await?;
+    let known: HashSet<String> = known.into_iter().map(|known| known.task_id).collect();
+    let (known, granted): (Vec<_>, Vec<_>) =
+        granted.into_iter().partition(|(request, _)| known.contains(request.task_id.as_str()));
+    let steps: Vec<StateStep<'_>> = known
+        .iter()
+        .map(|(request, _)| StateStep {
+            task_id: request.task_id.as_str(),
+            next_run: request.plan.next_run,
+            wake_at: request.plan.wake_at,
+            resumed: false,
+        })
+        .collect();
+    let step_over = "UPDATE actor_server_state AS s SET next_run = r.next_run, wake_at = r.wake_at \
+         FROM {r} WHERE s.task_id = r.task_id";
+    batch::update(conn, step_over, STATE_STEP, &steps).await?;
+    Ok(granted)
+}
+
+#[derive(Serialize)]
+struct StateStep<'a> {
+    task_id: &'a str,
+    #[serde(serialize_with = "batch::optional_time")]
+    next_run: Option<DateTime<Utc>>,
+    #[serde(serialize_with = "batch::optional_time")]
+    wake_at: Option<DateTime<Utc>>,
+    resumed: bool,
+}
+
+const STATE_STEP: &[batch::Column] =
+    &[("task_id", "text"), ("next_run", "timestamptz"), ("wake_at", "timestamptz"), ("resumed", "boolean")];
+
+#[derive(Serialize)]
+pub(super) struct NewOpenExecution<'a> {
+    pub(super) id: i64,
+    pub(super) task_id: &'a str,
+    pub(super) actor_name: &'a str,
+    pub(super) trigger: &'a str,
+    #[serde(serialize_with = "batch::optional_time")]
+    pub(super) scheduled_for: Option<DateTime<Utc>>,
+    #[serde(serialize_with = "batch::time")]
+    pub(super) due_at: DateTime<Utc>,
+    pub(super) node: Option<&'a str>,
+    pub(super) fence: Option<i64>,
+    pub(super) attempt: u32,
+    #[serde(serialize_with = "batch::optional_time")]
+    pub(super) ready_at: Option<DateTime<Utc>>,
+    pub(super) parameters: Value,
+    #[serde(serialize_with = "batch::time")]
+    pub(super) opened_at: DateTime<Utc>,
+}
+
+const OPEN_COLUMNS: &[batch::Column] = &[
+    ("id", "bigint"),
+    ("task_id", "text"),
+    ("actor_name", "text"),
+    ("trigger", "text"),
+    ("scheduled_for", "timestamptz"),
+    ("due_at", "timestamptz"),
+    ("node", "text"),
+    ("fence", "bigint"),
+    ("attempt", "integer"),
+    ("ready_at", "timestamptz"),
+    ("parameters", "jsonb"),
+    ("opened_at", "timestamptz"),
+];
+
+pub(super) async fn insert_open(conn: &mut Connection, rows: &[NewOpenExecution<'_>]) -> Work<usize> {
+    batch::insert(conn, "actor_server_open_executions", OPEN_COLUMNS, rows, "").await
+}
+
+#[derive(Serialize)]
+struct ExecutionRef {
+    id: i64,
+}
+
+fn execution_refs(ids: &[ExecutionId]) -> Vec<ExecutionRef> {
+    ids.iter().map(|id| ExecutionRef { id: id.0 }).collect()
+}
+
+const EXECUTION_REF: &[batch::Column] = &[("id", "bigint")];
+
+/// Takes waiting executions. A task that may not overlap runs one at a time, the oldest first; a paused task runs only
+/// what a person or an event asks for.
+pub(crate) async fn take(
+    conn: &mut Connection,
+    node: NodeId,
+    waiting: Arc<[ExecutionId]>,
+    overlapping: Arc<[TaskId]>,
+    ahead: i64,
+) -> Work<Vec<Attempt>> {
+    let wanted = dialect::rows(EXECUTION_REF);
+    let sql = format!(
+        "SELECT o.* FROM actor_server_open_executions AS o WHERE o.id IN (SELECT r.id FROM {wanted}) \
+             AND o.ready_at <= actor_server_now_plus($2) ORDER BY o.id"
+    );
+    let candidates = async |conn: &mut Connection| -> Work<Vec<OpenExecutionRow>> {
+        let wanted = batch::parameter(&execution_refs(&waiting))?;
+        Ok(sql_query(&sql).bind::<Json, _>(wanted).bind::<BigInt, _>(ahead).load(conn).await?)
+    };
+    let tasks =
+        candidates(conn).await?.into_iter().map(|row| task_id(row.task_id)).collect::<Work<Vec<_>>>()?;
+    let states: HashMap<String, ActorServerStateRow> =
+        lock_free_states(conn, &tasks).await?.into_iter().map(|row| (row.task_id.clone(), row)).collect();
+    // Read again under the locks: another node may have been quicker.
+    let candidates = candidates(conn).await?;
+    let mut busy: HashMap<String, i64> = HashMap::new();
+    for row in occupied(conn, &tasks).await? {
+        busy.insert(row.task_id, row.id);
+    }
+    let now = horizon(conn, ahead).await?.now;
+    let mut taken = Vec::new();
+    for row in candidates {
+        let Some(state) = states.get(&row.task_id) else { continue };
+        let asked_for = matches!(row.trigger()?, Trigger::Manual | Trigger::Event | Trigger::Probe);
+        let may_overlap = overlapping.iter().any(|task| task.as_str() == row.task_id);
+        let slot_is_free = may_overlap || busy.get(&row.task_id).is_none_or(|id| *id == row.id);
+        if slot_is_free && (asked_for || !state.is_paused) {
+            busy.insert(row.task_id.clone(), row.id);
+            taken.push((row, state.consecutive_failures.unsigned_abs()));
+        }
+    }
+    let fences = batch::take_numbers(conn, taken.len()).await?;
+    let mut attempts = Vec::new();
+    for ((row, consecutive_failures), fence) in taken.into_iter().zip(fences) {
+        attempts.push(Attempt {
+            execution_id: ExecutionId(row.id),
+            trigger: row.trigger()?,
+            task_id: task_id(row.task_id)?,
+            scheduled_for: row.scheduled_for,
+            due_at: row.ready_at.unwrap_or(now).max(now),
+            attempt: row.attempt.unsigned_abs() + 1,
+            fence: Fence(fence),
+            consecutive_failures,
+            parameters: row.parameters,
+        });
+    }
+    own(conn, &node, &attempts).await?;
+    Ok(attempts)
+}
+
+async fn own(conn: &mut Connection, node: &NodeId, attempts: &[Attempt]) -> Work<usize> {
+    #[derive(Serialize)]
+    struct Owned<'a> {
+        id: i64,
+        node: &'a str,
+        fence: i64,
+        attempt: u32,
+        #[serde(serialize_with = "batch::time")]
+        due_at: DateTime<Utc>,
+    }
+    let owned: Vec<Owned<'_>> = attempts
+        .iter()
+        .map(|attempt| Owned {
+            id: attempt.execution_id.0,
+            node: node.as_str(),
+            fence: attempt.fence.0,
+            attempt: attempt.attempt,
+            due_at: attempt.due_at,
+        })
+        .collect();
+    let sql = "UPDATE actor_server_open_executions AS o SET node = r.node, fence = r.fence, attempt = r.attempt, \
+             due_at = r.due_at, ready_at = NULL \
+         FROM {r} WHERE o.id = r.id";
+    let columns = [
+        ("id", "bigint"),
+        ("node", "text"),
+        ("fence", "bigint"),
+        ("attempt", "integer"),
+        ("due_at", "timestamptz"),
+    ];
+    batch::update(conn, sql, &columns, &owned).await
+}
+
+/// Gives back attempts that have not started: they do not count.
+pub(crate) async fn release(conn: &mut Connection, attempts: Arc<[Attempt]>) -> Work<usize> {
+    #[derive(Serialize)]
+    struct Given {
+        id: i64,
+        fence: i64,
+        attempt: u32,
+        #[serde(serialize_with = "batch::time")]
+        ready_at: DateTime<Utc>,
+    }
+    let given: Vec<Given> = attempts
+        .iter()
+        .map(|attempt| Given {
+            id: attempt.execution_id.0,
+            fence: attempt.fence.0,
+            attempt: attempt.attempt - 1,
+            ready_at: attempt.due_at,
+        })
+        .collect();
+    let sql = "UPDATE actor_server_open_executions AS o SET node = NULL, fence = NULL, attempt = r.attempt, \
+             ready_at = r.ready_at \
+         FROM {r} WHERE o.id = r.id AND o.fence = r.fence";
+    let columns =
+        [("id", "bigint"), ("fence", "bigint"), ("attempt", "integer"), ("ready_at", "timestamptz")];
+    batch::update(conn, sql, &columns, &given).await
+}

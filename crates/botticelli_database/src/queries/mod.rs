@@ -1,0 +1,36 @@
+//! The units of work. This folder is compiled twice, as `postgres::queries` and as `sqlite::queries`; `super` is the
+//! backend that it is compiled for.
+//!
+//! The shape of a unit: lock the rows that decide, decide in Rust, write plain values. A batch travels as one JSON
+//! parameter, so that a thousand rows are one statement and there is no limit of parameters.
+
+mod agenda;
+mod batch;
+mod claim;
+mod nodes;
+mod operate;
+mod outbox;
+mod read;
+mod record;
+mod register;
+mod rows;
+mod schema;
+mod snapshot;
+
+use super::{Backend, Connection, Instant, Json, RunQueryDsl, dialect};
+use crate::error::WorkError;
+
+pub(crate) use agenda::{agenda, now, states, withdraw_paused};
+pub(crate) use claim::{claim, release, take};
+pub(crate) use nodes::{leave, renew, rescue};
+pub(crate) use operate::{pause, publish, resume};
+pub(crate) use outbox::{claim_posts, decide, next_post_due, rescue_posts, settle_posts};
+pub(crate) use read::{
+    attempts, earlier_items, execution, history, meta, post, post_attempts, post_times, posts, prune,
+    task_views, used_keys,
+};
+pub(crate) use record::record;
+pub(crate) use register::register;
+pub(crate) use snapshot::{snapshot_clear, snapshot_load, snapshot_save};
+
+type Work<T> = Result<T, WorkError>;

@@ -1,0 +1,184 @@
+//! Nodes: their heartbeats, and handing on what a dead one leaves.
+
+use super::agenda::lock_states;
+use super::record::{NewAttempt, StateAfter, insert_attempts, write_states};
+use super::rows::{NewActorServerExecution, OpenExecutionRow, insert_executions, task_id};
+use super::*;
+use botticelli_server::ids::{ExecutionId, NodeId};
+use botticelli_server::ledger::{Lease, POISON_INTERRUPTIONS, Rescued};
+use botticelli_server::plan::BreakerEffect;
+use chrono::{DateTime, Utc};
+use diesel::sql_types::{BigInt, Text};
+use diesel::{QueryableByName, sql_query};
+use serde::Serialize;
+use serde_json::Value;
+
+/// Extends the node's lease. A node that was given up does not come back: its process takes another name.
+pub(crate) async fn renew(conn: &mut Connection, node: NodeId, lease: i64) -> Work<Lease> {
+    let sql = "INSERT INTO actor_server_nodes (node, version, started_at, heartbeat_at, lease_until) \
+         VALUES ($1, $2, actor_server_now(), actor_server_now(), actor_server_now_plus($3)) \
+         ON CONFLICT (node) DO UPDATE SET heartbeat_at = excluded.heartbeat_at, lease_until = excluded.lease_until \
+         WHERE actor_server_nodes.left_at IS NULL";
+    let renewed = sql_query(sql)
+        .bind::<Text, _>(node.as_str())
+        .bind::<Text, _>(crate::VERSION)
+        .bind::<BigInt, _>(lease)
+        .execute(conn)
+        .await?;
+    Ok(if renewed == 0 { Lease::Lost } else { Lease::Held })
+}
+
+/// Hands on what silent nodes have. With `sole_server`, every other node is dead: this process has the database's lock.
+pub(crate) async fn rescue(conn: &mut Connection, sole_server: Option<NodeId>) -> Work<Rescued> {
+    let silent = match &sole_server {
+        Some(_) => "SELECT node FROM actor_server_nodes WHERE left_at IS NULL AND node <> $1",
+        None => {
+            "SELECT node FROM actor_server_nodes \
+             WHERE left_at IS NULL AND lease_until < actor_server_now() AND node <> $1"
+        }
+    };
+    let myself = sole_server.as_ref().map_or("", NodeId::as_str);
+    let sql = format!("{silent} ORDER BY node {}", dialect::LOCK_ROWS_SKIPPING);
+    let silent: Vec<NodeRow> = sql_query(sql).bind::<Text, _>(myself).load(conn).await?;
+    let mut rescued = Rescued::default();
+    for silent in silent {
+        hand_on(conn, &silent.node, Counting::Interruption, &mut rescued).await?;
+        rescued.nodes.push(NodeId::new(silent.node).map_err(|error| WorkError::corrupt("node", error))?);
+    }
+    Ok(rescued)
+}
+
+/// The node goes in good order: what it could not finish does not count against anybody.
+pub(crate) async fn leave(conn: &mut Connection, node: NodeId) -> Work<Rescued> {
+    let mut rescued = Rescued::default();
+    hand_on(conn, node.as_str(), Counting::Nothing, &mut rescued).await?;
+    Ok(rescued)
+}
+
+#[derive(QueryableByName)]
+struct NodeRow {
+    #[diesel(sql_type = Text)]
+    node: String,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Counting {
+    Interruption,
+    Nothing,
+}
+
+async fn hand_on(conn: &mut Connection, node: &str, counting: Counting, rescued: &mut Rescued) -> Work<()> {
+    let owned = "SELECT * FROM actor_server_open_executions WHERE node = $1 ORDER BY id";
+    let owned = async |conn: &mut Connection| -> Work<Vec<OpenExecutionRow>> {
+        Ok(sql_query(owned).bind::<Text, _>(node).load(conn).await?)
+    };
+    let tasks = owned(conn).await?.into_iter().map(|row| task_id(row.task_id)).collect::<Work<Vec<_>>>()?;
+    let states = lock_states(conn, &tasks).await?;
+    let now = super::now(conn).await?;
+    let (mut handed_on, mut interrupted, mut poisoned) = (Vec::new(), Vec::new(), Vec::new());
+    for row in owned(conn).await? {
+        let begun = row.due_at <= now;
+        let interruptions = row.interruptions + i32::from(begun && counting == Counting::Interruption);
+        if begun {
+            interrupted.push(interrupted_attempt(&row, now));
+        }
+        if interruptions.unsigned_abs() >= POISON_INTERRUPTIONS && begun {
+            rescued.poisoned.push(ExecutionId(row.id));
+            poisoned.push(row);
+        } else {
+            rescued.handed_on.push(ExecutionId(row.id));
+            handed_on.push(HandedOn {
+                id: row.id,
+                // An attempt that had not begun did not take place.
+                attempt: row.attempt - i32::from(!begun),
+                interruptions,
+                ready_at: row.due_at.max(now),
+            });
+        }
+    }
+    insert_attempts(conn, &interrupted).await?;
+    let sql = "UPDATE actor_server_open_executions AS o SET node = NULL, fence = NULL, attempt = r.attempt, \
+             interruptions = r.interruptions, ready_at = r.ready_at \
+         FROM {r} WHERE o.id = r.id";
+    let columns =
+        [("id", "bigint"), ("attempt", "integer"), ("interruptions", "integer"), ("ready_at", "timestamptz")];
+    batch::update(conn, sql, &columns, &handed_on).await?;
+    fail_poison(conn, poisoned, states, now).await?;
+    super::outbox::hand_on_posts(conn, node).await?;
+    let left = "UPDATE actor_server_nodes SET left_at = actor_server_now() WHERE node = $1";
+    sql_query(left).bind::<Text, _>(node).execute(conn).await?;
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct HandedOn {
+    id: i64,
+    attempt: i32,
+    interruptions: i32,
+    #[serde(serialize_with = "batch::time")]
+    ready_at: DateTime<Utc>,
+}
+
+fn interrupted_attempt(row: &OpenExecutionRow, now: DateTime<Utc>) -> NewAttempt {
+    NewAttempt {
+        execution_id: row.id,
+        attempt: row.attempt.unsigned_abs(),
+        node: row.node.clone().unwrap_or_default(),
+        started_at: Some(row.due_at),
+        ended_at: now,
+        ended: "interrupted",
+        error_message: None,
+    }
+}
+
+/// Whatever takes its server down with it three times is not tried a fourth time.
+async fn fail_poison(
+    conn: &mut Connection,
+    poisoned: Vec<OpenExecutionRow>,
+    states: Vec<super::rows::ActorServerStateRow>,
+    now: DateTime<Utc>,
+) -> Work<()> {
+    let mut history = Vec::new();
+    let mut failing = std::collections::HashMap::new();
+    for state in states {
+        failing.insert(state.task_id.clone(), StateAfter::new(state));
+    }
+    for row in &poisoned {
+        if let Some(state) = failing.get_mut(&row.task_id) {
+            state.breaker(BreakerEffect::Failure, false, now);
+        }
+        history.push(NewActorServerExecution {
+            id: row.id,
+            task_id: row.task_id.clone(),
+            actor_name: row.actor_name.clone(),
+            trigger: row.trigger()?.as_str(),
+            scheduled_for: row.scheduled_for,
+            scheduled_until: None,
+            occurrences: 1,
+            started_at: Some(row.due_at),
+            completed_at: now,
+            outcome: "failed",
+            skip_reason: None,
+            success: Some(false),
+            error_message: Some(format!(
+                "the server running it died {POISON_INTERRUPTIONS} times; it is not tried again"
+            )),
+            attempt: row.attempt.unsigned_abs(),
+            node: row.node.clone(),
+            fence: row.fence,
+            skills_succeeded: 0,
+            skills_failed: 0,
+            skills_skipped: 0,
+            metadata: Value::Object(serde_json::Map::new()),
+        });
+        let close = "DELETE FROM actor_server_open_executions WHERE id = $1";
+        sql_query(close).bind::<BigInt, _>(row.id).execute(conn).await?;
+    }
+    insert_executions(conn, &history).await?;
+    let states: Vec<_> = failing
+        .into_iter()
+        .filter(|(task, _)| poisoned.iter().any(|row| row.task_id == *task))
+        .map(|(_, state)| state.into_update())
+        .collect();
+    write_states(conn, &states).await
+}

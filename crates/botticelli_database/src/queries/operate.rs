@@ -1,0 +1,72 @@
+//! What people do: pause, resume, trigger.
+
+use super::agenda::{lock_state, withdraw};
+use super::claim::{NewOpenExecution, insert_open};
+use super::*;
+use crate::store::Resumed;
+use botticelli_server::ids::{ExecutionId, TaskId};
+use botticelli_server::server::{Accepted, Event};
+use diesel::sql_query;
+use diesel::sql_types::Text;
+use serde_json::Value;
+
+/// Pauses a task; claims whose time has not come are taken back. Says whether there is such a task.
+pub(crate) async fn pause(conn: &mut Connection, task: TaskId) -> Work<bool> {
+    withdraw(conn, &task).await?;
+    let sql = "UPDATE actor_server_state SET is_paused = $1, pause_reason = 'operator', probe_at = NULL, \
+         updated_at = actor_server_now() WHERE task_id = $2";
+    let paused = sql_query(sql)
+        .bind::<diesel::sql_types::Bool, _>(true)
+        .bind::<Text, _>(task.as_str())
+        .execute(conn)
+        .await?;
+    Ok(paused > 0)
+}
+
+/// Resumes a task and forgets its failures. `pause_reason` stays until a server looks at the task: it tells that what
+/// was missed was missed on purpose.
+pub(crate) async fn resume(conn: &mut Connection, task: TaskId) -> Work<Resumed> {
+    let Some(row) = lock_state(conn, &task).await? else { return Ok(Resumed::UnknownTask) };
+    if row.is_paused && row.pause_reason.as_deref() == Some("definition") {
+        return Ok(Resumed::NotInConfiguration);
+    }
+    if !row.is_paused {
+        return Ok(Resumed::WasNotPaused);
+    }
+    let sql = "UPDATE actor_server_state SET is_paused = $1, consecutive_failures = 0, probe_at = NULL, \
+         pause_reason = COALESCE(pause_reason, 'operator'), updated_at = actor_server_now() WHERE task_id = $2";
+    sql_query(sql)
+        .bind::<diesel::sql_types::Bool, _>(false)
+        .bind::<Text, _>(task.as_str())
+        .execute(conn)
+        .await?;
+    Ok(Resumed::Resumed)
+}
+
+/// Stores an event as an execution that waits for a node.
+pub(crate) async fn publish(conn: &mut Connection, event: Event) -> Work<Accepted> {
+    let Some(row) = lock_state(conn, &event.task).await? else { return Ok(Accepted::UnknownTask) };
+    let now = super::now(conn).await?;
+    let id = batch::take_number(conn).await?;
+    let parameters = if event.parameters.is_null() {
+        Value::Object(serde_json::Map::new())
+    } else {
+        event.parameters.clone()
+    };
+    let open = NewOpenExecution {
+        id,
+        task_id: event.task.as_str(),
+        actor_name: &row.actor_name,
+        trigger: event.trigger.as_str(),
+        scheduled_for: None,
+        due_at: now,
+        node: None,
+        fence: None,
+        attempt: 0,
+        ready_at: Some(now),
+        parameters,
+        opened_at: now,
+    };
+    insert_open(conn, &[open]).await?;
+    Ok(Accepted::Execution(ExecutionId(id)))
+}

@@ -1,0 +1,450 @@
+//! The outbox: leasing posts for one attempt, and storing how it ended.
+
+use super::agenda::{lock_state, lock_states};
+use super::record::{StateAfter, write_states};
+use super::rows::{PostRow, json, task_id, word};
+use super::*;
+use botticelli_server::clock::to_microseconds;
+use botticelli_server::ids::{ExecutionId, Fence, NodeId, PostId};
+use botticelli_server::outbox::{ClaimedPost, PostEnd, SettledPost};
+use botticelli_server::plan::BreakerEffect;
+use botticelli_server::post::{Destination, IdempotencyKey};
+use chrono::{DateTime, Utc};
+use diesel::sql_types::{BigInt, Integer, Nullable, Text};
+use diesel::{QueryableByName, sql_query};
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// Leases the first due post of each destination on which nothing is being sent.
+pub(crate) async fn claim_posts(
+    conn: &mut Connection,
+    node: NodeId,
+    limit: i64,
+    lease: i64,
+) -> Work<Vec<ClaimedPost>> {
+    if let Some(serialize) = dialect::SERIALIZE_POST_CLAIMS {
+        sql_query(serialize).execute(conn).await?;
+    }
+    let first_of_each_destination = "SELECT p.* FROM actor_server_posts AS p WHERE p.id IN ( \
+             SELECT min(q.id) FROM actor_server_posts AS q \
+             WHERE q.deliver_at <= actor_server_now() AND NOT EXISTS ( \
+                 SELECT 1 FROM actor_server_posts AS earlier \
+                 WHERE earlier.execution_id = q.execution_id AND earlier.platform = q.platform \
+                     AND earlier.destination = q.destination AND earlier.first_part = q.first_part \
+                     AND earlier.part < q.part AND earlier.state <> 'posted') \
+             GROUP BY q.platform, q.destination) \
+         AND NOT EXISTS (SELECT 1 FROM actor_server_posts AS s \
+             WHERE s.state = 'sending' AND s.platform = p.platform AND s.destination = p.destination) \
+         ORDER BY p.deliver_at LIMIT $1";
+    let rows: Vec<PostRow> = sql_query(first_of_each_destination).bind::<BigInt, _>(limit).load(conn).await?;
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let lease = lease_of(conn, lease).await?;
+    let fences = batch::take_numbers(conn, rows.len()).await?;
+    let mut claimed = Vec::with_capacity(rows.len());
+    for (row, fence) in rows.into_iter().zip(fences) {
+        let earlier = earlier_posts(conn, &row).await?;
+        claimed.push(ClaimedPost {
+            id: PostId(row.id),
+            fence: Fence(fence),
+            execution_id: ExecutionId(row.execution_id),
+            task_id: task_id(row.task_id)?,
+            destination: Destination { platform: row.platform, target: row.destination },
+            content: json("content", row.content)?,
+            key: IdempotencyKey::stored(row.key),
+            attempt: row.attempts.unsigned_abs() + 1,
+            uncertain_since: row.uncertain_since,
+            lease_until: lease.until,
+            on_unknown: word("on_unknown", &row.on_unknown)?,
+            limits: json("limits", row.limits)?,
+            earlier,
+        });
+    }
+    enter_attempts(conn, &node, &claimed, lease.now).await?;
+    Ok(claimed)
+}
+
+#[derive(QueryableByName)]
+struct Lease {
+    #[diesel(sql_type = Instant)]
+    now: DateTime<Utc>,
+    #[diesel(sql_type = Instant)]
+    until: DateTime<Utc>,
+}
+
+async fn lease_of(conn: &mut Connection, lease: i64) -> Work<Lease> {
+    let sql = "SELECT actor_server_now() AS now, actor_server_now_plus($1) AS until";
+    let lease: Lease = sql_query(sql).bind::<BigInt, _>(lease).get_result(conn).await?;
+    Ok(Lease { now: to_microseconds(lease.now), until: to_microseconds(lease.until) })
+}
+
+/// When the task posted, or may have posted, other messages to the destination: what the actor's own limits count.
+/// Posts that are still waiting are not counted, or two that wait would hold each other up.
+async fn earlier_posts(conn: &mut Connection, row: &PostRow) -> Work<Vec<DateTime<Utc>>> {
+    if row.limits.as_object().is_none_or(serde_json::Map::is_empty) {
+        return Ok(Vec::new());
+    }
+    #[derive(QueryableByName)]
+    struct At {
+        #[diesel(sql_type = Instant)]
+        at: DateTime<Utc>,
+    }
+    let sql = "SELECT COALESCE(posted_at, uncertain_since, updated_at) AS at FROM actor_server_posts \
+         WHERE task_id = $1 AND platform = $2 AND destination = $3 AND part = first_part \
+             AND state IN ('posted', 'sending', 'needs_review') \
+             AND NOT (execution_id = $4 AND first_part = $5) \
+         ORDER BY id DESC LIMIT 1000";
+    let rows: Vec<At> = sql_query(sql)
+        .bind::<Text, _>(&row.task_id)
+        .bind::<Text, _>(&row.platform)
+        .bind::<Text, _>(&row.destination)
+        .bind::<BigInt, _>(row.execution_id)
+        .bind::<Integer, _>(row.first_part)
+        .load(conn)
+        .await?;
+    let mut times: Vec<DateTime<Utc>> = rows.into_iter().map(|row| row.at).collect();
+    times.sort_unstable();
+    Ok(times)
+}
+
+/// The attempt rows are committed before any request leaves.
+async fn enter_attempts(
+    conn: &mut Connection,
+    node: &NodeId,
+    claimed: &[ClaimedPost],
+    now: DateTime<Utc>,
+) -> Work<()> {
+    #[derive(Serialize)]
+    struct Sending<'a> {
+        id: i64,
+        node: &'a str,
+        fence: i64,
+        attempt: u32,
+        #[serde(serialize_with = "batch::time")]
+        sent_at: DateTime<Utc>,
+        #[serde(serialize_with = "batch::time")]
+        lease_until: DateTime<Utc>,
+    }
+    let sending: Vec<Sending<'_>> = claimed
+        .iter()
+        .map(|post| Sending {
+            id: post.id.0,
+            node: node.as_str(),
+            fence: post.fence.0,
+            attempt: post.attempt,
+            sent_at: now,
+            lease_until: post.lease_until,
+        })
+        .collect();
+    let columns = [
+        ("id", "bigint"),
+        ("node", "text"),
+        ("fence", "bigint"),
+        ("attempt", "integer"),
+        ("sent_at", "timestamptz"),
+        ("lease_until", "timestamptz"),
+    ];
+    let lease = "UPDATE actor_server_posts AS p SET state = 'sending', reason = NULL, deliver_at = NULL, \
+             node = r.node, fence = r.fence, lease_until = r.lease_until, attempts = r.attempt, \
+             updated_at = r.sent_at \
+         FROM {r} WHERE p.id = r.id";
+    batch::update(conn, lease, &columns, &sending).await?;
+    let enter = "INSERT INTO actor_server_post_attempts (post_id, attempt, node, sent_at) \
+         SELECT r.id, r.attempt, r.node, r.sent_at FROM {r}";
+    batch::update(conn, enter, &columns, &sending).await?;
+    Ok(())
+}
+
+/// Stores how attempts ended; what was lost to another node is returned and left alone.
+pub(crate) async fn settle_posts(
+    conn: &mut Connection,
+    node: NodeId,
+    ended: Arc<[SettledPost]>,
+) -> Work<Vec<PostId>> {
+    let rows = sending_posts(conn, &node, &ended).await?;
+    let tasks = rows.values().map(|row| task_id(row.task_id.clone())).collect::<Work<Vec<_>>>()?;
+    let states = lock_states(conn, &tasks).await?;
+    // Again, under the locks: a rescue of this node takes the same ones.
+    let rows = sending_posts(conn, &node, &ended).await?;
+    let now = super::now(conn).await?;
+
+    let lost = ended.iter().filter(|ended| !rows.contains_key(&ended.id.0)).map(|ended| ended.id).collect();
+    let ours: Vec<(&SettledPost, &PostRow)> =
+        ended.iter().filter_map(|ended| Some((ended, rows.get(&ended.id.0)?))).collect();
+    let settled: Vec<Settled> = ours.iter().map(|(ended, row)| Settled::new(ended, row, now)).collect();
+    write_settled(conn, &settled).await?;
+    skip_later_parts(conn, &ours, now).await?;
+
+    let mut states: HashMap<String, StateAfter> =
+        states.into_iter().map(|row| (row.task_id.clone(), StateAfter::new(row))).collect();
+    let mut failed = HashSet::new();
+    for (ended, row) in &ours {
+        if matches!(ended.end, PostEnd::Failed { .. })
+            && let Some(state) = states.get_mut(&row.task_id)
+        {
+            state.breaker(BreakerEffect::Failure, false, now);
+            failed.insert(row.task_id.clone());
+        }
+    }
+    let failed: Vec<_> = states
+        .into_iter()
+        .filter(|(task, _)| failed.contains(task))
+        .map(|(_, state)| state.into_update())
+        .collect();
+    write_states(conn, &failed).await?;
+    forget_failures(conn, &ours).await?;
+    Ok(lost)
+}
+
+#[derive(Serialize)]
+struct PostRef {
+    id: i64,
+    fence: i64,
+}
+
+const POST_REF: &[batch::Column] = &[("id", "bigint"), ("fence", "bigint")];
+
+async fn sending_posts(
+    conn: &mut Connection,
+    node: &NodeId,
+    ended: &[SettledPost],
+) -> Work<HashMap<i64, PostRow>> {
+    let refs: Vec<PostRef> =
+        ended.iter().map(|ended| PostRef { id: ended.id.0, fence: ended.fence.0 }).collect();
+    let wanted = dialect::rows(POST_REF);
+    let sql = format!(
+        "SELECT p.* FROM {wanted} JOIN actor_server_posts AS p ON p.id = r.id AND p.fence = r.fence \
+         WHERE p.state = 'sending' AND p.node = $2"
+    );
+    let rows: Vec<PostRow> = sql_query(sql)
+        .bind::<Json, _>(batch::parameter(&refs)?)
+        .bind::<Text, _>(node.as_str())
+        .load(conn)
+        .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+}
+
+#[derive(Serialize)]
+struct Settled {
+    id: i64,
+    attempt: i32,
+    state: &'static str,
+    ended: &'static str,
+    reason: Option<String>,
+    #[serde(serialize_with = "batch::optional_time")]
+    deliver_at: Option<DateTime<Utc>>,
+    #[serde(serialize_with = "batch::optional_time")]
+    posted_at: Option<DateTime<Utc>>,
+    receipt: Option<Value>,
+    /// What to do with `uncertain_since`: keep the first doubt, or forget it.
+    uncertain: bool,
+    #[serde(serialize_with = "batch::time")]
+    now: DateTime<Utc>,
+}
+
+impl Settled {
+    fn new(ended: &SettledPost, row: &PostRow, now: DateTime<Utc>) -> Self {
+        let mut settled = Self {
+            id: row.id,
+            attempt: row.attempts,
+            state: "posted",
+            ended: "posted",
+            reason: None,
+            deliver_at: None,
+            posted_at: None,
+            receipt: None,
+            uncertain: false,
+            now,
+        };
+        match &ended.end {
+            PostEnd::Posted(receipt) => {
+                settled.posted_at = Some(to_microseconds(receipt.posted_at));
+                settled.receipt = Some(serde_json::json!(receipt));
+            }
+            PostEnd::Failed { error } => {
+                (settled.state, settled.ended) = ("failed", "failed");
+                settled.reason = Some(batch::without_nul(error));
+            }
+            PostEnd::Deferred { until, reason, uncertain } => {
+                (settled.state, settled.ended) = ("deferred", "deferred");
+                settled.reason = Some(batch::without_nul(reason));
+                settled.deliver_at = Some(to_microseconds(*until));
+                settled.uncertain = *uncertain;
+            }
+            PostEnd::Skipped { reason } => {
+                (settled.state, settled.ended) = ("skipped", "skipped");
+                settled.reason = Some(reason.as_str().to_owned());
+            }
+            PostEnd::NeedsReview { reason } => {
+                (settled.state, settled.ended) = ("needs_review", "needs_review");
+                settled.reason = Some(batch::without_nul(reason));
+                settled.uncertain = true;
+            }
+        }
+        settled
+    }
+}
+
+async fn write_settled(conn: &mut Connection, settled: &[Settled]) -> Work<()> {
+    let columns = [
+        ("id", "bigint"),
+        ("attempt", "integer"),
+        ("state", "text"),
+        ("ended", "text"),
+        ("reason", "text"),
+        ("deliver_at", "timestamptz"),
+        ("posted_at", "timestamptz"),
+        ("receipt", "jsonb"),
+        ("uncertain", "boolean"),
+        ("now", "timestamptz"),
+    ];
+    let settle = "UPDATE actor_server_posts AS p SET state = r.state, reason = r.reason, deliver_at = r.deliver_at, \
+             posted_at = r.posted_at, receipt = r.receipt, node = NULL, fence = NULL, lease_until = NULL, \
+             uncertain_since = CASE WHEN r.uncertain THEN COALESCE(p.uncertain_since, ( \
+                 SELECT a.sent_at FROM actor_server_post_attempts AS a \
+                 WHERE a.post_id = p.id AND a.attempt = p.attempts)) ELSE NULL END, \
+             updated_at = r.now \
+         FROM {r} WHERE p.id = r.id";
+    batch::update(conn, settle, &columns, settled).await?;
+    let end = "UPDATE actor_server_post_attempts AS a SET ended_at = r.now, ended = r.ended, reason = r.reason \
+         FROM {r} WHERE a.post_id = r.id AND a.attempt = r.attempt";
+    batch::update(conn, end, &columns, settled).await?;
+    Ok(())
+}
+
+/// A message whose part will not be posted ends there: its later parts are left out.
+async fn skip_later_parts(
+    conn: &mut Connection,
+    ended: &[(&SettledPost, &PostRow)],
+    now: DateTime<Utc>,
+) -> Work<()> {
+    for (ended, row) in ended {
+        if matches!(ended.end, PostEnd::Failed { .. } | PostEnd::Skipped { .. }) {
+            skip_parts_after(conn, row, now).await?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn skip_parts_after(conn: &mut Connection, row: &PostRow, now: DateTime<Utc>) -> Work<()> {
+    let sql = "UPDATE actor_server_posts SET state = 'skipped', deliver_at = NULL, reason = $1, updated_at = $2 \
+         WHERE execution_id = $3 AND platform = $4 AND destination = $5 AND first_part = $6 AND part > $7 \
+             AND state IN ('pending', 'deferred')";
+    sql_query(sql)
+        .bind::<Text, _>(format!("post {}, an earlier part of the message, was not posted", row.id))
+        .bind::<Instant, _>(now)
+        .bind::<BigInt, _>(row.execution_id)
+        .bind::<Text, _>(&row.platform)
+        .bind::<Text, _>(&row.destination)
+        .bind::<Integer, _>(row.first_part)
+        .bind::<Integer, _>(row.part)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Failures are forgotten when the posts of a succeeded execution are settled, unless a later execution failed.
+async fn forget_failures(conn: &mut Connection, ended: &[(&SettledPost, &PostRow)]) -> Work<()> {
+    #[derive(Serialize)]
+    struct Execution<'a> {
+        task_id: &'a str,
+        execution_id: i64,
+    }
+    let settled: HashMap<(&str, i64), Execution<'_>> = ended
+        .iter()
+        .filter(|(ended, _)| matches!(ended.end, PostEnd::Posted(_) | PostEnd::Skipped { .. }))
+        .map(|(_, row)| {
+            let execution = Execution { task_id: &row.task_id, execution_id: row.execution_id };
+            ((row.task_id.as_str(), row.execution_id), execution)
+        })
+        .collect();
+    let settled: Vec<Execution<'_>> = settled.into_values().collect();
+    let sql = "UPDATE actor_server_state SET consecutive_failures = 0 \
+         WHERE consecutive_failures > 0 AND NOT is_paused AND task_id IN ( \
+             SELECT r.task_id FROM {r} \
+             WHERE NOT EXISTS (SELECT 1 FROM actor_server_posts AS p \
+                 WHERE p.execution_id = r.execution_id AND p.state NOT IN ('posted', 'skipped')) \
+             AND NOT EXISTS (SELECT 1 FROM actor_server_executions AS e \
+                 WHERE e.task_id = r.task_id AND e.id > r.execution_id AND e.outcome = 'failed'))";
+    let columns = [("task_id", "text"), ("execution_id", "bigint")];
+    batch::update(conn, sql, &columns, &settled).await?;
+    Ok(())
+}
+
+/// Posts whose lease is over become due again; the lost attempt may have taken effect.
+pub(crate) async fn rescue_posts(conn: &mut Connection) -> Work<usize> {
+    take_back(conn, "p.lease_until < actor_server_now() AND $1 IS NULL", None).await
+}
+
+/// The same for everything that a dead node was sending.
+pub(super) async fn hand_on_posts(conn: &mut Connection, node: &str) -> Work<usize> {
+    take_back(conn, "p.node = $1", Some(node)).await
+}
+
+async fn take_back(conn: &mut Connection, which: &str, node: Option<&str>) -> Work<usize> {
+    let lost = format!(
+        "UPDATE actor_server_post_attempts SET ended_at = actor_server_now(), ended = 'lost' \
+         WHERE ended IS NULL AND post_id IN ( \
+             SELECT p.id FROM actor_server_posts AS p WHERE p.state = 'sending' AND {which})"
+    );
+    sql_query(lost).bind::<Nullable<Text>, _>(node).execute(conn).await?;
+    let due_again = format!(
+        "UPDATE actor_server_posts AS p SET state = 'pending', deliver_at = actor_server_now(), \
+             reason = 'the node that was sending it was lost', node = NULL, fence = NULL, lease_until = NULL, \
+             uncertain_since = COALESCE(p.uncertain_since, ( \
+                 SELECT a.sent_at FROM actor_server_post_attempts AS a \
+                 WHERE a.post_id = p.id AND a.attempt = p.attempts)), \
+             updated_at = actor_server_now() \
+         WHERE p.state = 'sending' AND {which}"
+    );
+    Ok(sql_query(due_again).bind::<Nullable<Text>, _>(node).execute(conn).await?)
+}
+
+pub(crate) async fn next_post_due(conn: &mut Connection) -> Work<Option<DateTime<Utc>>> {
+    #[derive(QueryableByName)]
+    struct Due {
+        #[diesel(sql_type = Nullable<Instant>)]
+        due: Option<DateTime<Utc>>,
+    }
+    let sql = "SELECT min(deliver_at) AS due FROM actor_server_posts WHERE deliver_at IS NOT NULL";
+    let due: Due = sql_query(sql).get_result(conn).await?;
+    Ok(due.due)
+}
+
+/// A person decides about a post.
+pub(crate) async fn decide(
+    conn: &mut Connection,
+    post: PostId,
+    decision: crate::store::PostDecision,
+) -> Work<crate::store::Decided> {
+    use crate::store::{Decided, PostDecision};
+    let sql = "SELECT * FROM actor_server_posts WHERE id = $1";
+    let find = async |conn: &mut Connection| -> Work<Option<PostRow>> {
+        Ok(sql_query(sql).bind::<BigInt, _>(post.0).load::<PostRow>(conn).await?.into_iter().next())
+    };
+    let Some(row) = find(conn).await? else { return Ok(Decided::UnknownPost) };
+    lock_state(conn, &task_id(row.task_id)?).await?;
+    let Some(row) = find(conn).await? else { return Ok(Decided::UnknownPost) };
+    let state = word("state", &row.state)?;
+    let now = super::now(conn).await?;
+    match decision {
+        _ if !decision.applies_to(state) => return Ok(Decided::NotNow(state)),
+        PostDecision::Retry => {
+            // The person has looked: the doubt is over. What only waits keeps it.
+            let sql = "UPDATE actor_server_posts SET state = 'pending', deliver_at = $1, reason = NULL, \
+                 uncertain_since = CASE WHEN state = 'deferred' THEN uncertain_since ELSE NULL END, \
+                 updated_at = $1 WHERE id = $2";
+            sql_query(sql).bind::<Instant, _>(now).bind::<BigInt, _>(post.0).execute(conn).await?;
+        }
+        PostDecision::Dismiss => {
+            let sql = "UPDATE actor_server_posts SET state = 'skipped', deliver_at = NULL, \
+                 reason = 'dismissed by an operator', updated_at = $1 WHERE id = $2";
+            sql_query(sql).bind::<Instant, _>(now).bind::<BigInt, _>(post.0).execute(conn).await?;
+            skip_parts_after(conn, &row, now).await?;
+        }
+    }
+    Ok(Decided::Done)
+}

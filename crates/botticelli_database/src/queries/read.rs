@@ -1,0 +1,244 @@
+//! What listings and skills ask, and the pruning of old history.
+
+use super::rows::{ActorServerExecutionRow, ActorServerStateRow, OpenExecutionRow, PostRow};
+use super::schema::*;
+use super::*;
+use crate::views::{AttemptView, ExecutionView, PostAttemptView, PostFilter, PostView, TaskView};
+use botticelli_server::clock::to_microseconds;
+use botticelli_server::ids::{ExecutionId, PostId, TaskId};
+use botticelli_server::outbox::EarlierItem;
+use botticelli_server::post::Destination;
+use chrono::{DateTime, Utc};
+use diesel::prelude::{ExpressionMethods as _, QueryDsl as _, SelectableHelper as _};
+use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::{QueryableByName, sql_query};
+use std::collections::HashMap;
+
+/// What a database says of itself.
+#[derive(Debug, Clone, QueryableByName)]
+pub(crate) struct Meta {
+    #[diesel(sql_type = Text)]
+    pub(crate) ledger_id: String,
+    #[diesel(sql_type = Text)]
+    pub(crate) min_binary: String,
+}
+
+pub(crate) async fn meta(conn: &mut Connection) -> Work<Meta> {
+    Ok(sql_query("SELECT ledger_id, min_binary FROM actor_server_meta").get_result(conn).await?)
+}
+
+pub(crate) async fn task_views(conn: &mut Connection) -> Work<Vec<TaskView>> {
+    let rows: Vec<ActorServerStateRow> = actor_server_state::table
+        .select(ActorServerStateRow::as_select())
+        .order(actor_server_state::task_id)
+        .load(conn)
+        .await?;
+    let open: Vec<(String, i64)> = actor_server_open_executions::table
+        .group_by(actor_server_open_executions::task_id)
+        .select((actor_server_open_executions::task_id, diesel::dsl::count_star()))
+        .load(conn)
+        .await?;
+    let open: HashMap<String, i64> = open.into_iter().collect();
+    rows.into_iter()
+        .map(|row| {
+            let open = open.get(&row.task_id).copied().unwrap_or(0);
+            Ok(TaskView::new(row.try_into()?, u32::try_from(open).unwrap_or(u32::MAX)))
+        })
+        .collect()
+}
+
+/// Executions, newest first: those that are open stand before those that are over.
+pub(crate) async fn history(conn: &mut Connection, task: TaskId, limit: i64) -> Work<Vec<ExecutionView>> {
+    let open: Vec<OpenExecutionRow> = actor_server_open_executions::table
+        .filter(actor_server_open_executions::task_id.eq(task.as_str()))
+        .order(actor_server_open_executions::id.desc())
+        .limit(limit)
+        .select(OpenExecutionRow::as_select())
+        .load(conn)
+        .await?;
+    let over: Vec<ActorServerExecutionRow> = actor_server_executions::table
+        .filter(actor_server_executions::task_id.eq(task.as_str()))
+        .order(actor_server_executions::id.desc())
+        .limit(limit)
+        .select(ActorServerExecutionRow::as_select())
+        .load(conn)
+        .await?;
+    let mut views = open.into_iter().map(ExecutionView::try_from).collect::<Work<Vec<_>>>()?;
+    views.extend(over.into_iter().map(ExecutionView::try_from).collect::<Work<Vec<_>>>()?);
+    views.sort_by_key(|view| std::cmp::Reverse(view.id));
+    views.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok(views)
+}
+
+pub(crate) async fn execution(conn: &mut Connection, id: ExecutionId) -> Work<Option<ExecutionView>> {
+    let open: Vec<OpenExecutionRow> = actor_server_open_executions::table
+        .find(id.0)
+        .select(OpenExecutionRow::as_select())
+        .load(conn)
+        .await?;
+    if let Some(open) = open.into_iter().next() {
+        return open.try_into().map(Some);
+    }
+    let over: Vec<ActorServerExecutionRow> = actor_server_executions::table
+        .find(id.0)
+        .select(ActorServerExecutionRow::as_select())
+        .load(conn)
+        .await?;
+    over.into_iter().next().map(ExecutionView::try_from).transpose()
+}
+
+type AttemptRow = (i32, String, Option<DateTime<Utc>>, DateTime<Utc>, String, Option<String>);
+
+pub(crate) async fn attempts(conn: &mut Connection, id: ExecutionId) -> Work<Vec<AttemptView>> {
+    use actor_server_attempts::dsl;
+    let rows: Vec<AttemptRow> = dsl::actor_server_attempts
+        .filter(dsl::execution_id.eq(id.0))
+        .order(dsl::attempt)
+        .select((dsl::attempt, dsl::node, dsl::started_at, dsl::ended_at, dsl::ended, dsl::error_message))
+        .load(conn)
+        .await?;
+    let view = |(attempt, node, started_at, ended_at, ended, error_message): AttemptRow| AttemptView {
+        attempt: attempt.unsigned_abs(),
+        node,
+        started_at,
+        ended_at,
+        ended,
+        error_message,
+    };
+    Ok(rows.into_iter().map(view).collect())
+}
+
+pub(crate) async fn posts(conn: &mut Connection, filter: PostFilter) -> Work<Vec<PostView>> {
+    let mut query = actor_server_posts::table
+        .select(PostRow::as_select())
+        .order(actor_server_posts::id.desc())
+        .limit(i64::try_from(filter.limit).unwrap_or(i64::MAX))
+        .into_boxed();
+    if let Some(task) = &filter.task {
+        query = query.filter(actor_server_posts::task_id.eq(task.as_str().to_owned()));
+    }
+    if let Some(state) = filter.state {
+        query = query.filter(actor_server_posts::state.eq(state.as_str()));
+    }
+    let rows: Vec<PostRow> = query.load(conn).await?;
+    rows.into_iter().map(PostView::try_from).collect()
+}
+
+pub(crate) async fn post(conn: &mut Connection, id: PostId) -> Work<Option<PostView>> {
+    let rows: Vec<PostRow> =
+        actor_server_posts::table.find(id.0).select(PostRow::as_select()).load(conn).await?;
+    rows.into_iter().next().map(PostView::try_from).transpose()
+}
+
+type PostAttemptRow = (i32, String, DateTime<Utc>, Option<DateTime<Utc>>, Option<String>, Option<String>);
+
+pub(crate) async fn post_attempts(conn: &mut Connection, id: PostId) -> Work<Vec<PostAttemptView>> {
+    use actor_server_post_attempts::dsl;
+    let rows: Vec<PostAttemptRow> = dsl::actor_server_post_attempts
+        .filter(dsl::post_id.eq(id.0))
+        .order(dsl::attempt)
+        .select((dsl::attempt, dsl::node, dsl::sent_at, dsl::ended_at, dsl::ended, dsl::reason))
+        .load(conn)
+        .await?;
+    let view = |(attempt, node, sent_at, ended_at, ended, reason): PostAttemptRow| PostAttemptView {
+        attempt: attempt.unsigned_abs(),
+        node,
+        sent_at,
+        ended_at,
+        ended,
+        reason,
+    };
+    Ok(rows.into_iter().map(view).collect())
+}
+
+/// The keys of the items that a task posted, or has on their way. A dismissed post gives its item free again.
+pub(crate) async fn used_keys(conn: &mut Connection, task: TaskId, source: String) -> Work<Vec<String>> {
+    use actor_server_used_items::dsl as used;
+    Ok(used::actor_server_used_items
+        .filter(used::task_id.eq(task.as_str().to_owned()))
+        .filter(used::source.eq(source))
+        .select(used::item_key)
+        .distinct()
+        .load(conn)
+        .await?)
+}
+
+pub(crate) async fn earlier_items(
+    conn: &mut Connection,
+    destination: Destination,
+    since: DateTime<Utc>,
+) -> Work<Vec<EarlierItem>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Nullable<BigInt>)]
+        post_id: Option<i64>,
+        #[diesel(sql_type = Text)]
+        text: String,
+        #[diesel(sql_type = Instant)]
+        used_at: DateTime<Utc>,
+    }
+    let sql = "SELECT p.id AS post_id, u.text, u.used_at FROM actor_server_used_items AS u \
+         LEFT JOIN actor_server_posts AS p ON p.execution_id = u.execution_id AND p.platform = u.platform \
+             AND p.destination = u.destination AND p.part = u.part \
+         WHERE u.platform = $1 AND u.destination = $2 AND u.used_at >= $3 ORDER BY u.used_at DESC";
+    let rows: Vec<Row> = sql_query(sql)
+        .bind::<Text, _>(destination.platform)
+        .bind::<Text, _>(destination.target)
+        .bind::<Instant, _>(since)
+        .load(conn)
+        .await?;
+    let item =
+        |row: Row| EarlierItem { post_id: row.post_id.map(PostId), text: row.text, used_at: row.used_at };
+    Ok(rows.into_iter().map(item).collect())
+}
+
+pub(crate) async fn post_times(
+    conn: &mut Connection,
+    task: TaskId,
+    destination: Destination,
+    since: DateTime<Utc>,
+) -> Work<Vec<DateTime<Utc>>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Instant)]
+        at: DateTime<Utc>,
+    }
+    let sql = "SELECT COALESCE(posted_at, deliver_at, uncertain_since, updated_at) AS at FROM actor_server_posts \
+         WHERE task_id = $1 AND platform = $2 AND destination = $3 AND part = first_part \
+             AND state NOT IN ('failed', 'skipped') \
+             AND COALESCE(posted_at, deliver_at, uncertain_since, updated_at) >= $4";
+    let rows: Vec<Row> = sql_query(sql)
+        .bind::<Text, _>(task.as_str())
+        .bind::<Text, _>(destination.platform)
+        .bind::<Text, _>(destination.target)
+        .bind::<Instant, _>(since)
+        .load(conn)
+        .await?;
+    let mut times: Vec<DateTime<Utc>> = rows.into_iter().map(|row| to_microseconds(row.at)).collect();
+    times.sort_unstable();
+    Ok(times)
+}
+
+/// Deletes up to `limit` rows of history that were over before `before`; posts and used items stay. Returns how many.
+pub(crate) async fn prune(conn: &mut Connection, before: DateTime<Utc>, limit: i64) -> Work<usize> {
+    // Numbers grow with time, so the oldest rows are the first ones: no index on `completed_at` is needed.
+    let oldest: Vec<i64> = actor_server_executions::table
+        .order(actor_server_executions::id)
+        .limit(limit)
+        .select(actor_server_executions::id)
+        .load(conn)
+        .await?;
+    let Some(newest_of_them) = oldest.iter().max().copied() else { return Ok(0) };
+    let deleted = diesel::delete(
+        actor_server_executions::table
+            .filter(actor_server_executions::id.le(newest_of_them))
+            .filter(actor_server_executions::completed_at.lt(before)),
+    )
+    .execute(conn)
+    .await?;
+    let attempts_of_none = "DELETE FROM actor_server_attempts AS a WHERE a.execution_id <= $1 \
+         AND NOT EXISTS (SELECT 1 FROM actor_server_executions AS e WHERE e.id = a.execution_id) \
+         AND NOT EXISTS (SELECT 1 FROM actor_server_open_executions AS o WHERE o.id = a.execution_id)";
+    sql_query(attempts_of_none).bind::<BigInt, _>(newest_of_them).execute(conn).await?;
+    Ok(deleted)
+}

@@ -1,0 +1,460 @@
+//! Storing how attempts ended, with everything they made.
+
+use super::agenda::lock_states;
+use super::rows::{ActorServerStateRow, NewActorServerExecution, OpenExecutionRow, insert_executions};
+use super::*;
+use botticelli_server::clock::to_microseconds;
+use botticelli_server::ids::{NodeId, TaskId};
+use botticelli_server::ledger::{EndedAttempt, Recorded, TaskChange};
+use botticelli_server::outcome::{AttemptEnd, Outcome};
+use botticelli_server::plan::{Advance, BreakerEffect, Settlement};
+use botticelli_server::post::IdempotencyKey;
+use chrono::{DateTime, TimeDelta, Utc};
+use diesel::sql_query;
+use diesel::sql_types::Text;
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Everything a batch writes, gathered first: one statement a table, however many attempts ended.
+#[derive(Default)]
+struct Writes {
+    history: Vec<NewActorServerExecution>,
+    earlier_attempts: Vec<NewAttempt>,
+    closed: Vec<ExecutionRef>,
+    waiting: Vec<WaitingExecution>,
+    posts: Vec<NewPostRow>,
+    used_items: Vec<NewUsedItem>,
+    states: HashMap<String, StateAfter>,
+}
+
+pub(crate) async fn record(
+    conn: &mut Connection,
+    node: NodeId,
+    ended: Arc<[EndedAttempt]>,
+    ledger_id: Arc<str>,
+) -> Work<Vec<Recorded>> {
+    let tasks: Vec<TaskId> = ended.iter().map(|ended| ended.attempt.task_id.clone()).collect();
+    let states = lock_states(conn, &tasks).await?;
+    let owned = owned_attempts(conn, &node, &ended).await?;
+    let now = super::now(conn).await?;
+    let mut writes = Writes {
+        states: states.into_iter().map(|row| (row.task_id.clone(), StateAfter::new(row))).collect(),
+        ..Writes::default()
+    };
+    let mut answers = Vec::with_capacity(ended.len());
+    for ended in ended.iter() {
+        let fence = owned.get(&ended.attempt.execution_id.0).and_then(|row| row.fence);
+        if fence == Some(ended.attempt.fence.0) {
+            answers.push(writes.add(ended, &node, &ledger_id, now));
+        } else {
+            answers.push(Recorded::Stale);
+        }
+    }
+    writes.number_skipped_rows(conn).await?;
+    writes.carry_out(conn).await?;
+    Ok(answers)
+}
+
+async fn owned_attempts(
+    conn: &mut Connection,
+    node: &NodeId,
+    ended: &[EndedAttempt],
+) -> Work<HashMap<i64, OpenExecutionRow>> {
+    let ids: Vec<ExecutionRef> =
+        ended.iter().map(|ended| ExecutionRef { id: ended.attempt.execution_id.0 }).collect();
+    let wanted = dialect::rows(EXECUTION_REF);
+    // No lock of its own: whoever changes the owner of an execution holds its task's row.
+    let sql = format!(
+        "SELECT o.* FROM actor_server_open_executions AS o \
+         WHERE o.id IN (SELECT r.id FROM {wanted}) AND o.node = $2"
+    );
+    let rows: Vec<OpenExecutionRow> = sql_query(sql)
+        .bind::<Json, _>(batch::parameter(&ids)?)
+        .bind::<Text, _>(node.as_str())
+        .load(conn)
+        .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+}
+
+impl Writes {
+    fn add(&mut self, ended: &EndedAttempt, node: &NodeId, ledger_id: &str, now: DateTime<Utc>) -> Recorded {
+        let task = ended.attempt.task_id.as_str();
+        let change = match &ended.settlement {
+            Settlement::Retry { at } => {
+                self.wait(ended, node, *at);
+                self.states.get_mut(task).map(|state| {
+                    state.ran(ended.started_at);
+                    state.change(false)
+                })
+            }
+            Settlement::Close { outcome, breaker, advance } => {
+                self.close(ended, node, outcome);
+                self.put_into_outbox(ended, ledger_id, now);
+                let skipped = advance.and_then(|advance| self.step_over(ended, &advance, now));
+                self.history.extend(skipped);
+                self.states.get_mut(task).map(|state| {
+                    state.ran(ended.started_at);
+                    let opened = state.breaker(*breaker, !ended.posts.is_empty(), now);
+                    state.change(opened)
+                })
+            }
+        };
+        Recorded::Stored { state: change.map(Box::new) }
+    }
+
+    fn wait(&mut self, ended: &EndedAttempt, node: &NodeId, at: DateTime<Utc>) {
+        let (how, error) = match &ended.end {
+            AttemptEnd::Failed { error, .. } => ("failed", Some(batch::without_nul(error))),
+            AttemptEnd::Interrupted
+            | AttemptEnd::Succeeded
+            | AttemptEnd::Skipped(_)
+            | AttemptEnd::Cancelled => ("interrupted", None),
+        };
+        self.earlier_attempts.push(NewAttempt {
+            execution_id: ended.attempt.execution_id.0,
+            attempt: ended.attempt.attempt,
+            node: node.to_string(),
+            started_at: Some(ended.started_at),
+            ended_at: ended.ended_at,
+            ended: how,
+            error_message: error,
+        });
+        self.waiting.push(WaitingExecution { id: ended.attempt.execution_id.0, ready_at: at });
+    }
+
+    fn close(&mut self, ended: &EndedAttempt, node: &NodeId, outcome: &Outcome) {
+        let attempt = &ended.attempt;
+        self.closed.push(ExecutionRef { id: attempt.execution_id.0 });
+        self.history.push(NewActorServerExecution {
+            id: attempt.execution_id.0,
+            task_id: attempt.task_id.to_string(),
+            actor_name: ended.actor_name.to_string(),
+            trigger: attempt.trigger.as_str(),
+            scheduled_for: attempt.scheduled_for,
+            scheduled_until: None,
+            occurrences: 1,
+            started_at: Some(ended.started_at),
+            completed_at: ended.ended_at,
+            outcome: outcome.as_str(),
+            skip_reason: match outcome {
+                Outcome::Skipped(reason) => Some(reason.as_str()),
+                Outcome::Succeeded | Outcome::Failed { .. } | Outcome::Cancelled => None,
+            },
+            success: outcome.success(),
+            error_message: match outcome {
+                Outcome::Failed { error } => Some(batch::without_nul(error)),
+                Outcome::Succeeded | Outcome::Skipped(_) | Outcome::Cancelled => None,
+            },
+            attempt: attempt.attempt,
+            node: Some(node.to_string()),
+            fence: Some(attempt.fence.0),
+            skills_succeeded: ended.skills.succeeded,
+            skills_failed: ended.skills.failed,
+            skills_skipped: ended.skills.skipped,
+            metadata: object(&ended.metadata),
+        });
+    }
+
+    fn put_into_outbox(&mut self, ended: &EndedAttempt, ledger_id: &str, now: DateTime<Utc>) {
+        let execution = ended.attempt.execution_id;
+        for post in &ended.posts {
+            let waits = post.not_before.is_some_and(|at| at > now);
+            self.posts.push(NewPostRow {
+                execution_id: execution.0,
+                task_id: ended.attempt.task_id.to_string(),
+                platform: post.destination.platform.clone(),
+                destination: post.destination.target.clone(),
+                part: post.part,
+                first_part: post.first_part,
+                key: IdempotencyKey::derive(ledger_id, execution, &post.destination, post.part)
+                    .as_str()
+                    .to_owned(),
+                content: serde_json::json!(post.content),
+                limits: serde_json::json!(post.limits),
+                on_unknown: serde_json::json!(post.on_unknown),
+                state: if waits { "deferred" } else { "pending" },
+                not_before: post.not_before,
+                deliver_at: post.not_before.unwrap_or(now).max(now),
+                created_at: now,
+                updated_at: now,
+            });
+        }
+        for item in &ended.used_items {
+            self.used_items.push(NewUsedItem {
+                task_id: ended.attempt.task_id.to_string(),
+                source: item.source.clone(),
+                item_key: item.key.clone(),
+                platform: item.destination.platform.clone(),
+                destination: item.destination.target.clone(),
+                text: item.text.clone(),
+                execution_id: execution.0,
+                part: item.part,
+                used_at: now,
+            });
+        }
+    }
+
+    /// Moves the task past occurrences that the run left no room for; their history row gets its number later.
+    fn step_over(
+        &mut self,
+        ended: &EndedAttempt,
+        advance: &Advance,
+        now: DateTime<Utc>,
+    ) -> Option<NewActorServerExecution> {
+        let state = self.states.get_mut(ended.attempt.task_id.as_str())?;
+        if state.row.next_run != Some(advance.expected) {
+            return None;
+        }
+        state.row.next_run = advance.next_run;
+        state.row.wake_at = advance.wake_at;
+        let range = advance.skipped.as_ref()?;
+        Some(NewActorServerExecution::skipped(0, &ended.attempt.task_id, &ended.actor_name, range, now))
+    }
+
+    async fn number_skipped_rows(&mut self, conn: &mut Connection) -> Work<()> {
+        let unnumbered: Vec<&mut NewActorServerExecution> =
+            self.history.iter_mut().filter(|row| row.id == 0).collect();
+        let numbers = batch::take_numbers(conn, unnumbered.len()).await?;
+        for (row, number) in unnumbered.into_iter().zip(numbers) {
+            row.id = number;
+        }
+        Ok(())
+    }
+
+    async fn carry_out(self, conn: &mut Connection) -> Work<()> {
+        insert_executions(conn, &self.history).await?;
+        insert_attempts(conn, &self.earlier_attempts).await?;
+        let close = "DELETE FROM actor_server_open_executions WHERE id IN (SELECT r.id FROM {r})";
+        batch::update(conn, close, EXECUTION_REF, &self.closed).await?;
+        let wait = "UPDATE actor_server_open_executions AS o SET node = NULL, fence = NULL, ready_at = r.ready_at \
+             FROM {r} WHERE o.id = r.id";
+        batch::update(conn, wait, &[("id", "bigint"), ("ready_at", "timestamptz")], &self.waiting).await?;
+        batch::insert(conn, "actor_server_posts", POST_COLUMNS, &self.posts, "").await?;
+        let used_again = "ON CONFLICT (task_id, source, item_key, platform, destination) DO UPDATE SET \
+             text = excluded.text, execution_id = excluded.execution_id, part = excluded.part, \
+             used_at = excluded.used_at";
+        batch::insert(conn, "actor_server_used_items", USED_ITEM_COLUMNS, &self.used_items, used_again)
+            .await?;
+        let states: Vec<StateUpdate> = self.states.into_values().map(StateAfter::into_update).collect();
+        write_states(conn, &states).await
+    }
+}
+
+/// A locked state row, changed in memory and written once.
+pub(super) struct StateAfter {
+    row: ActorServerStateRow,
+}
+
+impl StateAfter {
+    pub(super) fn new(row: ActorServerStateRow) -> Self {
+        Self { row }
+    }
+
+    fn ran(&mut self, started_at: DateTime<Utc>) {
+        self.row.last_run = self.row.last_run.max(Some(to_microseconds(started_at)));
+    }
+
+    /// Says whether this opened the breaker.
+    pub(super) fn breaker(&mut self, effect: BreakerEffect, has_posts: bool, now: DateTime<Utc>) -> bool {
+        let row = &mut self.row;
+        match effect {
+            BreakerEffect::None => false,
+            BreakerEffect::Success { probe } => {
+                // With posts the failures are forgotten when those are settled: see `settle_posts`.
+                if !has_posts {
+                    row.consecutive_failures = 0;
+                }
+                if probe && row.pause_reason.as_deref() == Some("breaker") {
+                    row.is_paused = false;
+                    row.pause_reason = None;
+                    row.probe_at = None;
+                }
+                false
+            }
+            BreakerEffect::Failure => {
+                row.consecutive_failures = row.consecutive_failures.saturating_add(1);
+                let reached = row.consecutive_failures >= row.max_consecutive_failures;
+                let by_breaker = row.pause_reason.as_deref() == Some("breaker");
+                let was_open = row.is_paused;
+                if reached && (!was_open || by_breaker) {
+                    row.is_paused = true;
+                    row.pause_reason = Some("breaker".into());
+                    row.probe_at = row.cooldown_seconds.map(|seconds| now + TimeDelta::seconds(seconds));
+                }
+                reached && !was_open
+            }
+        }
+    }
+
+    fn change(&self, breaker_opened: bool) -> TaskChange {
+        TaskChange {
+            next_run: self.row.next_run,
+            wake_at: if self.row.is_paused { self.row.probe_at } else { self.row.wake_at },
+            breaker_opened,
+            consecutive_failures: self.row.consecutive_failures.unsigned_abs(),
+        }
+    }
+
+    pub(super) fn into_update(self) -> StateUpdate {
+        let row = self.row;
+        StateUpdate {
+            task_id: row.task_id,
+            last_run: row.last_run,
+            next_run: row.next_run,
+            wake_at: row.wake_at,
+            probe_at: row.probe_at,
+            consecutive_failures: row.consecutive_failures,
+            is_paused: row.is_paused,
+            pause_reason: row.pause_reason,
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct StateUpdate {
+    task_id: String,
+    #[serde(serialize_with = "batch::optional_time")]
+    last_run: Option<DateTime<Utc>>,
+    #[serde(serialize_with = "batch::optional_time")]
+    next_run: Option<DateTime<Utc>>,
+    #[serde(serialize_with = "batch::optional_time")]
+    wake_at: Option<DateTime<Utc>>,
+    #[serde(serialize_with = "batch::optional_time")]
+    probe_at: Option<DateTime<Utc>>,
+    consecutive_failures: i32,
+    is_paused: bool,
+    pause_reason: Option<String>,
+}
+
+/// Writes locked rows back. Columns whose value stays the same keep the update off the indexes.
+pub(super) async fn write_states(conn: &mut Connection, states: &[StateUpdate]) -> Work<()> {
+    let sql = "UPDATE actor_server_state AS s SET last_run = r.last_run, next_run = r.next_run, \
+             wake_at = r.wake_at, probe_at = r.probe_at, consecutive_failures = r.consecutive_failures, \
+             is_paused = r.is_paused, pause_reason = r.pause_reason, updated_at = actor_server_now() \
+         FROM {r} WHERE s.task_id = r.task_id";
+    let columns = [
+        ("task_id", "text"),
+        ("last_run", "timestamptz"),
+        ("next_run", "timestamptz"),
+        ("wake_at", "timestamptz"),
+        ("probe_at", "timestamptz"),
+        ("consecutive_failures", "integer"),
+        ("is_paused", "boolean"),
+        ("pause_reason", "text"),
+    ];
+    batch::update(conn, sql, &columns, states).await.map(drop)
+}
+
+#[derive(Serialize)]
+struct ExecutionRef {
+    id: i64,
+}
+
+const EXECUTION_REF: &[batch::Column] = &[("id", "bigint")];
+
+#[derive(Serialize)]
+struct WaitingExecution {
+    id: i64,
+    #[serde(serialize_with = "batch::time")]
+    ready_at: DateTime<Utc>,
+}
+
+#[derive(Serialize)]
+pub(super) struct NewAttempt {
+    pub(super) execution_id: i64,
+    pub(super) attempt: u32,
+    pub(super) node: String,
+    #[serde(serialize_with = "batch::optional_time")]
+    pub(super) started_at: Option<DateTime<Utc>>,
+    #[serde(serialize_with = "batch::time")]
+    pub(super) ended_at: DateTime<Utc>,
+    pub(super) ended: &'static str,
+    pub(super) error_message: Option<String>,
+}
+
+pub(super) async fn insert_attempts(conn: &mut Connection, rows: &[NewAttempt]) -> Work<usize> {
+    let columns = [
+        ("execution_id", "bigint"),
+        ("attempt", "integer"),
+        ("node", "text"),
+        ("started_at", "timestamptz"),
+        ("ended_at", "timestamptz"),
+        ("ended", "text"),
+        ("error_message", "text"),
+    ];
+    batch::insert(conn, "actor_server_attempts", &columns, rows, "").await
+}
+
+#[derive(Serialize)]
+struct NewPostRow {
+    execution_id: i64,
+    task_id: String,
+    platform: String,
+    destination: String,
+    part: u32,
+    first_part: u32,
+    key: String,
+    content: Value,
+    limits: Value,
+    on_unknown: Value,
+    state: &'static str,
+    #[serde(serialize_with = "batch::optional_time")]
+    not_before: Option<DateTime<Utc>>,
+    #[serde(serialize_with = "batch::time")]
+    deliver_at: DateTime<Utc>,
+    #[serde(serialize_with = "batch::time")]
+    created_at: DateTime<Utc>,
+    #[serde(serialize_with = "batch::time")]
+    updated_at: DateTime<Utc>,
+}
+
+const POST_COLUMNS: &[batch::Column] = &[
+    ("execution_id", "bigint"),
+    ("task_id", "text"),
+    ("platform", "text"),
+    ("destination", "text"),
+    ("part", "integer"),
+    ("first_part", "integer"),
+    ("key", "text"),
+    ("content", "jsonb"),
+    ("limits", "jsonb"),
+    ("on_unknown", "text"),
+    ("state", "text"),
+    ("not_before", "timestamptz"),
+    ("deliver_at", "timestamptz"),
+    ("created_at", "timestamptz"),
+    ("updated_at", "timestamptz"),
+];
+
+#[derive(Serialize)]
+struct NewUsedItem {
+    task_id: String,
+    source: String,
+    item_key: String,
+    platform: String,
+    destination: String,
+    text: String,
+    execution_id: i64,
+    part: u32,
+    #[serde(serialize_with = "batch::time")]
+    used_at: DateTime<Utc>,
+}
+
+const USED_ITEM_COLUMNS: &[batch::Column] = &[
+    ("task_id", "text"),
+    ("source", "text"),
+    ("item_key", "text"),
+    ("platform", "text"),
+    ("destination", "text"),
+    ("text", "text"),
+    ("execution_id", "bigint"),
+    ("part", "integer"),
+    ("used_at", "timestamptz"),
+];
+
+/// JSON columns hold objects: a JSON null would arrive as SQL's.
+fn object(value: &Value) -> Value {
+    if value.is_null() { Value::Object(serde_json::Map::new()) } else { value.clone() }
+}

@@ -1,0 +1,236 @@
+//! SQLite: one writer, one reader, the server's lock on the file, and the words of its SQL that differ from PostgreSQL's.
+
+use crate::error::{MigrateError, WorkError};
+use botticelli_server::clock::Clock;
+use chrono::{DateTime, TimeDelta, Utc};
+use diesel::Connection as _;
+use diesel::connection::SimpleConnection as _;
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+use diesel::sqlite::SqliteConnection;
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use std::fs::File;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+#[path = "../queries/mod.rs"]
+pub(crate) mod queries;
+
+// What `queries` is written in terms of.
+use diesel::sql_types::{Json, TimestamptzSqlite as Instant};
+use run_query_dsl::RunQueryDsl;
+type Backend = diesel::sqlite::Sqlite;
+type Connection = SqliteConnection;
+
+mod dialect {
+    // A transaction that writes has the whole database to itself.
+    pub(super) const LOCK_STATE: &str = "";
+    pub(super) const LOCK_STATE_SKIPPING: &str = "";
+    pub(super) const LOCK_ROWS_SKIPPING: &str = "";
+    pub(super) const SERIALIZE_POST_CLAIMS: Option<&str> = None;
+
+    /// Takes `$1` numbers from the ledger's counter; see `numbers`.
+    pub(super) const TAKE_NUMBERS: &str =
+        "UPDATE actor_server_ids SET last = last + $1 RETURNING last AS number";
+
+    /// The counter answered with the last one.
+    pub(super) fn numbers(answer: &[i64], count: i64) -> Vec<i64> {
+        answer.iter().flat_map(|last| last - count + 1..=*last).collect()
+    }
+
+    /// `$1`, a JSON array of objects, as the table `r` with these columns.
+    pub(super) fn rows(columns: &[(&str, &str)]) -> String {
+        let columns: Vec<String> =
+            columns.iter().map(|(name, _)| format!("value ->> '{name}' AS {name}")).collect();
+        format!("(SELECT {} FROM json_each($1)) AS r", columns.join(", "))
+    }
+}
+
+/// The async words of `diesel_async::RunQueryDsl` over a connection that answers at once.
+mod run_query_dsl {
+    use diesel::QueryResult;
+    use diesel::query_dsl::methods::ExecuteDsl;
+    use diesel::query_dsl::{LoadQuery, RunQueryDsl as Sync};
+    use diesel::sqlite::SqliteConnection;
+    use std::future::{Ready, ready};
+
+    pub(super) trait RunQueryDsl: Sized {
+        fn load<'query, U>(self, connection: &mut SqliteConnection) -> Ready<QueryResult<Vec<U>>>
+        where
+            Self: LoadQuery<'query, SqliteConnection, U> + Sync<SqliteConnection>,
+        {
+            ready(Sync::load(self, connection))
+        }
+
+        fn get_result<'query, U>(self, connection: &mut SqliteConnection) -> Ready<QueryResult<U>>
+        where
+            Self: LoadQuery<'query, SqliteConnection, U> + Sync<SqliteConnection>,
+        {
+            ready(Sync::get_result(self, connection))
+        }
+
+        fn execute(self, connection: &mut SqliteConnection) -> Ready<QueryResult<usize>>
+        where
+            Self: ExecuteDsl<SqliteConnection> + Sync<SqliteConnection>,
+        {
+            ready(Sync::execute(self, connection))
+        }
+    }
+
+    impl<T> RunQueryDsl for T {}
+}
+
+#[declare_sql_function]
+extern "SQL" {
+    fn actor_server_now() -> Text;
+    fn actor_server_now_plus(microseconds: BigInt) -> Text;
+}
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+
+#[derive(Clone)]
+pub(crate) struct Sqlite {
+    writer: Arc<Mutex<SqliteConnection>>,
+    reader: Arc<Mutex<SqliteConnection>>,
+}
+
+impl Sqlite {
+    pub(crate) fn open(path: &Path, clock: &Arc<dyn Clock>) -> Result<Self, String> {
+        let connect = || connect(path, clock);
+        Ok(Self { writer: Arc::new(Mutex::new(connect()?)), reader: Arc::new(Mutex::new(connect()?)) })
+    }
+
+    /// Runs one unit of work that writes, in one transaction that locks at its start: it can't meet a lock half-way.
+    pub(crate) async fn transaction<R, F>(&self, work: F) -> Result<R, WorkError>
+    where
+        R: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<R, WorkError>> + Send + 'static,
+    {
+        let unit = |connection: &mut SqliteConnection| {
+            connection.immediate_transaction(|connection| at_once(work(connection)))
+        };
+        blocking(self.writer.clone(), unit).await
+    }
+
+    /// Runs one unit of work that only reads, beside the writer.
+    pub(crate) async fn read<R, F>(&self, work: F) -> Result<R, WorkError>
+    where
+        R: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<R, WorkError>> + Send + 'static,
+    {
+        let unit = |connection: &mut SqliteConnection| {
+            connection.transaction(|connection| at_once(work(connection)))
+        };
+        blocking(self.reader.clone(), unit).await
+    }
+
+    pub(crate) async fn migrate(&self) -> Result<Vec<String>, MigrateError> {
+        let writer = self.writer.clone();
+        let migrate = move || {
+            let mut connection = writer.lock().unwrap_or_else(PoisonError::into_inner);
+            // One transaction around them all: a second program waits, and then finds nothing to do.
+            connection.immediate_transaction(|connection| {
+                let done = connection.run_pending_migrations(MIGRATIONS).map_err(Migrating::Migration)?;
+                Ok::<_, Migrating>(done.iter().map(ToString::to_string).collect())
+            })
+        };
+        let failed = |error: &dyn std::fmt::Display| MigrateError::Migration(error.to_string());
+        match tokio::task::spawn_blocking(migrate).await {
+            Ok(done) => done.map_err(|error| failed(&error)),
+            Err(error) => Err(failed(&error)),
+        }
+    }
+
+    /// A number that changes when another process has written. It is asked of the writer: our own writes don't count.
+    pub(crate) async fn data_version(&self) -> Result<i64, WorkError> {
+        #[derive(QueryableByName)]
+        struct DataVersion {
+            #[diesel(sql_type = diesel::sql_types::BigInt)]
+            data_version: i64,
+        }
+        let ask = |connection: &mut SqliteConnection| {
+            let version: DataVersion =
+                diesel::RunQueryDsl::get_result(diesel::sql_query("PRAGMA data_version"), connection)?;
+            Ok(version.data_version)
+        };
+        blocking(self.writer.clone(), ask).await
+    }
+}
+
+/// The harness has its own error; the transaction around it needs Diesel's too.
+#[derive(Debug, thiserror::Error)]
+enum Migrating {
+    #[error(transparent)]
+    Diesel(#[from] diesel::result::Error),
+    #[error("{0}")]
+    Migration(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The futures of this backend never wait.
+fn at_once<R>(work: BoxFuture<'_, R>) -> R {
+    work.now_or_never().expect("a unit of work on SQLite is ready at once")
+}
+
+async fn blocking<R, F>(connection: Arc<Mutex<SqliteConnection>>, unit: F) -> Result<R, WorkError>
+where
+    R: Send + 'static,
+    F: FnOnce(&mut SqliteConnection) -> Result<R, WorkError> + Send + 'static,
+{
+    let work = move || unit(&mut connection.lock().unwrap_or_else(PoisonError::into_inner));
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(WorkError::NoConnection("the runtime is shutting down".into())),
+    }
+}
+
+fn connect(path: &Path, clock: &Arc<dyn Clock>) -> Result<SqliteConnection, String> {
+    let mut connection =
+        SqliteConnection::establish(&path.to_string_lossy()).map_err(|error| error.to_string())?;
+    let settings = "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+         PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16000;";
+    connection.batch_execute(settings).map_err(|error| error.to_string())?;
+    let (now, plus) = (AssertUnwindSafe(clock.clone()), AssertUnwindSafe(clock.clone()));
+    actor_server_now_utils::register_nondeterministic_impl(&connection, move || text(now.now()))
+        .map_err(|error| error.to_string())?;
+    actor_server_now_plus_utils::register_nondeterministic_impl(&mut connection, move |microseconds: i64| {
+        text(later(plus.now(), microseconds))
+    })
+    .map_err(|error| error.to_string())?;
+    Ok(connection)
+}
+
+/// As Diesel writes times.
+fn text(at: DateTime<Utc>) -> String {
+    at.format("%F %T%.f%:z").to_string()
+}
+
+fn later(now: DateTime<Utc>, microseconds: i64) -> DateTime<Utc> {
+    now.checked_add_signed(TimeDelta::microseconds(microseconds)).unwrap_or(now)
+}
+
+/// Held by the one server of a file for as long as it runs. The system lets go of it when the process ends, however.
+pub(crate) struct ServerLock {
+    _file: File,
+}
+
+impl ServerLock {
+    /// `Ok(None)` when another server has it.
+    pub(crate) fn take(database: &Path) -> std::io::Result<Option<Self>> {
+        let file = File::options().create(true).truncate(false).write(true).open(lock_path(database))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self { _file: file })),
+            Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+            Err(std::fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+pub(crate) fn lock_path(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
+}

@@ -1,0 +1,565 @@
+//! One store over both databases.
+
+use crate::error::OpenError;
+use crate::postgres::{self, Postgres};
+use crate::sqlite::{self, ServerLock, Sqlite};
+use crate::target::DatabaseUrl;
+use crate::views::{
+    AttemptView, ExecutionView, PostAttemptView, PostFilter, PostView, Registered, Registration, TaskView,
+};
+use async_trait::async_trait;
+use botticelli_server::clock::Clock;
+use botticelli_server::ids::{ExecutionId, NodeId, PostId, TaskId};
+use botticelli_server::ledger::{
+    Agenda, Attempt, ClaimRequest, EndedAttempt, Lease, Ledger, LedgerError, Recorded, Rescued,
+};
+use botticelli_server::outbox::{ClaimedPost, EarlierItem, Outbox, PostHistory, PostState, SettledPost};
+use botticelli_server::post::Destination;
+use botticelli_server::server::{Accepted, Event, EventServer};
+use botticelli_server::task::TaskState;
+use chrono::{DateTime, Utc};
+use futures::FutureExt as _;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// Who opens a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// A server: on SQLite there is one at a time.
+    Server,
+    /// A command beside it.
+    Command,
+}
+
+/// What a person decides about a post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PostDecision {
+    /// Send it (again), now.
+    Retry,
+    /// Leave it out for good.
+    Dismiss,
+}
+
+impl PostDecision {
+    pub(crate) fn applies_to(self, state: PostState) -> bool {
+        match (self, state) {
+            (
+                Self::Retry,
+                PostState::Deferred | PostState::Failed | PostState::NeedsReview | PostState::Skipped,
+            ) => true,
+            (
+                Self::Dismiss,
+                PostState::Pending | PostState::Deferred | PostState::Failed | PostState::NeedsReview,
+            ) => true,
+            (Self::Retry, PostState::Pending | PostState::Sending | PostState::Posted) => false,
+            (Self::Dismiss, PostState::Sending | PostState::Posted | PostState::Skipped) => false,
+        }
+    }
+}
+
+/// What became of a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decided {
+    /// It is carried out.
+    Done,
+    /// There is no such post.
+    UnknownPost,
+    /// It does not apply to a post in this state.
+    NotNow(PostState),
+}
+
+/// What became of a wish to resume a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resumed {
+    /// It is resumed.
+    Resumed,
+    /// It was not paused.
+    WasNotPaused,
+    /// It is disabled in, or gone from, the configuration: that is where it is resumed.
+    NotInConfiguration,
+    /// There is no such task.
+    UnknownTask,
+}
+
+/// The store. Cheap to clone; all clones share the connections.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    backend: Backend,
+    ledger_id: Arc<str>,
+    _lock: Option<ServerLock>,
+}
+
+enum Backend {
+    Postgres(Postgres),
+    Sqlite(Sqlite),
+}
+
+/// Calls the unit of work of that name with these arguments, which are moved into it.
+macro_rules! unit {
+    ($store:expr, $how_sqlite:ident, $unit:ident($($argument:expr),*)) => {{
+        let result = match &$store.inner.backend {
+            Backend::Postgres(database) => {
+                database.transaction(move |conn| postgres::queries::$unit(conn, $($argument),*).boxed()).await
+            }
+            Backend::Sqlite(database) => {
+                database.$how_sqlite(move |conn| sqlite::queries::$unit(conn, $($argument),*).boxed()).await
+            }
+        };
+        result.map_err(LedgerError::from)
+    }};
+}
+
+macro_rules! write {
+    ($store:expr, $($unit:tt)*) => { unit!($store, transaction, $($unit)*) };
+}
+
+macro_rules! read {
+    ($store:expr, $($unit:tt)*) => { unit!($store, read, $($unit)*) };
+}
+
+/// Connections to PostgreSQL: claims, records and deliveries go on at the same time.
+const POSTGRES_CONNECTIONS: usize = 8;
+
+impl Store {
+    /// Opens the database, migrating it first. `clock` decides about time on SQLite; on PostgreSQL the database does.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; each names the database, never its password.
+    pub async fn open(url: &str, mode: Mode, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let target = DatabaseUrl::parse(url)?;
+        let (backend, lock) = connect(&target, mode, clock)?;
+        backend.migrate(&target).await?;
+        Self::checked(backend, lock, &target).await
+    }
+
+    /// Migrates the database and does nothing else. Returns the migrations that were carried out.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn migrate(url: &str, clock: Arc<dyn Clock>) -> Result<Vec<String>, OpenError> {
+        let target = DatabaseUrl::parse(url)?;
+        let (backend, lock) = connect(&target, Mode::Command, clock)?;
+        let done = backend.migrate(&target).await?;
+        Self::checked(backend, lock, &target).await?;
+        Ok(done)
+    }
+
+    async fn checked(
+        backend: Backend,
+        lock: Option<ServerLock>,
+        target: &DatabaseUrl,
+    ) -> Result<Self, OpenError> {
+        let unnamed = Self { inner: Arc::new(Inner { backend, ledger_id: "".into(), _lock: None }) };
+        let (ledger_id, min_binary) = unnamed.meta().await?;
+        if newer_than_this(&min_binary) {
+            return Err(OpenError::TooNew {
+                target: target.clone(),
+                needed: min_binary,
+                have: crate::VERSION,
+            });
+        }
+        let Some(inner) = Arc::into_inner(unnamed.inner) else {
+            return Err(OpenError::Ledger(LedgerError::Corrupt("the store is shared while it opens".into())));
+        };
+        Ok(Self {
+            inner: Arc::new(Inner { backend: inner.backend, ledger_id: ledger_id.into(), _lock: lock }),
+        })
+    }
+
+    async fn meta(&self) -> Result<(String, String), LedgerError> {
+        match &self.inner.backend {
+            Backend::Postgres(database) => {
+                let meta = database.transaction(|conn| postgres::queries::meta(conn).boxed()).await?;
+                Ok((meta.ledger_id, meta.min_binary))
+            }
+            Backend::Sqlite(database) => {
+                let meta = database.read(|conn| sqlite::queries::meta(conn).boxed()).await?;
+                Ok((meta.ledger_id, meta.min_binary))
+            }
+        }
+    }
+
+    /// Takes up a configuration.
+    ///
+    /// # Errors
+    /// When the database fails; then nothing has changed.
+    pub async fn register(&self, registration: Registration) -> Result<Registered, LedgerError> {
+        let registration = Arc::new(registration);
+        write!(self, register(registration))
+    }
+
+    /// Pauses a task: nothing of it starts from now on, whatever was claimed. Says whether there is such a task.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn pause(&self, task: &TaskId) -> Result<bool, LedgerError> {
+        let id = task.clone();
+        let known = write!(self, pause(id))?;
+        self.notify(task.as_str()).await;
+        Ok(known)
+    }
+
+    /// Resumes a task and forgets its failures. What it missed meanwhile is left out.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn resume(&self, task: &TaskId) -> Result<Resumed, LedgerError> {
+        let id = task.clone();
+        let resumed = write!(self, resume(id))?;
+        self.notify(task.as_str()).await;
+        Ok(resumed)
+    }
+
+    /// Carries out a person's decision about a post.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn decide(&self, post: PostId, decision: PostDecision) -> Result<Decided, LedgerError> {
+        let decided = write!(self, decide(post, decision))?;
+        self.notify("posts").await;
+        Ok(decided)
+    }
+
+    /// All tasks, by name.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn tasks(&self) -> Result<Vec<TaskView>, LedgerError> {
+        read!(self, task_views())
+    }
+
+    /// Executions of a task, newest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn history(&self, task: &TaskId, limit: usize) -> Result<Vec<ExecutionView>, LedgerError> {
+        let (task, limit) = (task.clone(), limit_of(limit));
+        read!(self, history(task, limit))
+    }
+
+    /// One execution.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn execution(&self, id: ExecutionId) -> Result<Option<ExecutionView>, LedgerError> {
+        read!(self, execution(id))
+    }
+
+    /// The attempts of an execution before its last.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn earlier_attempts(&self, id: ExecutionId) -> Result<Vec<AttemptView>, LedgerError> {
+        read!(self, attempts(id))
+    }
+
+    /// Posts, newest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn posts(&self, filter: PostFilter) -> Result<Vec<PostView>, LedgerError> {
+        read!(self, posts(filter))
+    }
+
+    /// One post.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn post(&self, id: PostId) -> Result<Option<PostView>, LedgerError> {
+        read!(self, post(id))
+    }
+
+    /// Every attempt to send a post.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn post_attempts(&self, id: PostId) -> Result<Vec<PostAttemptView>, LedgerError> {
+        read!(self, post_attempts(id))
+    }
+
+    /// Deletes at most `limit` executions that were over before `before`. Returns how many.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn prune(&self, before: DateTime<Utc>, limit: usize) -> Result<usize, LedgerError> {
+        let limit = limit_of(limit);
+        write!(self, prune(before, limit))
+    }
+
+    pub(crate) async fn snapshot_load(&self, name: &str) -> Result<Option<Value>, LedgerError> {
+        let name = name.to_owned();
+        read!(self, snapshot_load(name))
+    }
+
+    pub(crate) async fn snapshot_save(&self, name: &str, snapshot: Value) -> Result<(), LedgerError> {
+        let name = name.to_owned();
+        write!(self, snapshot_save(name, snapshot))
+    }
+
+    pub(crate) async fn snapshot_clear(&self, name: &str) -> Result<(), LedgerError> {
+        let name = name.to_owned();
+        write!(self, snapshot_clear(name))
+    }
+
+    /// A hint to the servers of this database that something has changed. SQLite's notices by itself.
+    async fn notify(&self, what: &str) {
+        let Backend::Postgres(database) = &self.inner.backend else { return };
+        if let Err(error) = database.notify(what).await {
+            // The poll is the guarantee.
+            warn!(error = %error, "other nodes were not notified; they will find out by polling");
+        }
+    }
+
+    /// Calls [`Wakeups::changed`] when somebody else has changed something, until `stop`.
+    pub async fn watch(self, wakeups: Wakeups, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = async {
+                match &self.inner.backend {
+                    Backend::Postgres(database) => listen(database, &wakeups).await,
+                    Backend::Sqlite(database) => watch_file(database, &wakeups).await,
+                }
+            } => {}
+        }
+    }
+}
+
+/// Wakes whoever waits for changes.
+#[derive(Clone, Default)]
+pub struct Wakeups {
+    changed: Arc<Notify>,
+}
+
+impl Wakeups {
+    /// Wakes. Several calls before somebody looks are one.
+    pub fn changed(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Waits until [`Wakeups::changed`] was called.
+    pub async fn wait(&self) {
+        self.changed.notified().await;
+    }
+}
+
+/// Between two attempts to listen.
+const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+
+async fn listen(database: &Postgres, wakeups: &Wakeups) {
+    loop {
+        if let Err(error) = database.listen(|| wakeups.changed()).await {
+            debug!(error, "not listening for notifications; trying again");
+        }
+        tokio::time::sleep(LISTEN_AGAIN).await;
+    }
+}
+
+/// How soon a server notices that a command has written to its file.
+const WATCH_FILE: Duration = Duration::from_millis(200);
+
+async fn watch_file(database: &Sqlite, wakeups: &Wakeups) {
+    let mut seen = None;
+    loop {
+        if let Ok(version) = database.data_version().await {
+            if seen.is_some_and(|seen| seen != version) {
+                wakeups.changed();
+            }
+            seen = Some(version);
+        }
+        tokio::time::sleep(WATCH_FILE).await;
+    }
+}
+
+fn connect(
+    target: &DatabaseUrl,
+    mode: Mode,
+    clock: Arc<dyn Clock>,
+) -> Result<(Backend, Option<ServerLock>), OpenError> {
+    let failed = |reason: String| OpenError::Connect { target: target.clone(), reason };
+    match target {
+        DatabaseUrl::Postgres(url) => {
+            let database = Postgres::new(url, POSTGRES_CONNECTIONS).map_err(failed)?;
+            Ok((Backend::Postgres(database), None))
+        }
+        DatabaseUrl::Sqlite(path) => {
+            let lock = match mode {
+                Mode::Command => None,
+                Mode::Server => {
+                    Some(ServerLock::take(path).map_err(|error| failed(error.to_string()))?.ok_or_else(
+                        || OpenError::InUse { path: path.clone(), lock: sqlite::lock_path(path) },
+                    )?)
+                }
+            };
+            Ok((Backend::Sqlite(Sqlite::open(path, &clock).map_err(failed)?), lock))
+        }
+    }
+}
+
+impl Backend {
+    async fn migrate(&self, target: &DatabaseUrl) -> Result<Vec<String>, OpenError> {
+        let done = match self {
+            Self::Postgres(database) => database.migrate().await,
+            Self::Sqlite(database) => database.migrate().await,
+        };
+        done.map_err(|error| error.of(target))
+    }
+}
+
+fn limit_of(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+fn microseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Versions are compared part by part; a part that is no number counts as 0.
+fn newer_than_this(version: &str) -> bool {
+    let parts = |version: &str| -> Vec<u64> {
+        version.split(['.', '-']).take(3).map(|part| part.parse().unwrap_or(0)).collect()
+    };
+    parts(version) > parts(crate::VERSION)
+}
+
+#[async_trait]
+impl Ledger for Store {
+    async fn now(&self) -> Result<DateTime<Utc>, LedgerError> {
+        read!(self, now())
+    }
+
+    async fn agenda(&self, horizon: DateTime<Utc>, limit: usize) -> Result<Agenda, LedgerError> {
+        let limit = limit_of(limit);
+        read!(self, agenda(horizon, limit))
+    }
+
+    async fn states(&self, tasks: &[TaskId]) -> Result<Vec<TaskState>, LedgerError> {
+        let tasks: Arc<[TaskId]> = tasks.into();
+        read!(self, states(tasks))
+    }
+
+    async fn claim(
+        &self,
+        node: &NodeId,
+        requests: &[ClaimRequest],
+        ahead: Duration,
+    ) -> Result<Vec<Attempt>, LedgerError> {
+        let (node, requests, ahead) = (node.clone(), Arc::from(requests), microseconds(ahead));
+        write!(self, claim(node, requests, ahead))
+    }
+
+    async fn take(
+        &self,
+        node: &NodeId,
+        waiting: &[ExecutionId],
+        overlapping: &[TaskId],
+        ahead: Duration,
+    ) -> Result<Vec<Attempt>, LedgerError> {
+        let (node, waiting, overlapping) = (node.clone(), Arc::from(waiting), Arc::from(overlapping));
+        let ahead = microseconds(ahead);
+        write!(self, take(node, waiting, overlapping, ahead))
+    }
+
+    async fn record(&self, node: &NodeId, ended: &[EndedAttempt]) -> Result<Vec<Recorded>, LedgerError> {
+        let (node, ended, ledger_id) = (node.clone(), Arc::from(ended), self.inner.ledger_id.clone());
+        write!(self, record(node, ended, ledger_id))
+    }
+
+    async fn release(&self, _node: &NodeId, attempts: &[Attempt]) -> Result<(), LedgerError> {
+        let attempts = Arc::from(attempts);
+        write!(self, release(attempts)).map(drop)
+    }
+
+    async fn renew(&self, node: &NodeId, lease: Duration) -> Result<Lease, LedgerError> {
+        let (node, lease) = (node.clone(), microseconds(lease));
+        write!(self, renew(node, lease))
+    }
+
+    async fn leave(&self, node: &NodeId) -> Result<Rescued, LedgerError> {
+        let id = node.clone();
+        let left = write!(self, leave(id))?;
+        self.notify(node.as_str()).await;
+        Ok(left)
+    }
+
+    async fn rescue(&self, node: &NodeId) -> Result<Rescued, LedgerError> {
+        // A server on SQLite holds the file's lock: whoever else has a row there is gone.
+        let sole_server = self.inner._lock.as_ref().map(|_| node.clone());
+        write!(self, rescue(sole_server))
+    }
+
+    async fn withdraw_paused(&self, node: &NodeId) -> Result<Vec<ExecutionId>, LedgerError> {
+        let node = node.clone();
+        write!(self, withdraw_paused(node))
+    }
+}
+
+#[async_trait]
+impl Outbox for Store {
+    async fn claim_posts(
+        &self,
+        node: &NodeId,
+        limit: usize,
+        lease: Duration,
+    ) -> Result<Vec<ClaimedPost>, LedgerError> {
+        let (node, limit, lease) = (node.clone(), limit_of(limit), microseconds(lease));
+        write!(self, claim_posts(node, limit, lease))
+    }
+
+    async fn settle_posts(&self, node: &NodeId, ended: &[SettledPost]) -> Result<Vec<PostId>, LedgerError> {
+        let (node, ended) = (node.clone(), Arc::from(ended));
+        write!(self, settle_posts(node, ended))
+    }
+
+    async fn rescue_posts(&self) -> Result<usize, LedgerError> {
+        write!(self, rescue_posts())
+    }
+
+    async fn next_post_due(&self) -> Result<Option<DateTime<Utc>>, LedgerError> {
+        read!(self, next_post_due())
+    }
+}
+
+#[async_trait]
+impl PostHistory for Store {
+    async fn used_keys(&self, task: &TaskId, source: &str) -> Result<Vec<String>, LedgerError> {
+        let (task, source) = (task.clone(), source.to_owned());
+        read!(self, used_keys(task, source))
+    }
+
+    async fn earlier_items(
+        &self,
+        destination: &Destination,
+        since: DateTime<Utc>,
+    ) -> Result<Vec<EarlierItem>, LedgerError> {
+        let destination = destination.clone();
+        read!(self, earlier_items(destination, since))
+    }
+
+    async fn post_times(
+        &self,
+        task: &TaskId,
+        destination: &Destination,
+        since: DateTime<Utc>,
+    ) -> Result<Vec<DateTime<Utc>>, LedgerError> {
+        let (task, destination) = (task.clone(), destination.clone());
+        read!(self, post_times(task, destination, since))
+    }
+}
+
+#[async_trait]
+impl EventServer for Store {
+    async fn publish(&self, event: Event) -> Result<Accepted, LedgerError> {
+        let task = event.task.clone();
+        let accepted = write!(self, publish(event))?;
+        self.notify(task.as_str()).await;
+        Ok(accepted)
+    }
+}

@@ -1,0 +1,206 @@
+//! What people see of the ledger: the rows behind every listing. The field names are those of the JSON that the command
+//! line prints.
+
+use botticelli_server::ids::{ActorName, ExecutionId, PostId, TaskId};
+use botticelli_server::ledger::Trigger;
+use botticelli_server::outbox::PostState;
+use botticelli_server::post::{PostContent, Receipt};
+use botticelli_server::schedule::ScheduleType;
+use botticelli_server::task::{PauseReason, Task, TaskState};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A task in a listing.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TaskView {
+    /// The task.
+    pub task_id: TaskId,
+    /// Its actor.
+    pub actor_name: ActorName,
+    /// Its schedule.
+    pub schedule: ScheduleType,
+    /// When the last attempt started.
+    pub last_run: Option<DateTime<Utc>>,
+    /// The next nominal time; `None`: never again.
+    pub next_run: Option<DateTime<Utc>>,
+    /// Failed executions in a row.
+    pub consecutive_failures: u32,
+    /// Whether occurrences are left alone.
+    pub is_paused: bool,
+    /// Why.
+    pub pause_reason: Option<PauseReason>,
+    /// How many executions of it are not over.
+    pub open_executions: u32,
+}
+
+impl TaskView {
+    pub(crate) fn new(state: TaskState, open_executions: u32) -> Self {
+        Self {
+            task_id: state.task_id,
+            actor_name: state.actor_name,
+            schedule: state.schedule,
+            last_run: state.last_run,
+            next_run: state.next_run,
+            consecutive_failures: state.consecutive_failures,
+            is_paused: state.is_paused,
+            pause_reason: if state.is_paused {
+                state.pause_reason.or(Some(PauseReason::Operator))
+            } else {
+                None
+            },
+            open_executions,
+        }
+    }
+}
+
+/// An execution in a listing: over, under way, or waiting for a node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExecutionView {
+    /// Its number.
+    pub id: ExecutionId,
+    /// Its task.
+    pub task_id: TaskId,
+    /// Its actor.
+    pub actor_name: ActorName,
+    /// What started it.
+    pub trigger: Trigger,
+    /// The nominal time.
+    pub scheduled_for: Option<DateTime<Utc>>,
+    /// Of occurrences that were left out together: the last nominal time.
+    pub scheduled_until: Option<DateTime<Utc>>,
+    /// How many occurrences this row accounts for.
+    pub occurrences: u64,
+    /// When the last attempt started.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it was over.
+    pub completed_at: Option<DateTime<Utc>>,
+    /// How it ended; `None` while it is open.
+    pub outcome: Option<String>,
+    /// Why it was skipped.
+    pub skip_reason: Option<String>,
+    /// Whether it succeeded; `None` when nothing was tried to the end.
+    pub success: Option<bool>,
+    /// What went wrong.
+    pub error_message: Option<String>,
+    /// Attempts so far.
+    pub attempt: u32,
+    /// The node of the last attempt.
+    pub node: Option<String>,
+    /// While it waits for a node: until when.
+    pub waiting_until: Option<DateTime<Utc>>,
+    /// Skills that ended well.
+    pub skills_succeeded: u32,
+    /// Skills that failed.
+    pub skills_failed: u32,
+    /// Skills disabled or not reached.
+    pub skills_skipped: u32,
+    /// What each skill said.
+    pub metadata: Value,
+}
+
+/// An attempt that did not end its execution.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AttemptView {
+    /// From 1.
+    pub attempt: u32,
+    /// Whose it was.
+    pub node: String,
+    /// When it started; of an attempt whose node died: when it was to start.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended, or was found interrupted.
+    pub ended_at: DateTime<Utc>,
+    /// `failed` or `interrupted`.
+    pub ended: String,
+    /// What went wrong.
+    pub error_message: Option<String>,
+}
+
+/// A post in a listing.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PostView {
+    /// Its number.
+    pub id: PostId,
+    /// The task that made it.
+    pub task_id: TaskId,
+    /// The execution that made it.
+    pub execution_id: ExecutionId,
+    /// Where it goes.
+    pub platform: String,
+    /// Where on that platform.
+    pub destination: String,
+    /// Its place in what the execution posts there, from 0.
+    pub part: u32,
+    /// The first part of the same message.
+    pub first_part: u32,
+    /// By which the platform recognises it.
+    pub key: String,
+    /// What is posted.
+    pub content: PostContent,
+    /// Where it stands.
+    pub state: PostState,
+    /// Why it stands there.
+    pub reason: Option<String>,
+    /// When it goes out next.
+    pub deliver_at: Option<DateTime<Utc>>,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// The node that is sending it.
+    pub node: Option<String>,
+    /// What the platform answered.
+    pub receipt: Option<Receipt>,
+    /// When the run that made it ended.
+    pub created_at: DateTime<Utc>,
+    /// When the platform took it.
+    pub posted_at: Option<DateTime<Utc>>,
+}
+
+/// One attempt to send a post.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PostAttemptView {
+    /// From 1.
+    pub attempt: u32,
+    /// Whose it was.
+    pub node: String,
+    /// When it was about to be sent.
+    pub sent_at: DateTime<Utc>,
+    /// When it ended.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// How.
+    pub ended: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// Which posts to list.
+#[derive(Debug, Clone, Default)]
+pub struct PostFilter {
+    /// Of this task.
+    pub task: Option<TaskId>,
+    /// In this state.
+    pub state: Option<PostState>,
+    /// At most so many, newest first.
+    pub limit: usize,
+}
+
+/// A task's definition, to be registered.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    /// The tasks of the configuration, all of them: others are retired.
+    pub tasks: Vec<Task>,
+    /// Whether a server starts: what runs at every start runs again.
+    pub start: bool,
+}
+
+/// What a registration changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Registered {
+    /// Seen for the first time.
+    pub added: Vec<TaskId>,
+    /// With another definition than before.
+    pub changed: Vec<TaskId>,
+    /// Gone from the configuration.
+    pub retired: Vec<TaskId>,
+    /// The same as before.
+    pub unchanged: usize,
+}

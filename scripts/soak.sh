@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# The whole suite, with far more cases than CI has time for: hours, not minutes. Arguments go to `cargo test`.
+set -euo pipefail
+export SCHEDULE_CASES=${SCHEDULE_CASES:-100000} # sampled schedules that are held against the oracle
+export CRASH_KILLS=${CRASH_KILLS:-500}          # moments at which the server is killed, on each database
+exec "$(dirname "${BASH_SOURCE[0]}")/test.sh" -- --release "$@"
