@@ -8,7 +8,7 @@ use crate::text::{fits, measure};
 use async_trait::async_trait;
 use botticelli_server::clock::Clock;
 use botticelli_server::ids::{ActorName, TaskId};
-use botticelli_server::outbox::{NewPost, PostHistory, UsedItem};
+use botticelli_server::outbox::{NewPost, OnUnknown, PostHistory, UsedItem};
 use botticelli_server::outcome::{AttemptEnd, SkillCounts};
 use botticelli_server::post::{Destination, PostContent, TextLimit};
 use botticelli_server::schedule::jitter;
@@ -173,6 +173,8 @@ pub struct RunContext {
     pub destinations: Vec<Destination>,
     /// The tightest limit of those destinations' platforms.
     pub text_limit: TextLimit,
+    /// What is to be done about posts of which nothing can tell whether they are there.
+    pub on_unknown: OnUnknown,
     /// What was posted before.
     pub history: Arc<dyn PostHistory>,
     /// What time it is.
@@ -306,6 +308,7 @@ impl Actor<RunContext> for PipelineActor {
                 knowledge: self.knowledge.clone(),
             },
             trace,
+            on_unknown: context.on_unknown,
             draft: Draft::default(),
             stages: Vec::new(),
             first_failure: None,
@@ -324,6 +327,7 @@ struct Pass<'a> {
     actor: &'a PipelineActor,
     context: ActorContext,
     trace: Option<Arc<dyn Trace>>,
+    on_unknown: OnUnknown,
     draft: Draft,
     stages: Vec<Stage>,
     first_failure: Option<SkillError>,
@@ -443,6 +447,7 @@ impl Pass<'_> {
                         content: PostContent { text: text.clone() },
                         not_before: delivery.not_before,
                         limits: delivery.limits.clone(),
+                        on_unknown: self.on_unknown,
                     });
                     *next += 1;
                 }
@@ -545,3 +550,6 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
 }
+
+#[cfg(test)]
+mod tests;

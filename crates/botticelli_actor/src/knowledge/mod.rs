@@ -319,3 +319,6 @@ impl Cache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

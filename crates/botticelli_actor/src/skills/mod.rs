@@ -7,7 +7,7 @@ mod duplicate_check;
 mod planning;
 mod rate_limiting;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use content_formatter::ContentFormatter;
 pub use content_scheduling::ContentScheduling;
