@@ -19,9 +19,7 @@ pub use error::OpenError;
 pub use persistence::DatabaseStatePersistence;
 pub use store::{Decided, Mode, PostDecision, Resumed, Store, Wakeups};
 pub use target::DatabaseUrl;
-pub use views::{
-    AttemptView, ExecutionView, PostAttemptView, PostFilter, PostView, Registered, Registration, TaskView,
-};
+pub use views::{AttemptView, ExecutionView, PostAttemptView, PostFilter, PostView, TaskView};
 
 /// The version that is compared with a database's `min_binary`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

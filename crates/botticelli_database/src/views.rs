@@ -6,7 +6,7 @@ use botticelli_server::ledger::Trigger;
 use botticelli_server::outbox::PostState;
 use botticelli_server::post::{PostContent, Receipt};
 use botticelli_server::schedule::ScheduleType;
-use botticelli_server::task::{PauseReason, Task, TaskState};
+use botticelli_server::task::{PauseReason, TaskState};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -181,26 +181,4 @@ pub struct PostFilter {
     pub state: Option<PostState>,
     /// At most so many, newest first.
     pub limit: usize,
-}
-
-/// A task's definition, to be registered.
-#[derive(Debug, Clone)]
-pub struct Registration {
-    /// The tasks of the configuration, all of them: others are retired.
-    pub tasks: Vec<Task>,
-    /// Whether a server starts: what runs at every start runs again.
-    pub start: bool,
-}
-
-/// What a registration changed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Registered {
-    /// Seen for the first time.
-    pub added: Vec<TaskId>,
-    /// With another definition than before.
-    pub changed: Vec<TaskId>,
-    /// Gone from the configuration.
-    pub retired: Vec<TaskId>,
-    /// The same as before.
-    pub unchanged: usize,
 }

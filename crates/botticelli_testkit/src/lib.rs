@@ -1,1 +1,5 @@
-//! Testkit.
+//! For tests only: databases, a manual clock, and the suites that every store and platform must pass.
+
+pub mod clock;
+pub mod contract_suites;
+pub mod platform_suite;

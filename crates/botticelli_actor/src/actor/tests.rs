@@ -2,6 +2,8 @@ use super::*;
 use crate::skills::testing::{World, time};
 use botticelli_server::outcome::SkipReason;
 use botticelli_server::post::TextUnit;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -56,10 +58,10 @@ impl Skill for Stuck {
     }
 }
 
-fn build(toml: &str) -> Result<PipelineActor, Vec<Problem>> {
-    let definition: ActorDefinition = toml::from_str(&format!("actor.name = 'a'\n{toml}")).unwrap();
+fn build(toml: &str) -> Result<PipelineActor, Vec<Fault>> {
+    let file: ActorFile = toml::from_str(&format!("actor.name = 'a'\n{toml}")).unwrap();
     let registry = SkillRegistry::standard().register::<Flaky>("flaky").register::<Stuck>("stuck");
-    PipelineActor::build(&definition, &registry, Path::new("/nowhere"), "sqlite://own.db")
+    PipelineActor::build(&file, &registry, "sqlite://own.db")
 }
 
 const FACTS: &str = "
@@ -254,7 +256,7 @@ async fn a_trace_sees_each_stage_with_its_draft() {
 }
 
 #[test]
-fn all_problems_are_found_at_once_each_with_its_place() {
+fn all_that_is_wrong_is_found_at_once_each_with_its_place() {
     let toml = "
         [[knowledge]]
         name = 'facts'
@@ -269,38 +271,48 @@ fn all_problems_are_found_at_once_each_with_its_place() {
         name = 'rate_limiting'
         enabled = false
         max_posts_per_day = 'three'
+        min_interval_minutes = 0
     ";
-    let problems = build(toml).err().unwrap();
-    let paths: Vec<_> = problems.iter().map(|problem| problem.path.as_str()).collect();
+    let faults = build(toml).err().unwrap();
+    let paths: Vec<_> = faults.iter().map(|fault| fault.path.to_string()).collect();
     assert_eq!(
         paths,
-        ["knowledge[0].path", "skills[0].source", "skills[1].name", "skills[2].max_posts_per_day"]
+        [
+            "knowledge[0].path",
+            "skills[0].source",
+            "skills[1].name",
+            "skills[2].max_posts_per_day",
+            "skills[2].min_interval_minutes"
+        ]
     );
-    assert!(problems[1].hint.as_ref().unwrap().starts_with("did you mean \"facts\"?"));
-    assert_eq!(problems[3].message, "invalid type: string \"three\", expected a nonzero u32");
+    assert!(faults[1].hint.as_ref().unwrap().starts_with("did you mean \"facts\"?"));
+    assert_eq!(faults[3].message, "max_posts_per_day is \"three\" (allowed: a whole number, 1-10000)");
     assert_eq!(build("").err().unwrap()[0].message, "the actor has no skills");
 }
 
 #[test]
-fn unknown_keys_and_impossible_values_of_the_file_are_refused() {
-    for (toml, message) in [
-        ("[execution]\nretries = 1", "unknown field `retries`"),
-        ("[execution]\ntimeout_seconds = 0", "nonzero"),
-        ("[cache]\nstrategy = 'redis'", "unknown variant `redis`, expected `none` or `memory`"),
-        ("[cache]\nmax_entries = 0", "nonzero"),
-        ("[[skills]]\nenabled = true", "missing field `name`"),
-        ("[skill]", "unknown field `skill`"),
-    ] {
-        let error = toml::from_str::<ActorDefinition>(&format!("actor.name = 'a'\n{toml}")).unwrap_err();
-        assert!(error.to_string().contains(message), "{error}");
-    }
-}
-
-#[test]
 fn the_wait_between_retries_doubles_up_to_half_a_minute() {
-    let execution = ExecutionConfig::default();
     let task = TaskId::new("daily").unwrap();
-    let wait = |retry| execution.backoff(&task, retry, time("2026-03-01T12:00:00Z")).as_millis();
+    let wait = |retry| backoff(&task, retry, time("2026-03-01T12:00:00Z")).as_millis();
     assert!((375..=500).contains(&wait(1)) && (750..=1000).contains(&wait(2)), "{} {}", wait(1), wait(2));
     assert!((22_500..=30_000).contains(&wait(99)));
+}
+
+/// What stands in `examples/` is what people copy.
+#[tokio::test]
+async fn every_example_builds_and_posts() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/actors");
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let mut file: ActorFile = toml::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        file.folder = folder.clone();
+        let actor = PipelineActor::build(&file, &SkillRegistry::standard(), "sqlite://own.db");
+        let actor = actor.unwrap_or_else(|faults| panic!("{}: {faults:?}", path.display()));
+        let mut world = World::new();
+        world.scheduled_for = time("2027-03-01T12:00:00Z");
+        world.now = world.scheduled_for;
+        let run = actor.run(context(&world)).await;
+        assert_eq!(run.end, AttemptEnd::Succeeded, "{}: {}", path.display(), run.metadata);
+        assert!(!run.posts.is_empty());
+    }
 }

@@ -1,5 +1,4 @@
 use super::*;
-use crate::actor::ActorDefinition;
 use crate::skills::testing::World;
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, SqliteConnection};
@@ -30,9 +29,14 @@ impl Folder {
         SqliteConnection::establish(path.to_str().unwrap()).unwrap().batch_execute(sql).unwrap();
     }
 
-    fn build(&self, toml: &str) -> Result<KnowledgeSet, Vec<Problem>> {
-        let definition: ActorDefinition = toml::from_str(&format!("actor.name = 'a'\n{toml}")).unwrap();
-        KnowledgeSet::build(&definition.knowledge, &definition.cache, self.0.path(), &self.own_database())
+    fn build(&self, toml: &str) -> Result<KnowledgeSet, Vec<Fault>> {
+        self.build_in(self.0.path(), toml)
+    }
+
+    fn build_in(&self, folder: &Path, toml: &str) -> Result<KnowledgeSet, Vec<Fault>> {
+        let mut file: ActorFile = toml::from_str(&format!("actor.name = 'a'\n{toml}")).unwrap();
+        file.folder = folder.to_owned();
+        KnowledgeSet::build(&file, &self.own_database())
     }
 
     async fn read(&self, toml: &str) -> Result<Vec<Item>, String> {
@@ -46,11 +50,11 @@ impl Folder {
         read.map(|items| items.into_iter().map(|item| Value::Object(item.fields)).collect())
     }
 
-    fn problem(&self, toml: &str) -> (String, String) {
-        let mut problems = self.build(toml).err().expect("a problem");
-        assert_eq!(problems.len(), 1);
-        let Problem { path, message, .. } = problems.remove(0);
-        (path, message)
+    fn fault(&self, toml: &str) -> (String, String) {
+        let mut faults = self.build(toml).err().expect("a fault");
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        let Fault { path, message, .. } = faults.remove(0);
+        (path.to_string(), message)
     }
 }
 
@@ -147,10 +151,8 @@ async fn a_file_that_is_missing_or_too_large_is_an_error_that_names_it() {
 async fn a_pattern_reads_files_in_order_from_the_actor_file_s_folder() {
     let folder = Folder::new().file("[b]/2.md", "two").file("[b]/1.md", "one").file("[b]/c/3.md", "three");
     let base = folder.0.path().join("[b]");
-    let definition: ActorDefinition =
-        toml::from_str("actor.name = 'a'\n[[knowledge]]\nname = 'facts'\ntype = 'file'\npath = '**/*.md'")
-            .unwrap();
-    let set = KnowledgeSet::build(&definition.knowledge, &definition.cache, &base, "sqlite://x.db").unwrap();
+    let set =
+        folder.build_in(&base, "[[knowledge]]\nname = 'facts'\ntype = 'file'\npath = '**/*.md'").unwrap();
     let texts: Vec<_> =
         items(&set, &World::new()).await.unwrap().iter().map(|item| item.text().into_owned()).collect();
     assert_eq!(texts, ["one", "two", "three"]);
@@ -231,7 +233,11 @@ fn what_can_be_seen_without_reading_is_refused_at_load() {
             "\"facts.xlsx\" has no ending that says what it is (allowed: .csv,",
         ),
         ("type = 'file'\npath = '[.csv'", "path", "bad pattern"),
+        ("type = 'file'\npath = 'a.csv'\npth = 'x'", "pth", "pth is not a known key"),
+        ("type = 'file'", "path", "path is missing"),
+        ("type = 'files'", "type", "type: unknown type \"files\""),
         ("type = 'table'\ntable = 'a b'", "table", "\"a b\" is no name"),
+        ("type = 'table'\ntable = 'a'\nlimit = 0", "limit", "limit is 0 (allowed: a whole number, 1-100000)"),
         ("type = 'table'\ntable = 'a'\norder_by = 'b down'", "order_by", "\"b down\" is no order"),
         ("type = 'table'\ntable = 'a'\ndatabase = 'mysql://x:secret@y'", "database", "\"mysql\""),
         ("type = 'query'\nquery = 'DELETE FROM a'", "query", "only a query is allowed"),
@@ -240,35 +246,17 @@ fn what_can_be_seen_without_reading_is_refused_at_load() {
             "parameters",
             "the query has no parameter $a",
         ),
+        ("type = 'inline'\nitems = [3]", "items", "an item is a text or a table"),
     ] {
-        let (found, text) = folder.problem(&format!("[[knowledge]]\nname = 'facts'\n{toml}"));
-        assert_eq!(found, format!("knowledge[0].{path}"));
+        let (found, text) = folder.fault(&format!("[[knowledge]]\nname = 'facts'\n{toml}"));
+        assert_eq!(found.split_once("].").unwrap().1.split('[').next(), Some(path), "{toml}: {text}");
         assert!(text.contains(message) && !text.contains("secret"), "{text}");
     }
     let inline = "[[knowledge]]\nname = 'facts'\ntype = 'inline'\nitems = []\n";
     assert_eq!(
-        folder.problem(&format!("{inline}{inline}")),
-        ("knowledge[1].name".to_owned(), "there is another knowledge source \"facts\"".to_owned())
+        folder.fault(&format!("{inline}{inline}")),
+        ("knowledge[1].name".to_owned(), "name: there is another knowledge source \"facts\"".to_owned())
     );
-}
-
-#[test]
-fn wrong_keys_of_a_source_are_refused() {
-    for (toml, message) in [
-        (
-            "name = 'a'\ntype = 'file'\npth = 'x'",
-            "unknown field `pth`, expected one of `name`, `key`, `path`",
-        ),
-        (
-            "name = 'a'\ntype = 'files'",
-            "unknown variant `files`, expected one of `table`, `query`, `file`, `inline`",
-        ),
-        ("name = 'a'\ntype = 'table'\ntable = 'x'\nlimit = 0", "nonzero u32"),
-        ("name = 'a'\ntype = 'inline'\nitems = [3]", "an item is a text or a table"),
-    ] {
-        let error = toml::from_str::<KnowledgeConfig>(toml).unwrap_err().to_string();
-        assert!(error.contains(message), "{error}");
-    }
 }
 
 #[tokio::test]
@@ -311,5 +299,5 @@ async fn the_cache_keeps_results_apart_and_no_more_than_it_may() {
 async fn an_unknown_source_is_named() {
     let set = Folder::new().build("[[knowledge]]\nname = 'fact'\ntype = 'inline'\nitems = []").unwrap();
     let error = items(&set, &World::new()).await.unwrap_err();
-    assert_eq!(error, "unknown knowledge source \"facts\" (did you mean \"fact\"? (allowed: fact))");
+    assert_eq!(error, "unknown knowledge source \"facts\" (did you mean \"fact\"? (known: fact))");
 }

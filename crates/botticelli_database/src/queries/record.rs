@@ -1,21 +1,23 @@
 //! Storing how attempts ended, with everything they made.
 
 use super::agenda::lock_states;
-use super::rows::{ActorServerStateRow, NewActorServerExecution, OpenExecutionRow, insert_executions};
+use super::rows::{ActorServerStateRow, NewActorServerExecution, OpenExecutionRow, insert_executions, word};
 use super::*;
+use botticelli_server::breaker::{BreakerPolicy, BreakerState};
 use botticelli_server::clock::to_microseconds;
 use botticelli_server::ids::{NodeId, TaskId};
 use botticelli_server::ledger::{EndedAttempt, Recorded, TaskChange};
 use botticelli_server::outcome::{AttemptEnd, Outcome};
 use botticelli_server::plan::{Advance, BreakerEffect, Settlement};
 use botticelli_server::post::IdempotencyKey;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use diesel::sql_query;
 use diesel::sql_types::Text;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Everything a batch writes, gathered first: one statement a table, however many attempts ended.
 #[derive(Default)]
@@ -47,7 +49,7 @@ pub(crate) async fn record(
     for ended in ended.iter() {
         let fence = owned.get(&ended.attempt.execution_id.0).and_then(|row| row.fence);
         if fence == Some(ended.attempt.fence.0) {
-            answers.push(writes.add(ended, &node, &ledger_id, now));
+            answers.push(writes.add(ended, &node, &ledger_id, now)?);
         } else {
             answers.push(Recorded::Stale);
         }
@@ -79,7 +81,13 @@ async fn owned_attempts(
 }
 
 impl Writes {
-    fn add(&mut self, ended: &EndedAttempt, node: &NodeId, ledger_id: &str, now: DateTime<Utc>) -> Recorded {
+    fn add(
+        &mut self,
+        ended: &EndedAttempt,
+        node: &NodeId,
+        ledger_id: &str,
+        now: DateTime<Utc>,
+    ) -> Work<Recorded> {
         let task = ended.attempt.task_id.as_str();
         let change = match &ended.settlement {
             Settlement::Retry { at } => {
@@ -94,14 +102,17 @@ impl Writes {
                 self.put_into_outbox(ended, ledger_id, now);
                 let skipped = advance.and_then(|advance| self.step_over(ended, &advance, now));
                 self.history.extend(skipped);
-                self.states.get_mut(task).map(|state| {
-                    state.ran(ended.started_at);
-                    let opened = state.breaker(*breaker, !ended.posts.is_empty(), now);
-                    state.change(opened)
-                })
+                match self.states.get_mut(task) {
+                    None => None,
+                    Some(state) => {
+                        state.ran(ended.started_at);
+                        let opened = state.breaker(*breaker, !ended.posts.is_empty(), now)?;
+                        Some(state.change(opened))
+                    }
+                }
             }
         };
-        Recorded::Stored { state: change.map(Box::new) }
+        Ok(Recorded::Stored { state: change.map(Box::new) })
     }
 
     fn wait(&mut self, ended: &EndedAttempt, node: &NodeId, at: DateTime<Utc>) {
@@ -257,35 +268,29 @@ impl StateAfter {
     }
 
     /// Says whether this opened the breaker.
-    pub(super) fn breaker(&mut self, effect: BreakerEffect, has_posts: bool, now: DateTime<Utc>) -> bool {
+    pub(super) fn breaker(
+        &mut self,
+        effect: BreakerEffect,
+        posts_open: bool,
+        now: DateTime<Utc>,
+    ) -> Work<bool> {
         let row = &mut self.row;
-        match effect {
-            BreakerEffect::None => false,
-            BreakerEffect::Success { probe } => {
-                // With posts the failures are forgotten when those are settled: see `settle_posts`.
-                if !has_posts {
-                    row.consecutive_failures = 0;
-                }
-                if probe && row.pause_reason.as_deref() == Some("breaker") {
-                    row.is_paused = false;
-                    row.pause_reason = None;
-                    row.probe_at = None;
-                }
-                false
-            }
-            BreakerEffect::Failure => {
-                row.consecutive_failures = row.consecutive_failures.saturating_add(1);
-                let reached = row.consecutive_failures >= row.max_consecutive_failures;
-                let by_breaker = row.pause_reason.as_deref() == Some("breaker");
-                let was_open = row.is_paused;
-                if reached && (!was_open || by_breaker) {
-                    row.is_paused = true;
-                    row.pause_reason = Some("breaker".into());
-                    row.probe_at = row.cooldown_seconds.map(|seconds| now + TimeDelta::seconds(seconds));
-                }
-                reached && !was_open
-            }
-        }
+        let before = BreakerState {
+            consecutive_failures: row.consecutive_failures.unsigned_abs(),
+            is_paused: row.is_paused,
+            pause_reason: row.pause_reason.as_deref().map(|text| word("pause_reason", text)).transpose()?,
+            probe_at: row.probe_at,
+        };
+        let policy = BreakerPolicy {
+            opens_at: row.max_consecutive_failures.unsigned_abs(),
+            cooldown: row.cooldown_seconds.map(|seconds| Duration::from_secs(seconds.unsigned_abs())),
+        };
+        let after = before.after(effect, posts_open, policy, now);
+        row.consecutive_failures = i32::try_from(after.consecutive_failures).unwrap_or(i32::MAX);
+        row.is_paused = after.is_paused;
+        row.pause_reason = after.pause_reason.map(|reason| reason.as_str().to_owned());
+        row.probe_at = after.probe_at;
+        Ok(after.opened_since(&before))
     }
 
     fn change(&self, breaker_opened: bool) -> TaskChange {
