@@ -67,7 +67,7 @@ pub struct Reader(Backend);
 
 #[derive(Debug, Clone)]
 enum Backend {
-    Postgres(postgres::Database),
+    Postgres(Box<postgres::Database>),
     Sqlite(sqlite::Database),
 }
 
@@ -79,7 +79,9 @@ impl Reader {
     pub fn open(url: &str) -> Result<Self, OpenError> {
         let shown = DatabaseUrl::parse(url)?;
         let backend = match &shown {
-            DatabaseUrl::Postgres(url) => Backend::Postgres(postgres::Database::new(url, shown.to_string())?),
+            DatabaseUrl::Postgres(url) => {
+                Backend::Postgres(Box::new(postgres::Database::new(url, shown.to_string())?))
+            }
             DatabaseUrl::Sqlite(path) => {
                 Backend::Sqlite(sqlite::Database::new(path.clone(), shown.to_string()))
             }

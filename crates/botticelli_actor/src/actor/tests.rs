@@ -233,7 +233,7 @@ async fn a_panic_is_a_failed_attempt() {
     assert_eq!(failure(&run), ("panicked: it hurts", true));
     assert!(actors.register(name.clone(), Arc::new(build(FACTS).unwrap())).is_some());
     assert_eq!(actors.run(&name, context(&World::new())).await.unwrap().end, AttemptEnd::Succeeded);
-    assert_eq!(actors.ids(), [name.clone()]);
+    assert_eq!(actors.ids(), std::slice::from_ref(&name));
     assert!(actors.deregister(&name) && !actors.deregister(&name));
     assert_eq!(actors.run(&name, context(&World::new())).await.unwrap_err(), UnknownActor("a".to_owned()));
 }

@@ -58,7 +58,7 @@ struct Source {
 }
 
 enum Reader {
-    Database(DatabaseSource),
+    Database(Box<DatabaseSource>),
     File(FileSource),
     Inline(Vec<Fields>),
 }
@@ -108,12 +108,12 @@ impl Source {
             "table" => {
                 let config: TableConfig = read(settings)?;
                 let reader = DatabaseSource::table(&config, own_database_url).map_err(one)?;
-                Ok(Self { key: config.key, reader: Reader::Database(reader) })
+                Ok(Self { key: config.key, reader: Reader::Database(Box::new(reader)) })
             }
             "query" => {
                 let config: QueryConfig = read(settings)?;
                 let reader = DatabaseSource::query(&config, own_database_url).map_err(one)?;
-                Ok(Self { key: config.key, reader: Reader::Database(reader) })
+                Ok(Self { key: config.key, reader: Reader::Database(Box::new(reader)) })
             }
             "file" => {
                 let config: FileConfig = read(settings)?;

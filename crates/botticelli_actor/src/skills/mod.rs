@@ -23,15 +23,22 @@ use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// What the guide shows is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../../docs/actors.md")]
+struct Guide;
+
 /// The skills that actor files can name.
 #[derive(Clone)]
 pub struct SkillRegistry {
     skills: BTreeMap<String, Registered>,
 }
 
+type Built = Result<Arc<dyn Skill>, Vec<Fault>>;
+
 #[derive(Clone)]
 struct Registered {
-    build: fn(&toml::Table) -> Result<Arc<dyn Skill>, Vec<Fault>>,
+    build: fn(&toml::Table) -> Built,
     schema: fn() -> Schema,
 }
 
@@ -85,9 +92,7 @@ impl SkillRegistry {
     }
 }
 
-fn build<S: Skill + DeserializeOwned + 'static>(
-    settings: &toml::Table,
-) -> Result<Arc<dyn Skill>, Vec<Fault>> {
+fn build<S: Skill + DeserializeOwned + 'static>(settings: &toml::Table) -> Built {
     Ok(Arc::new(read::<S>(settings)?))
 }
 
