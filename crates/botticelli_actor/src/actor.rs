@@ -1,7 +1,9 @@
 //! An actor: its definition, and the pipeline that runs it.
 
+use crate::config::actor_file::ExecutionSection;
+use crate::config::{ActorFile, Fault, KeyPath};
 use crate::draft::{Draft, Entry};
-use crate::knowledge::{KnowledgeConfig, KnowledgeSet};
+use crate::knowledge::KnowledgeSet;
 use crate::skill::{ActorContext, Skill, SkillError, Step};
 use crate::skills::SkillRegistry;
 use crate::text::{fits, measure};
@@ -15,151 +17,22 @@ use botticelli_server::schedule::jitter;
 use botticelli_server::server::{Actor, ActorManager, Run, UnknownActor};
 use chrono::{DateTime, Utc};
 use futures::FutureExt;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
-use std::num::NonZeroU32;
 use std::panic::AssertUnwindSafe;
-use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// An actor file.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ActorDefinition {
-    /// Who it is.
-    pub actor: ActorHeader,
-    /// Where its content comes from.
-    #[serde(default)]
-    pub knowledge: Vec<KnowledgeConfig>,
-    /// What it does with it, in order.
-    #[serde(default)]
-    pub skills: Vec<SkillConfig>,
-    /// What happens when a skill fails.
-    #[serde(default)]
-    pub execution: ExecutionConfig,
-    /// How long what was read is kept.
-    #[serde(default)]
-    pub cache: CacheConfig,
-}
-
-/// `[actor]`: who it is.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ActorHeader {
-    /// Its name.
-    pub name: ActorName,
-    /// What it is for, for people.
-    #[serde(default)]
-    pub description: String,
-}
-
-/// `[[skills]]`: one step of the pipeline.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-pub struct SkillConfig {
-    /// Which skill.
-    pub name: String,
-    /// Whether it is run.
-    #[serde(default = "yes")]
-    pub enabled: bool,
-    /// Its own settings.
-    #[serde(flatten)]
-    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
-    pub settings: toml::Table,
-}
-
-fn yes() -> bool {
-    true
-}
-
-/// `[execution]`: what happens when a skill fails.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct ExecutionConfig {
-    /// So often a skill that failed for a reason that may pass is tried again within the attempt.
-    pub max_retries: u32,
-    /// One attempt may take so many seconds.
-    pub timeout_seconds: NonZeroU32,
-    /// The wait before the first retry, in milliseconds. It doubles with each, up to half a minute.
-    pub retry_backoff_ms: NonZeroU32,
-    /// Whether the pipeline goes on without a skill that failed.
-    pub continue_on_error: bool,
-    /// Whether a failure that no retry can mend ends the run even so.
-    pub stop_on_unrecoverable: bool,
-}
-
-impl Default for ExecutionConfig {
-    fn default() -> Self {
-        let number = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
-        Self {
-            max_retries: 3,
-            timeout_seconds: number(300),
-            retry_backoff_ms: number(500),
-            continue_on_error: false,
-            stop_on_unrecoverable: true,
-        }
-    }
-}
-
-/// The longest wait before a retry.
+/// The wait before the first retry of a skill. It doubles with each, up to [`LONGEST_BACKOFF`].
+const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
-impl ExecutionConfig {
-    /// How long one attempt may take. The engine sees to it.
-    pub fn timeout(&self) -> Duration {
-        Duration::from_secs(self.timeout_seconds.get().into())
-    }
-
-    /// The wait before the `retry`-th retry (from 1), less up to a quarter that keeps tasks apart.
-    fn backoff(&self, task: &TaskId, retry: u32, now: DateTime<Utc>) -> Duration {
-        let first = Duration::from_millis(self.retry_backoff_ms.get().into());
-        let full = first.saturating_mul(1 << retry.saturating_sub(1).min(20)).min(LONGEST_BACKOFF);
-        full - jitter(task.as_str(), now, full / 4)
-    }
-}
-
-/// `[cache]`: how long what was read from knowledge sources is kept.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct CacheConfig {
-    /// Whether anything is kept.
-    pub strategy: CacheStrategy,
-    /// For so many seconds.
-    pub ttl_seconds: NonZeroU32,
-    /// The results of so many reads, the newest.
-    pub max_entries: NonZeroU32,
-}
-
-impl Default for CacheConfig {
-    fn default() -> Self {
-        let number = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
-        Self { strategy: CacheStrategy::None, ttl_seconds: number(300), max_entries: number(100) }
-    }
-}
-
-/// Where what was read is kept.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum CacheStrategy {
-    /// Nowhere: every run reads anew.
-    #[default]
-    None,
-    /// In memory.
-    Memory,
-}
-
-/// Something in an actor file that can't be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Where: `skills[1].limit`.
-    pub path: String,
-    /// What is wrong.
-    pub message: String,
-    /// What would help.
-    pub hint: Option<String>,
+/// The wait before the `retry`-th retry (from 1), less up to a quarter that keeps tasks apart.
+fn backoff(task: &TaskId, retry: u32, now: DateTime<Utc>) -> Duration {
+    let full = FIRST_BACKOFF.saturating_mul(1 << retry.saturating_sub(1).min(20)).min(LONGEST_BACKOFF);
+    full - jitter(task.as_str(), now, full / 4)
 }
 
 /// All that one attempt needs to know.
@@ -225,7 +98,7 @@ const MOST_NOTES: usize = 50;
 pub struct PipelineActor {
     steps: Vec<PipelineStep>,
     knowledge: Arc<KnowledgeSet>,
-    execution: ExecutionConfig,
+    execution: ExecutionSection,
 }
 
 struct PipelineStep {
@@ -235,56 +108,41 @@ struct PipelineStep {
 }
 
 impl PipelineActor {
-    /// Makes the actor, without starting or reading anything. Files are looked up from `base_dir`; a table or query
-    /// that names no database reads `own_database_url`.
+    /// Makes the actor, without reading anything. A table or query that names no database reads `own_database_url`.
     ///
     /// # Errors
-    /// All problems of the definition.
+    /// All that is wrong with the file's knowledge and skills.
     pub fn build(
-        definition: &ActorDefinition,
+        file: &ActorFile,
         registry: &SkillRegistry,
-        base_dir: &Path,
         own_database_url: &str,
-    ) -> Result<Self, Vec<Problem>> {
-        let mut problems = Vec::new();
-        let knowledge =
-            KnowledgeSet::build(&definition.knowledge, &definition.cache, base_dir, own_database_url)
-                .unwrap_or_else(|wrong| {
-                    problems.extend(wrong);
-                    KnowledgeSet::default()
-                });
-        let sources: Vec<&str> = definition.knowledge.iter().map(KnowledgeConfig::name).collect();
+    ) -> Result<Self, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let knowledge = KnowledgeSet::build(file, own_database_url).unwrap_or_else(|wrong| {
+            faults.extend(wrong);
+            KnowledgeSet::default()
+        });
+        let sources: Vec<&str> = file.knowledge.iter().map(|section| section.name.as_str()).collect();
         let mut steps = Vec::new();
-        for (index, config) in definition.skills.iter().enumerate() {
+        for (index, section) in file.skills.iter().enumerate() {
+            let place = |fault: Fault| fault.within(KeyPath::entry("skills", index));
             // A disabled skill is checked too: it is to work when somebody enables it.
-            let skill = registry
-                .build(&config.name, config.settings.clone())
-                .and_then(|skill| skill.check(&sources).map(|()| skill));
-            match skill {
+            match registry.build(&section.name, &section.settings) {
                 Ok(skill) => {
-                    let skill = config.enabled.then_some(skill);
-                    steps.push(PipelineStep { name: config.name.clone(), skill });
+                    faults.extend(skill.check(&sources).into_iter().map(place));
+                    let skill = section.enabled.then_some(skill);
+                    steps.push(PipelineStep { name: section.name.clone(), skill });
                 }
-                Err(error) => problems.push(Problem {
-                    path: error
-                        .key
-                        .map_or_else(|| format!("skills[{index}]"), |key| format!("skills[{index}].{key}")),
-                    message: error.message,
-                    hint: error.hint,
-                }),
+                Err(wrong) => faults.extend(wrong.into_iter().map(place)),
             }
         }
-        if definition.skills.is_empty() {
-            problems.push(Problem {
-                path: "skills".to_owned(),
-                message: "the actor has no skills".to_owned(),
-                hint: Some(SELECT_HINT.to_owned()),
-            });
+        if file.skills.is_empty() {
+            faults.push(Fault::new("skills", "the actor has no skills").hint(SELECT_HINT));
         }
-        if problems.is_empty() {
-            Ok(Self { steps, knowledge: Arc::new(knowledge), execution: definition.execution.clone() })
+        if faults.is_empty() {
+            Ok(Self { steps, knowledge: Arc::new(knowledge), execution: file.execution.clone() })
         } else {
-            Err(problems)
+            Err(faults)
         }
     }
 }
@@ -372,11 +230,11 @@ impl Pass<'_> {
     /// What came of the skill, and why it was tried again.
     async fn with_retries(&self, skill: &dyn Skill) -> (Result<Step, SkillError>, Vec<String>) {
         let mut notes = Vec::new();
-        for retry in 1..=self.actor.execution.max_retries {
+        for retry in 1..=self.actor.execution.max_retries.get() as u32 {
             match skill.run(self.draft.clone(), &self.context).await {
                 Err(SkillError::Recoverable(error)) => {
                     let now = self.context.clock.now();
-                    let wait = self.actor.execution.backoff(&self.context.task_id, retry, now);
+                    let wait = backoff(&self.context.task_id, retry, now);
                     notes.push(format!("{error}; tried again after {} ms", wait.as_millis()));
                     self.context.clock.sleep_until(now + wait).await;
                 }
@@ -550,3 +408,6 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! One step of an actor's pipeline, and how a skill gets its name.
 
+use crate::config::Fault;
 use crate::draft::{Draft, Item};
 use async_trait::async_trait;
 use botticelli_server::clock::Clock;
@@ -39,31 +40,6 @@ pub enum SkillError {
     /// A bad setting, a missing table, a bad token: another try ends the same.
     #[error("{0}")]
     Unrecoverable(String),
-}
-
-/// A setting that can't be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}{message}", .key.as_ref().map(|key| format!("`{key}`: ")).unwrap_or_default())]
-pub struct SettingsError {
-    /// The setting; `None` when it is about the skill as a whole.
-    pub key: Option<String>,
-    /// What is wrong with it.
-    pub message: String,
-    /// What would help.
-    pub hint: Option<String>,
-}
-
-impl SettingsError {
-    /// About the setting `key`.
-    pub fn new(key: &str, message: impl Into<String>) -> Self {
-        Self { key: Some(key.to_owned()), message: message.into(), hint: None }
-    }
-
-    /// With what would help.
-    #[must_use]
-    pub fn hint(self, hint: impl Into<String>) -> Self {
-        Self { hint: Some(hint.into()), ..self }
-    }
 }
 
 /// Failures of the database by what another try would do.
@@ -114,12 +90,10 @@ pub trait Knowledge: Send + Sync {
 /// One step of a pipeline.
 #[async_trait]
 pub trait Skill: Send + Sync {
-    /// Checks at load what the types of the settings can't say, given the names of the actor's knowledge sources.
-    ///
-    /// # Errors
-    /// Names the setting, its value, and what is allowed.
-    fn check(&self, _knowledge: &[&str]) -> Result<(), SettingsError> {
-        Ok(())
+    /// Says at load what is wrong with the settings that their types could not say, given the names of the actor's
+    /// knowledge sources. A message names the setting and what is allowed.
+    fn check(&self, _knowledge: &[&str]) -> Vec<Fault> {
+        Vec::new()
     }
 
     /// Makes the next draft. Takes it as a whole and gives it back: a skill that fails has changed nothing.

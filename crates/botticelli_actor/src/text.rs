@@ -463,7 +463,7 @@ mod tests {
             let Ok(parts) = split(&text, limit) else { return Ok(()) };
             let whole: std::collections::HashSet<_> = text.graphemes(true).collect();
             for part in &parts {
-                let own = part.graphemes(true).filter(|g| !matches!(*g, "\n" | "`" | "r" | "s"));
+                let own = part.graphemes(true).filter(|g| !matches!(*g, "\n" | "\r\n" | "`" | "r" | "s"));
                 prop_assert!(own.into_iter().all(|g| whole.contains(g)), "{part:?}");
             }
             let urls = |text: &str| text.lines().flat_map(|rest| Atoms { rest }).filter(|a| is_url(a)).map(str::to_owned).collect::<Vec<_>>();

@@ -4,6 +4,7 @@ mod postgres;
 mod sqlite;
 
 use crate::statement::{Dialect, Statement};
+use crate::{DatabaseUrl, OpenError};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
@@ -60,27 +61,13 @@ pub enum ReadError {
     },
 }
 
-/// A URL that names no database that can be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UrlError {
-    /// Another scheme.
-    #[error("a database URL begins with postgres://, postgresql:// or sqlite:")]
-    Scheme,
-    /// PostgreSQL's own grammar. The URL is not shown: it may hold a password.
-    #[error("bad PostgreSQL URL: {0}")]
-    Postgres(String),
-    /// No path.
-    #[error("the SQLite URL names no file")]
-    NoFile,
-}
-
 /// A database to read from. It connects for each read.
 #[derive(Debug, Clone)]
 pub struct Reader(Backend);
 
 #[derive(Debug, Clone)]
 enum Backend {
-    Postgres(postgres::Database),
+    Postgres(Box<postgres::Database>),
     Sqlite(sqlite::Database),
 }
 
@@ -89,14 +76,17 @@ impl Reader {
     ///
     /// # Errors
     /// When the URL is not one of PostgreSQL or SQLite.
-    pub fn open(url: &str) -> Result<Self, UrlError> {
-        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            postgres::Database::new(url).map(Backend::Postgres).map(Self)
-        } else if let Some(path) = url.strip_prefix("sqlite:") {
-            sqlite::Database::new(path.strip_prefix("//").unwrap_or(path)).map(Backend::Sqlite).map(Self)
-        } else {
-            Err(UrlError::Scheme)
-        }
+    pub fn open(url: &str) -> Result<Self, OpenError> {
+        let shown = DatabaseUrl::parse(url)?;
+        let backend = match &shown {
+            DatabaseUrl::Postgres(url) => {
+                Backend::Postgres(Box::new(postgres::Database::new(url, shown.to_string())?))
+            }
+            DatabaseUrl::Sqlite(path) => {
+                Backend::Sqlite(sqlite::Database::new(path.clone(), shown.to_string()))
+            }
+        };
+        Ok(Self(backend))
     }
 
     /// Which SQL it speaks.

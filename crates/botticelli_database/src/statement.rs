@@ -62,7 +62,9 @@ impl Statement {
         let quoted: Vec<String> = parts.into_iter().map(quoted).collect::<Result<_, _>>()?;
         let mut sql = format!("SELECT * FROM {}", quoted.join("."));
         if let Some(order) = order_by {
-            let terms: Vec<String> = order.split(',').map(order_term).collect::<Result<_, _>>()?;
+            let table = quoted.last().map_or("", String::as_str);
+            let terms: Vec<String> =
+                order.split(',').map(|term| order_term(table, term)).collect::<Result<_, _>>()?;
             sql.push_str(&format!(" ORDER BY {}", terms.join(", ")));
         }
         if let Some(limit) = limit {
@@ -99,7 +101,8 @@ fn quoted(name: &str) -> Result<String, StatementError> {
     is_name.then(|| format!("\"{name}\"")).ok_or_else(|| StatementError::Name(name.to_owned()))
 }
 
-fn order_term(term: &str) -> Result<String, StatementError> {
+/// With the table before the column: SQLite takes an unknown name alone in double quotes for a text.
+fn order_term(table: &str, term: &str) -> Result<String, StatementError> {
     let words: Vec<&str> = term.split_whitespace().collect();
     let lower: Vec<String> = words.iter().skip(1).map(|word| word.to_lowercase()).collect();
     let after = match lower.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
@@ -113,7 +116,7 @@ fn order_term(term: &str) -> Result<String, StatementError> {
         _ => return Err(StatementError::Order(term.trim().to_owned())),
     };
     let column = words.first().ok_or_else(|| StatementError::Order(term.trim().to_owned()))?;
-    Ok(format!("{}{after}", quoted(column)?))
+    Ok(format!("{table}.{}{after}", quoted(column)?))
 }
 
 /// Finds parameters, and leaves alone what stands in quotes and comments.
@@ -279,7 +282,7 @@ mod tests {
         assert_eq!(table("facts", None, 0).unwrap(), "SELECT * FROM \"facts\"");
         assert_eq!(
             table("public.facts", Some("created_at DESC nulls last, id"), 5).unwrap(),
-            "SELECT * FROM \"public\".\"facts\" ORDER BY \"created_at\" DESC NULLS LAST, \"id\" LIMIT 5"
+            "SELECT * FROM \"public\".\"facts\" ORDER BY \"facts\".\"created_at\" DESC NULLS LAST, \"facts\".\"id\" LIMIT 5"
         );
         for name in ["", "facts; drop table facts", "a.b.c", "fa\"cts", "1facts", ".a"] {
             assert!(matches!(table(name, None, 0), Err(StatementError::Name(_))), "{name}");

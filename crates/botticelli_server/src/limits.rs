@@ -354,7 +354,7 @@ impl Zone {
     fn instants(&self, local: chrono::NaiveDateTime) -> Vec<DateTime<Utc>> {
         let Ok(local) = civil(local) else { return Vec::new() };
         let instant = self.zone.to_ambiguous_timestamp(local);
-        [instant.clone().earlier(), instant.later()].into_iter().flatten().map(chrono_time).collect()
+        [instant.earlier(), instant.later()].into_iter().flatten().map(chrono_time).collect()
     }
 
     /// When clocks there jump, between these times.

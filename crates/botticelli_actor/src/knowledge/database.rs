@@ -1,61 +1,58 @@
 //! Items from databases.
 
 use super::Fields;
-use crate::names::nearest;
+use crate::config::Fault;
+use crate::config::read::closest;
+use crate::config::within::Within;
 use crate::skill::{ActorContext, SkillError};
 use botticelli_database::reader::{ReadError, Reader};
-use botticelli_database::statement::{Dialect, Statement, StatementError};
+use botticelli_database::statement::Statement;
 use chrono::SecondsFormat;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// The rows of a table or view.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TableConfig {
-    /// The name by which skills know the source.
-    pub name: String,
     /// The column that a row is known by. Default: `id` where there is one, else a hash of the row.
-    pub key: Option<String>,
+    pub(super) key: Option<String>,
     /// The table, or view; its schema may stand before a dot.
-    pub table: String,
+    table: String,
     /// Columns, each with `asc` or `desc`: `created_at desc, id`.
-    pub order_by: Option<String>,
+    order_by: Option<String>,
     /// At most so many rows.
-    pub limit: Option<NonZeroU32>,
+    limit: Option<Within<1, 100_000>>,
     /// The URL of another database than the server's own.
-    pub database: Option<String>,
+    database: Option<String>,
     /// The database has so many seconds to answer.
     #[serde(default = "ten")]
-    pub timeout_seconds: NonZeroU32,
+    timeout_seconds: Within<1, 3600>,
 }
 
 /// The rows that a query returns.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QueryConfig {
-    /// The name by which skills know the source.
-    pub name: String,
     /// The column that a row is known by. Default: `id` where there is one, else a hash of the row.
-    pub key: Option<String>,
+    pub(super) key: Option<String>,
     /// The query. `$task`, `$now`, `$scheduled_for`, and the names of a trigger's parameters, stand for values.
-    pub query: String,
+    query: String,
     /// What a trigger's parameters are when the trigger, or the schedule, does not give them.
     #[serde(default)]
     #[schemars(with = "serde_json::Map<String, Value>")]
-    pub parameters: toml::Table,
+    parameters: toml::Table,
     /// The URL of another database than the server's own.
-    pub database: Option<String>,
+    database: Option<String>,
     /// The database has so many seconds to answer.
     #[serde(default = "ten")]
-    pub timeout_seconds: NonZeroU32,
+    timeout_seconds: Within<1, 3600>,
 }
 
-fn ten() -> NonZeroU32 {
-    NonZeroU32::new(10).unwrap_or(NonZeroU32::MIN)
+fn ten() -> Within<1, 3600> {
+    Within::of::<10>()
 }
 
 /// The parameters that there are in every run.
@@ -68,36 +65,34 @@ pub(super) struct DatabaseSource {
     timeout: Duration,
 }
 
-type Wrong = (&'static str, String, Option<String>);
-
 impl DatabaseSource {
-    pub(super) fn table(config: &TableConfig, own_url: &str) -> Result<Self, Wrong> {
+    pub(super) fn table(config: &TableConfig, own_url: &str) -> Result<Self, Fault> {
+        let limit = config.limit.map(Within::count);
         let statement =
-            Statement::table(&config.table, config.order_by.as_deref(), config.limit).map_err(|error| {
+            Statement::table(&config.table, config.order_by.as_deref(), limit).map_err(|error| {
                 let in_table = Statement::table(&config.table, None, None).is_err();
-                (if in_table { "table" } else { "order_by" }, error.to_string(), None)
+                fault(if in_table { "table" } else { "order_by" }, &error)
             })?;
         Ok(Self {
             reader: open(config.database.as_deref(), own_url)?,
             statement,
             defaults: Fields::new(),
-            timeout: Duration::from_secs(config.timeout_seconds.get().into()),
+            timeout: config.timeout_seconds.seconds(),
         })
     }
 
-    pub(super) fn query(config: &QueryConfig, own_url: &str) -> Result<Self, Wrong> {
+    pub(super) fn query(config: &QueryConfig, own_url: &str) -> Result<Self, Fault> {
         let reader = open(config.database.as_deref(), own_url)?;
-        let query = |dialect: Dialect| Statement::query(&config.query, dialect);
         let statement =
-            query(reader.dialect()).map_err(|error: StatementError| ("query", error.to_string(), None))?;
+            Statement::query(&config.query, reader.dialect()).map_err(|error| fault("query", &error))?;
         if let Some(name) = config.parameters.keys().find(|name| !statement.parameters().contains(name)) {
-            return Err(("parameters", format!("the query has no parameter ${name}"), None));
+            return Err(fault("parameters", &format_args!("the query has no parameter ${name}")));
         }
         Ok(Self {
             reader,
             statement,
             defaults: super::json_fields(config.parameters.clone()),
-            timeout: Duration::from_secs(config.timeout_seconds.get().into()),
+            timeout: config.timeout_seconds.seconds(),
         })
     }
 
@@ -108,7 +103,7 @@ impl DatabaseSource {
                 SkillError::Recoverable(error.to_string())
             }
             ReadError::NoSuchTable { ref table, ref known, .. } => {
-                let hint = match nearest(table, known.iter().map(String::as_str)) {
+                let hint = match closest(table, &known.iter().map(String::as_str).collect::<Vec<_>>()) {
                     Some(near) => format!("did you mean {near:?}?"),
                     None if known.is_empty() => "there are no tables at all".to_owned(),
                     None => format!(
@@ -152,6 +147,10 @@ impl DatabaseSource {
     }
 }
 
-fn open(url: Option<&str>, own_url: &str) -> Result<Reader, Wrong> {
-    Reader::open(url.unwrap_or(own_url)).map_err(|error| ("database", error.to_string(), None))
+fn open(url: Option<&str>, own_url: &str) -> Result<Reader, Fault> {
+    Reader::open(url.unwrap_or(own_url)).map_err(|error| fault("database", &error))
+}
+
+fn fault(key: &str, what: &dyn std::fmt::Display) -> Fault {
+    Fault::new(key, format!("{key}: {what}"))
 }

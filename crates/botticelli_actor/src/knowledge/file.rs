@@ -1,6 +1,7 @@
 //! Items from files.
 
 use super::Fields;
+use crate::config::Fault;
 use crate::skill::SkillError;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -12,12 +13,10 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileConfig {
-    /// The name by which skills know the source.
-    pub name: String,
     /// The field that an item is known by. Default: `id` where an item has it, else a hash of its content.
-    pub key: Option<String>,
+    pub(super) key: Option<String>,
     /// The file, from the actor file's folder. `*`, `?`, `[…]` and `**` match several files.
-    pub path: String,
+    path: String,
 }
 
 /// All files of a source together may have so many bytes: more is surely a mistake, and would be held in memory.
@@ -29,12 +28,10 @@ pub(super) struct FileSource {
     is_pattern: bool,
 }
 
-type Wrong = (&'static str, String, Option<String>);
-
 impl FileSource {
-    pub(super) fn new(config: &FileConfig, base_dir: &Path) -> Result<Self, Wrong> {
+    pub(super) fn new(config: &FileConfig, base_dir: &Path) -> Result<Self, Fault> {
         let is_pattern = config.path.contains(['*', '?', '[']);
-        let wrong = |message| ("path", message, None);
+        let wrong = |message| Fault::new("path", format!("path: {message}"));
         let pattern = if is_pattern {
             // Only what the actor file says is a pattern, not the name of the folder it stands in.
             let base = glob::Pattern::escape(&base_dir.to_string_lossy());

@@ -3,7 +3,8 @@
 mod database;
 mod file;
 
-use crate::actor::{CacheConfig, CacheStrategy, Problem};
+use crate::config::actor_file::{CacheSection, KnowledgeSection};
+use crate::config::{ActorFile, Fault, KeyPath, read};
 use crate::draft::Item;
 use crate::names::unknown;
 use crate::skill::{ActorContext, Knowledge, SkillError};
@@ -13,7 +14,7 @@ use database::DatabaseSource;
 pub use database::{QueryConfig, TableConfig};
 pub use file::FileConfig;
 use file::{FileSource, json_fields};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, schema_for};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -21,61 +22,24 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// One source of items.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum KnowledgeConfig {
-    /// The rows of a table.
-    Table(TableConfig),
-    /// The rows that a query returns.
-    Query(QueryConfig),
-    /// The content of files.
-    File(FileConfig),
-    /// Items written into the actor file.
-    Inline(InlineConfig),
-}
-
 /// Items written into the actor file.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InlineConfig {
-    /// The name by which skills know the source.
-    pub name: String,
     /// The field that an item is known by. Default: `id` where an item has it, else a hash of its content.
-    pub key: Option<String>,
+    key: Option<String>,
     /// The items: tables, or texts, which are items with the one field `text`.
-    pub items: Vec<InlineItem>,
+    items: Vec<InlineItem>,
 }
 
 /// An item of an inline source.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "an item is a text or a table")]
-pub enum InlineItem {
+enum InlineItem {
     /// An item with the one field `text`.
     Text(String),
     /// An item with these fields.
     Fields(#[schemars(with = "Map<String, Value>")] toml::Table),
-}
-
-impl KnowledgeConfig {
-    /// The name by which skills know the source.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Table(TableConfig { name, .. })
-            | Self::Query(QueryConfig { name, .. })
-            | Self::File(FileConfig { name, .. })
-            | Self::Inline(InlineConfig { name, .. }) => name,
-        }
-    }
-
-    fn key(&self) -> Option<&str> {
-        match self {
-            Self::Table(TableConfig { key, .. })
-            | Self::Query(QueryConfig { key, .. })
-            | Self::File(FileConfig { key, .. })
-            | Self::Inline(InlineConfig { key, .. }) => key.as_deref(),
-        }
-    }
 }
 
 /// The fields of an item, before it has a key.
@@ -94,55 +58,78 @@ struct Source {
 }
 
 enum Reader {
-    Database(DatabaseSource),
+    Database(Box<DatabaseSource>),
     File(FileSource),
     Inline(Vec<Fields>),
 }
 
 impl KnowledgeSet {
-    /// Makes the sources; reads nothing.
+    /// Makes the sources of an actor; reads nothing. Files are looked up from the actor file's folder; a table or query
+    /// that names no database reads `own_database_url`.
     ///
     /// # Errors
-    /// All problems that can be seen without reading.
-    pub fn build(
-        configs: &[KnowledgeConfig],
-        cache: &CacheConfig,
-        base_dir: &Path,
-        own_database_url: &str,
-    ) -> Result<Self, Vec<Problem>> {
-        let mut sources = BTreeMap::new();
-        let mut problems = Vec::new();
-        for (index, config) in configs.iter().enumerate() {
-            let problem = |(key, message, hint): (&str, String, Option<String>)| Problem {
-                path: format!("knowledge[{index}].{key}"),
-                message,
-                hint,
-            };
-            let reader = match config {
-                KnowledgeConfig::Table(table) => {
-                    DatabaseSource::table(table, own_database_url).map(Reader::Database)
+    /// All that can be seen to be wrong without reading.
+    pub fn build(actor: &ActorFile, own_database_url: &str) -> Result<Self, Vec<Fault>> {
+        let mut set = Self { sources: BTreeMap::new(), cache: Cache::new(&actor.cache) };
+        let mut faults = Vec::new();
+        for (index, section) in actor.knowledge.iter().enumerate() {
+            let added = Source::build(section, &actor.folder, own_database_url).and_then(|source| match set
+                .sources
+                .insert(section.name.clone(), source)
+            {
+                None => Ok(()),
+                Some(_) => {
+                    let message = format!("name: there is another knowledge source {:?}", section.name);
+                    Err(vec![Fault::new("name", message)])
                 }
-                KnowledgeConfig::Query(query) => {
-                    DatabaseSource::query(query, own_database_url).map(Reader::Database)
-                }
-                KnowledgeConfig::File(file) => FileSource::new(file, base_dir).map(Reader::File),
-                KnowledgeConfig::Inline(inline) => {
-                    Ok(Reader::Inline(inline.items.iter().map(fields).collect()))
-                }
-            };
-            match reader {
-                Ok(reader) => {
-                    let source = Source { key: config.key().map(str::to_owned), reader };
-                    if sources.insert(config.name().to_owned(), source).is_some() {
-                        let message = format!("there is another knowledge source {:?}", config.name());
-                        problems.push(problem(("name", message, None)));
-                    }
-                }
-                Err(wrong) => problems.push(problem(wrong)),
+            });
+            let place = |fault: Fault| fault.within(KeyPath::entry("knowledge", index));
+            faults.extend(added.err().into_iter().flatten().map(place));
+        }
+        if faults.is_empty() { Ok(set) } else { Err(faults) }
+    }
+}
+
+/// The kinds of sources, and the schemas of their settings.
+pub fn schemas() -> [(&'static str, Schema); 4] {
+    [
+        ("table", schema_for!(TableConfig)),
+        ("query", schema_for!(QueryConfig)),
+        ("file", schema_for!(FileConfig)),
+        ("inline", schema_for!(InlineConfig)),
+    ]
+}
+
+impl Source {
+    fn build(section: &KnowledgeSection, folder: &Path, own_database_url: &str) -> Result<Self, Vec<Fault>> {
+        let settings = &section.settings;
+        let one = |fault| vec![fault];
+        match section.kind.as_str() {
+            "table" => {
+                let config: TableConfig = read(settings)?;
+                let reader = DatabaseSource::table(&config, own_database_url).map_err(one)?;
+                Ok(Self { key: config.key, reader: Reader::Database(Box::new(reader)) })
+            }
+            "query" => {
+                let config: QueryConfig = read(settings)?;
+                let reader = DatabaseSource::query(&config, own_database_url).map_err(one)?;
+                Ok(Self { key: config.key, reader: Reader::Database(Box::new(reader)) })
+            }
+            "file" => {
+                let config: FileConfig = read(settings)?;
+                let reader = FileSource::new(&config, folder).map_err(one)?;
+                Ok(Self { key: config.key, reader: Reader::File(reader) })
+            }
+            "inline" => {
+                let config: InlineConfig = read(settings)?;
+                let items = config.items.iter().map(fields).collect();
+                Ok(Self { key: config.key, reader: Reader::Inline(items) })
+            }
+            kind => {
+                let (message, hint) = unknown("type", kind, schemas().iter().map(|(kind, _)| *kind));
+                Err(vec![Fault::new("type", format!("type: {message}")).hint(hint)])
             }
         }
-        let cache = (cache.strategy == CacheStrategy::Memory).then(|| Cache::new(cache));
-        if problems.is_empty() { Ok(Self { sources, cache }) } else { Err(problems) }
     }
 }
 
@@ -294,12 +281,10 @@ struct Cached {
 }
 
 impl Cache {
-    fn new(config: &CacheConfig) -> Self {
-        Self {
-            ttl: TimeDelta::seconds(config.ttl_seconds.get().into()),
-            max_entries: config.max_entries.get() as usize,
-            entries: Mutex::default(),
-        }
+    fn new(config: &CacheSection) -> Option<Self> {
+        let ttl = TimeDelta::from_std(config.ttl()?).unwrap_or(TimeDelta::MAX);
+        let max_entries = config.max_entries.count().get() as usize;
+        Some(Self { ttl, max_entries, entries: Mutex::default() })
     }
 
     fn get(&self, key: &CacheKey, now: DateTime<Utc>) -> Option<Arc<Vec<Item>>> {
@@ -319,3 +304,6 @@ impl Cache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Writes the text of a message.
 
+use crate::config::within::Within;
 use crate::draft::{Draft, Entry, Item};
 use crate::skill::{ActorContext, Skill, SkillError, Step};
 use crate::text::{fits, measure, split, truncate};
@@ -11,7 +12,6 @@ use schemars::JsonSchema;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::fmt;
-use std::num::NonZeroUsize;
 
 /// Writes the text of a message from an item's fields, and fits it to the platform.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -20,7 +20,7 @@ pub struct ContentFormatter {
     /// A Jinja template over the item's fields. `item`, `task` and `now` are there too. Default: the item's own text.
     template: Option<Template>,
     /// The longest message, as the platform counts. Default, and never more: what the platform takes.
-    max_length: Option<NonZeroUsize>,
+    max_length: Option<Within<1, 1_000_000>>,
     /// What happens to a longer one: it becomes several messages, is cut, or the run fails.
     #[serde(default)]
     overflow: Overflow,
@@ -74,7 +74,9 @@ impl Skill for ContentFormatter {
 impl ContentFormatter {
     fn format(&self, entry: &Entry, context: &ActorContext) -> Result<Vec<String>, String> {
         let body = match &self.template {
-            Some(template) => template.render(&entry.item, context)?,
+            Some(template) => {
+                template.render(&entry.item, context).map_err(|error| format!("template: {error}"))?
+            }
             None => entry.item.text().into_owned(),
         };
         if body.len() > LONGEST_TEXT {
@@ -110,7 +112,7 @@ impl ContentFormatter {
     }
 
     fn limit(&self, platform: TextLimit) -> TextLimit {
-        let own = self.max_length.map(NonZeroUsize::get);
+        let own = self.max_length.map(|length| length.count().get() as usize);
         let max = own.into_iter().chain(platform.max).min();
         TextLimit { max, ..platform }
     }
@@ -176,7 +178,7 @@ impl Template {
             (minijinja::ErrorKind::UndefinedError, Some(name)) => {
                 let known = item.fields.keys().map(String::as_str).chain(["item", "task", "now"]);
                 let (_, hint) = crate::names::unknown("field", &name, known);
-                format!("template: the item has no field {name:?} ({hint})")
+                format!("the item has no field {name:?} ({hint})")
             }
             _ => describe(&error),
         })
@@ -191,12 +193,9 @@ fn environment() -> Environment<'static> {
 }
 
 fn describe(error: &minijinja::Error) -> String {
-    let line = error.line().map_or_else(String::new, |line| format!(", line {line}"));
-    format!(
-        "template{line}: {}{}",
-        error.kind(),
-        error.detail().map_or_else(String::new, |d| format!(": {d}"))
-    )
+    let line = error.line().map_or_else(String::new, |line| format!("line {line}: "));
+    let detail = error.detail().map_or_else(String::new, |detail| format!(": {detail}"));
+    format!("{line}{}{detail}", error.kind())
 }
 
 /// The hashtags at the end of a message.
@@ -300,7 +299,7 @@ mod tests {
         let world = one(json!({"id": "a", "title": "T"}));
         assert_eq!(
             parts(&world, "template = '{{ titel }}'").await.unwrap_err(),
-            "item \"a\" of \"facts\": template: the item has no field \"titel\" (did you mean \"title\"? (allowed: id, title, item, task, now))"
+            "item \"a\" of \"facts\": template: the item has no field \"titel\" (did you mean \"title\"? (known: id, title, item, task, now))"
         );
         assert!(parts(&world, "template = '{{ title.x.y }}'").await.unwrap_err().contains("undefined"));
         assert_eq!(parts(&world, "template = '{{ titel|default(title) }}'").await.unwrap(), ["T"]);

@@ -1,16 +1,17 @@
 //! Chooses items from a knowledge source.
 
 use super::seeded;
+use crate::config::Fault;
+use crate::config::within::Within;
 use crate::draft::{Delivery, Draft, Entry, Item};
 use crate::names::unknown;
-use crate::skill::{ActorContext, SettingsError, Skill, SkillError, Step};
+use crate::skill::{ActorContext, Skill, SkillError, Step};
 use async_trait::async_trait;
 use botticelli_server::outcome::SkipReason;
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::HashSet;
-use std::num::NonZeroU32;
 
 /// Chooses items from a knowledge source, and makes an entry of the draft of each.
 ///
@@ -26,16 +27,16 @@ pub struct ContentSelection {
     strategy: Strategy,
     /// At most so many items.
     #[serde(default = "one")]
-    limit: NonZeroU32,
+    limit: Within<1, 1000>,
     /// Whether items that this task posted before may be chosen again. Those that it did not post come first.
     #[serde(default)]
     repeat: bool,
     /// When nothing is left: end the run as skipped, or as failed.
     #[serde(default)]
     on_empty: OnEmpty,
-    /// The field with an item's time, for `latest`, `oldest` and `weighted`.
-    #[serde(default = "created_at")]
-    time_field: String,
+    /// The field with an item's time, for `latest`, `oldest` and `weighted`. Default: `created_at`; and if no item has
+    /// that, items count as newer the later they stand in the source.
+    time_field: Option<String>,
     /// The field with an item's score, for `top_scored`.
     #[serde(default = "score")]
     score_field: String,
@@ -52,7 +53,7 @@ pub struct ContentSelection {
     /// For `weighted`: how much freshness counts. Default 1.
     freshness_weight: Option<Weight>,
     /// For `weighted`: after so many hours an item is half as fresh. Default 24.
-    freshness_half_life_hours: Option<NonZeroU32>,
+    freshness_half_life_hours: Option<Within<1, 87_600>>,
 }
 
 /// Which items come first.
@@ -94,12 +95,8 @@ impl TryFrom<f64> for Weight {
     }
 }
 
-fn one() -> NonZeroU32 {
-    NonZeroU32::MIN
-}
-
-fn created_at() -> String {
-    "created_at".to_owned()
+fn one() -> Within<1, 1000> {
+    Within::of::<1>()
 }
 
 fn score() -> String {
@@ -116,32 +113,29 @@ fn expires_at() -> String {
 
 #[async_trait]
 impl Skill for ContentSelection {
-    fn check(&self, knowledge: &[&str]) -> Result<(), SettingsError> {
-        match (&self.source, knowledge) {
-            (None, [_]) => {}
-            (None, []) => {
-                return Err(SettingsError::new("source", "the actor has no knowledge to choose from"));
-            }
+    fn check(&self, knowledge: &[&str]) -> Vec<Fault> {
+        let source = match (&self.source, knowledge) {
+            (None, [_]) => None,
+            (None, []) => Some(Fault::new("source", "source: the actor has no knowledge to choose from")),
             (None, _) => {
-                let error = SettingsError::new("source", "missing: the actor has several knowledge sources");
-                return Err(error.hint(format!("one of: {}", knowledge.join(", "))));
+                let fault =
+                    Fault::new("source", "source is missing: the actor has several knowledge sources");
+                Some(fault.hint(format!("one of: {}", knowledge.join(", "))))
             }
-            (Some(source), _) if !knowledge.contains(&source.as_str()) => {
+            (Some(source), _) => (!knowledge.contains(&source.as_str())).then(|| {
                 let (message, hint) = unknown("knowledge source", source, knowledge.iter().copied());
-                return Err(SettingsError::new("source", message).hint(hint));
-            }
-            (Some(_), _) => {}
-        }
-        for (key, is_set) in [
+                Fault::new("source", format!("source: {message}")).hint(hint)
+            }),
+        };
+        let only_weighted = [
             ("priority_weight", self.priority_weight.is_some()),
             ("freshness_weight", self.freshness_weight.is_some()),
             ("freshness_half_life_hours", self.freshness_half_life_hours.is_some()),
-        ] {
-            if is_set && self.strategy != Strategy::Weighted {
-                return Err(SettingsError::new(key, "is only read with strategy = \"weighted\""));
-            }
-        }
-        Ok(())
+        ];
+        let unread = only_weighted.into_iter().filter(|(_, set)| *set && self.strategy != Strategy::Weighted);
+        let unread = unread
+            .map(|(key, _)| Fault::new(key, format!("{key} is only read with strategy = \"weighted\"")));
+        source.into_iter().chain(unread).collect()
     }
 
     async fn run(&self, mut draft: Draft, context: &ActorContext) -> Result<Step, SkillError> {
@@ -197,6 +191,10 @@ impl ContentSelection {
         }
     }
 
+    fn time_field(&self) -> &str {
+        self.time_field.as_deref().unwrap_or("created_at")
+    }
+
     /// Best first, each with what made it so.
     fn ranked<'a>(
         &self,
@@ -220,12 +218,19 @@ impl ContentSelection {
             let why = |value: Option<f64>| value.map_or_else(|| format!(" (no {name})"), |_| String::new());
             Ok(ranked.into_iter().map(|(value, item)| (item, why(value))).collect())
         };
-        let time = |item: &Item| item.time(&self.time_field).ok().flatten();
+        let time = |item: &Item| Some(item.time(self.time_field()).ok()??.timestamp_micros() as f64);
+        let without_times =
+            self.time_field.is_none() && items.iter().all(|item| item.time(self.time_field()) == Ok(None));
+        let as_they_stand = " (no created_at: as they stand in the source)";
         match self.strategy {
-            Strategy::Latest => rank(&self.time_field, &|item| Some(time(item)?.timestamp_micros() as f64)),
-            Strategy::Oldest => {
-                rank(&self.time_field, &|item| Some(-(time(item)?.timestamp_micros() as f64)))
+            Strategy::Latest if without_times => {
+                Ok(items.into_iter().rev().map(|item| (item, as_they_stand.to_owned())).collect())
             }
+            Strategy::Oldest if without_times => {
+                Ok(items.into_iter().map(|item| (item, as_they_stand.to_owned())).collect())
+            }
+            Strategy::Latest => rank(self.time_field(), &time),
+            Strategy::Oldest => rank(self.time_field(), &|item| Some(-time(item)?)),
             Strategy::TopScored => rank(&self.score_field, &|item| item.number(&self.score_field)),
             Strategy::Random => {
                 let mut drawn = items;
@@ -245,12 +250,12 @@ impl ContentSelection {
     /// that is new, and 0 for one without a time.
     fn weighted<'a>(&self, items: Vec<&'a Item>, now: DateTime<Utc>) -> Vec<(&'a Item, String)> {
         let weight = |weight: Option<Weight>| weight.map_or(1.0, |weight| weight.0);
-        let half_life = self.freshness_half_life_hours.map_or(24.0, |hours| f64::from(hours.get()));
+        let half_life = self.freshness_half_life_hours.map_or(24.0, |hours| hours.get() as f64);
         let priority = |item: &Item| item.number(&self.priority_field).unwrap_or(0.0).max(0.0);
         let highest = items.iter().map(|item| priority(item)).fold(0.0, f64::max);
         let value = |item: &Item| {
             let priority = if highest > 0.0 { priority(item) / highest } else { 0.0 };
-            let freshness = item.time(&self.time_field).ok().flatten().map_or(0.0, |time| {
+            let freshness = item.time(self.time_field()).ok().flatten().map_or(0.0, |time| {
                 let age = (now - time).num_seconds().max(0) as f64 / 3600.0;
                 0.5f64.powf(age / half_life)
             });
@@ -429,6 +434,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn items_without_times_count_as_newer_the_later_they_stand() {
+        let world = World::new().items(json!([{"id": "b"}, {"id": "a"}]));
+        assert_eq!(keys(&world, "").await, ["a"]);
+        assert_eq!(keys(&world, "strategy = 'oldest'").await, ["b"]);
+        let error =
+            world.step("content_selection", "time_field = 'date'", Draft::default()).await.unwrap_err();
+        assert!(error.to_string().contains("no item of \"facts\" has a usable field \"date\""), "{error}");
+    }
+
+    #[tokio::test]
     async fn a_second_selection_adds_to_the_first() {
         let world = dated();
         let first = world.run("content_selection", "", Draft::default()).await.unwrap();
@@ -439,14 +454,15 @@ mod tests {
     #[test]
     fn a_source_that_is_missing_or_unknown_is_refused_at_load() {
         let check = |settings: &str, knowledge: &[&str]| {
-            skill("content_selection", settings).check(knowledge).unwrap_err()
+            let Fault { message, hint, .. } = skill("content_selection", settings).check(knowledge).remove(0);
+            (message, hint.unwrap_or_default())
         };
-        assert_eq!(check("", &[]).to_string(), "`source`: the actor has no knowledge to choose from");
-        assert_eq!(check("", &["a", "b"]).hint.unwrap(), "one of: a, b");
-        let unknown = check("source = 'fact'", &["facts"]);
-        assert_eq!(unknown.to_string(), "`source`: unknown knowledge source \"fact\"");
-        assert_eq!(unknown.hint.unwrap(), "did you mean \"facts\"? (allowed: facts)");
-        let unread = check("priority_weight = 2.0", &["facts"]);
-        assert_eq!(unread.to_string(), "`priority_weight`: is only read with strategy = \"weighted\"");
+        assert_eq!(check("", &[]).0, "source: the actor has no knowledge to choose from");
+        assert_eq!(check("", &["a", "b"]).1, "one of: a, b");
+        let (message, hint) = check("source = 'fact'", &["facts"]);
+        assert_eq!(message, "source: unknown knowledge source \"fact\"");
+        assert_eq!(hint, "did you mean \"facts\"? (known: facts)");
+        let unread = check("priority_weight = 2.0", &["facts"]).0;
+        assert_eq!(unread, "priority_weight is only read with strategy = \"weighted\"");
     }
 }

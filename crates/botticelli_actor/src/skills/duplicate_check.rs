@@ -1,5 +1,6 @@
 //! Leaves out what was posted before.
 
+use crate::config::within::Within;
 use crate::draft::Draft;
 use crate::skill::{ActorContext, Skill, SkillError, Step};
 use async_trait::async_trait;
@@ -9,7 +10,6 @@ use chrono::TimeDelta;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::HashMap;
-use std::num::NonZeroU32;
 use unicode_segmentation::UnicodeSegmentation;
 
 /// Leaves out what was posted to the same destination before, by whatever task, in the same or almost the same words.
@@ -18,7 +18,7 @@ use unicode_segmentation::UnicodeSegmentation;
 pub struct DuplicateCheck {
     /// How many days back posts are compared.
     #[serde(default = "thirty")]
-    lookback_days: NonZeroU32,
+    lookback_days: Within<1, 3650>,
     /// From this similarity on, 0 to 1, a text is a duplicate. 1 leaves out only the same words in the same order.
     #[serde(default)]
     similarity_threshold: Similarity,
@@ -46,8 +46,8 @@ impl TryFrom<f64> for Similarity {
     }
 }
 
-fn thirty() -> NonZeroU32 {
-    NonZeroU32::new(30).unwrap_or(NonZeroU32::MIN)
+fn thirty() -> Within<1, 3650> {
+    Within::of::<30>()
 }
 
 #[async_trait]
@@ -91,7 +91,7 @@ type Earlier = HashMap<Destination, Vec<(String, Print)>>;
 
 impl DuplicateCheck {
     async fn earlier(&self, draft: &Draft, context: &ActorContext) -> Result<Earlier, SkillError> {
-        let since = context.clock.now() - TimeDelta::days(i64::from(self.lookback_days.get()));
+        let since = context.clock.now() - TimeDelta::days(i64::from(self.lookback_days.count().get()));
         let mut earlier = Earlier::new();
         for delivery in draft.entries.iter().flat_map(|entry| &entry.deliveries) {
             if earlier.contains_key(&delivery.destination) {

@@ -7,7 +7,7 @@ mod duplicate_check;
 mod planning;
 mod rate_limiting;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use content_formatter::ContentFormatter;
 pub use content_scheduling::ContentScheduling;
@@ -15,12 +15,18 @@ pub use content_selection::ContentSelection;
 pub use duplicate_check::DuplicateCheck;
 pub use rate_limiting::RateLimiting;
 
+use crate::config::{Fault, read};
 use crate::names::unknown;
-use crate::skill::{SettingsError, Skill};
+use crate::skill::Skill;
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// What the guide shows is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../../docs/actors.md")]
+struct Guide;
 
 /// The skills that actor files can name.
 #[derive(Clone)]
@@ -28,9 +34,11 @@ pub struct SkillRegistry {
     skills: BTreeMap<String, Registered>,
 }
 
+type Built = Result<Arc<dyn Skill>, Vec<Fault>>;
+
 #[derive(Clone)]
 struct Registered {
-    build: fn(toml::Table) -> Result<Arc<dyn Skill>, SettingsError>,
+    build: fn(&toml::Table) -> Built,
     schema: fn() -> Schema,
 }
 
@@ -50,7 +58,8 @@ impl SkillRegistry {
             .register::<ContentScheduling>("content_scheduling")
     }
 
-    /// Enters a skill, whose fields are its settings. It replaces one of the same name.
+    /// Enters a skill, whose fields are its settings (derive `deny_unknown_fields`, so that slips are found). It
+    /// replaces one of the same name.
     #[must_use]
     pub fn register<S: Skill + DeserializeOwned + JsonSchema + 'static>(mut self, name: &str) -> Self {
         let registered = Registered { build: build::<S>, schema: || schema_for!(S) };
@@ -61,13 +70,13 @@ impl SkillRegistry {
     /// The skill `name` with these settings.
     ///
     /// # Errors
-    /// When there is no such skill, or a setting is unknown, missing or wrong.
-    pub fn build(&self, name: &str, settings: toml::Table) -> Result<Arc<dyn Skill>, SettingsError> {
+    /// When there is no such skill, or settings are unknown, missing or wrong: all of them.
+    pub fn build(&self, name: &str, settings: &toml::Table) -> Result<Arc<dyn Skill>, Vec<Fault>> {
         match self.skills.get(name) {
             Some(skill) => (skill.build)(settings),
             None => {
                 let (message, hint) = unknown("skill", name, self.names());
-                Err(SettingsError { key: Some("name".to_owned()), message, hint: Some(hint) })
+                Err(vec![Fault::new("name", message).hint(hint)])
             }
         }
     }
@@ -83,34 +92,8 @@ impl SkillRegistry {
     }
 }
 
-fn build<S: Skill + DeserializeOwned + JsonSchema + 'static>(
-    settings: toml::Table,
-) -> Result<Arc<dyn Skill>, SettingsError> {
-    check_keys::<S>(&settings)?;
-    match serde_path_to_error::deserialize::<_, S>(settings) {
-        Ok(skill) => Ok(Arc::new(skill)),
-        Err(error) => {
-            let path = error.path().to_string();
-            let key = (path != ".").then_some(path);
-            Err(SettingsError { key, message: error.into_inner().message().to_owned(), hint: None })
-        }
-    }
-}
-
-/// serde would refuse an unknown key too, but says neither which, except in prose, nor what was meant.
-fn check_keys<S: JsonSchema>(settings: &toml::Table) -> Result<(), SettingsError> {
-    let schema = schema_for!(S);
-    let known: Vec<&str> = match schema.get("properties").and_then(|properties| properties.as_object()) {
-        Some(properties) => properties.keys().map(String::as_str).collect(),
-        None => Vec::new(),
-    };
-    match settings.keys().find(|key| !known.contains(&key.as_str())) {
-        Some(key) => {
-            let (message, hint) = unknown("setting", key, known);
-            Err(SettingsError::new(key, message).hint(hint))
-        }
-        None => Ok(()),
-    }
+fn build<S: Skill + DeserializeOwned + 'static>(settings: &toml::Table) -> Built {
+    Ok(Arc::new(read::<S>(settings)?))
 }
 
 /// The state of a pseudo-random choice that every node and every attempt makes alike.
@@ -129,27 +112,28 @@ pub(crate) fn seeded(parts: &[&str]) -> u64 {
 mod tests {
     use super::*;
 
-    fn error(name: &str, settings: &str) -> (Option<String>, String, Option<String>) {
-        match SkillRegistry::standard().build(name, settings.parse().unwrap()) {
+    fn fault(name: &str, settings: &str) -> (String, String, Option<String>) {
+        match SkillRegistry::standard().build(name, &settings.parse().unwrap()) {
             Ok(_) => panic!("{name} took {settings}"),
-            Err(error) => (error.key, error.message, error.hint),
+            Err(mut faults) => {
+                let Fault { path, message, hint } = faults.remove(0);
+                (path.to_string(), message, hint)
+            }
         }
     }
 
     #[test]
     fn an_unknown_skill_is_named_with_the_nearest_one() {
-        let (key, message, hint) = error("content_selektion", "");
-        assert_eq!(key.as_deref(), Some("name"));
-        assert_eq!(message, "unknown skill \"content_selektion\"");
+        let (path, message, hint) = fault("content_selektion", "");
+        assert_eq!((path.as_str(), message.as_str()), ("name", "unknown skill \"content_selektion\""));
         assert!(hint.unwrap().starts_with("did you mean \"content_selection\"?"));
     }
 
     #[test]
     fn an_unknown_setting_is_named_with_the_nearest_one() {
-        let (key, message, hint) = error("content_selection", "stratgy = 'latest'");
-        assert_eq!(key.as_deref(), Some("stratgy"));
-        assert_eq!(message, "unknown setting \"stratgy\"");
-        assert!(hint.unwrap().starts_with("did you mean \"strategy\"?"));
+        let (path, message, hint) = fault("content_selection", "stratgy = 'latest'");
+        assert_eq!((path.as_str(), message.as_str()), ("stratgy", "stratgy is not a known key"));
+        assert_eq!(hint.unwrap(), "did you mean \"strategy\"?");
     }
 
     #[test]
@@ -159,44 +143,64 @@ mod tests {
                 "content_selection",
                 "strategy = 'newest'",
                 "strategy",
-                "unknown variant `newest`, expected one of `latest`, `oldest`, `top_scored`, `random`, `weighted`",
+                "strategy is \"newest\" (allowed: \"latest\", \"oldest\", \"top_scored\", \"random\", \"weighted\")",
             ),
-            ("content_selection", "limit = 0", "limit", "expected a nonzero u32"),
-            ("content_selection", "on_empty = 3", "on_empty", "expected"),
+            ("content_selection", "limit = 0", "limit", "limit is 0 (allowed: a whole number, 1-1000)"),
+            ("content_selection", "on_empty = 3", "on_empty", "on_empty is 3 (allowed: a string)"),
             (
                 "content_selection",
-                "strategy = 'weighted'\npriority_weight = -1.0",
+                "strategy = 'weighted'\npriority_weight = -1",
                 "priority_weight",
-                "-1 is no weight (allowed: 0 and more)",
+                "priority_weight: -1 is no weight (allowed: 0 and more)",
             ),
             (
                 "duplicate_check",
                 "similarity_threshold = 1.5",
                 "similarity_threshold",
-                "1.5 is no similarity (allowed: 0 to 1)",
+                "similarity_threshold: 1.5 is no similarity (allowed: 0 to 1)",
             ),
-            ("duplicate_check", "lookback_days = 0", "lookback_days", "expected a nonzero u32"),
-            ("content_formatter", "max_length = 0", "max_length", "nonzero"),
-            ("content_formatter", "template = '{{ title'", "template", "syntax error"),
+            (
+                "duplicate_check",
+                "lookback_days = 0",
+                "lookback_days",
+                "lookback_days is 0 (allowed: a whole number, 1-3650)",
+            ),
+            (
+                "content_formatter",
+                "max_length = 0",
+                "max_length",
+                "max_length is 0 (allowed: a whole number, 1-1000000)",
+            ),
+            ("content_formatter", "template = '{{ title'", "template", "template: line 1: syntax error"),
             (
                 "content_formatter",
                 "overflow = 'cut'",
                 "overflow",
-                "expected one of `split`, `truncate`, `fail`",
+                "(allowed: \"split\", \"truncate\", \"fail\")",
             ),
-            ("content_formatter", "add_hashtags = ['a b']", "add_hashtags", "\"a b\" is no hashtag"),
+            (
+                "content_formatter",
+                "add_hashtags = ['a b']",
+                "add_hashtags",
+                "\"a b\" is no hashtag (allowed: letters, digits, _)",
+            ),
             (
                 "content_formatter",
                 "add_hashtags = 3",
                 "add_hashtags",
-                "expected true, false, or a list of tags",
+                "add_hashtags is 3 (allowed: true, false, or a list of tags like \"#art\")",
             ),
-            ("rate_limiting", "max_posts_per_day = 0", "max_posts_per_day", "nonzero"),
+            (
+                "rate_limiting",
+                "max_posts_per_day = 0",
+                "max_posts_per_day",
+                "(allowed: a whole number, 1-10000)",
+            ),
             (
                 "rate_limiting",
                 "max_posts_per_day = 1\nwhen_over = 'drop'",
                 "when_over",
-                "expected `defer` or `skip`",
+                "(allowed: \"defer\", \"skip\")",
             ),
             (
                 "content_scheduling",
@@ -206,13 +210,12 @@ mod tests {
             ),
             ("content_scheduling", "timezone = 'Berlin'", "timezone", "unknown time zone \"Berlin\""),
             ("content_scheduling", "days = []", "days", "no days"),
-            ("content_scheduling", "days = ['lundi']", "days", "unknown variant `lundi`"),
+            ("content_scheduling", "days = ['lundi']", "days", "days[0] is \"lundi\" (allowed: \"mon\","),
         ] {
-            let (found, text, _) = error(skill, settings);
-            let found = found.unwrap_or_default();
+            let (path, text, _) = fault(skill, settings);
             assert!(
-                found.split('[').next() == Some(key) && text.contains(message),
-                "{skill} {settings}: {found}: {text}"
+                path.split('[').next() == Some(key) && text.contains(message),
+                "{skill} {settings}: {path}: {text}"
             );
         }
     }

@@ -1,13 +1,14 @@
 //! Keeps a task from posting too often.
 
 use super::planning::plan;
+use crate::config::within::Within;
+use crate::config::{Fault, KeyPath};
 use crate::draft::Draft;
-use crate::skill::{ActorContext, SettingsError, Skill, SkillError, Step};
+use crate::skill::{ActorContext, Skill, SkillError, Step};
 use async_trait::async_trait;
 use botticelli_server::limits::WhenOver;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::num::NonZeroU32;
 
 /// Keeps the task from posting too often to a destination. What is posted counts, and what is on its way; it is
 /// checked again at delivery.
@@ -15,9 +16,9 @@ use std::num::NonZeroU32;
 #[serde(deny_unknown_fields)]
 pub struct RateLimiting {
     /// At most so many messages in any 24 hours.
-    max_posts_per_day: Option<NonZeroU32>,
+    max_posts_per_day: Option<Within<1, 10_000>>,
     /// At least so many minutes between two messages.
-    min_interval_minutes: Option<NonZeroU32>,
+    min_interval_minutes: Option<Within<1, 525_600>>,
     /// What happens to a message over a limit: it waits for the first time that is allowed, or is left out.
     #[serde(default)]
     when_over: WhenOver,
@@ -25,18 +26,16 @@ pub struct RateLimiting {
 
 #[async_trait]
 impl Skill for RateLimiting {
-    fn check(&self, _knowledge: &[&str]) -> Result<(), SettingsError> {
-        if self.max_posts_per_day.is_none() && self.min_interval_minutes.is_none() {
-            let message = "without max_posts_per_day and min_interval_minutes there is nothing to limit";
-            return Err(SettingsError { key: None, message: message.to_owned(), hint: None });
-        }
-        Ok(())
+    fn check(&self, _knowledge: &[&str]) -> Vec<Fault> {
+        let limits_something = self.max_posts_per_day.is_some() || self.min_interval_minutes.is_some();
+        let message = "max_posts_per_day and min_interval_minutes are missing: nothing is limited";
+        Vec::from_iter((!limits_something).then(|| Fault::new(KeyPath::default(), message)))
     }
 
     async fn run(&self, draft: Draft, context: &ActorContext) -> Result<Step, SkillError> {
         plan(draft, context, |limits, _| {
-            limits.max_posts_per_day = self.max_posts_per_day;
-            limits.min_interval_minutes = self.min_interval_minutes;
+            limits.max_posts_per_day = self.max_posts_per_day.map(Within::count);
+            limits.min_interval_minutes = self.min_interval_minutes.map(Within::count);
             limits.when_over = self.when_over;
         })
         .await
@@ -98,10 +97,8 @@ mod tests {
 
     #[test]
     fn a_skill_that_limits_nothing_is_refused_at_load() {
-        let error = skill("rate_limiting", "").check(&[]).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "without max_posts_per_day and min_interval_minutes there is nothing to limit"
-        );
+        let faults = skill("rate_limiting", "").check(&[]);
+        let message = "max_posts_per_day and min_interval_minutes are missing: nothing is limited";
+        assert_eq!(faults, [Fault::new(KeyPath::default(), message)]);
     }
 }

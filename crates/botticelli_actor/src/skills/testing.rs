@@ -17,7 +17,7 @@ pub(crate) fn time(text: &str) -> DateTime<Utc> {
 }
 
 pub(crate) fn skill(name: &str, settings: &str) -> Arc<dyn Skill> {
-    SkillRegistry::standard().build(name, settings.parse().unwrap()).unwrap()
+    SkillRegistry::standard().build(name, &settings.parse().unwrap()).unwrap()
 }
 
 /// Sunday, 2026-03-01T12:00 UTC; the task `daily` posts to the console; one source, `facts`.

@@ -1,36 +1,36 @@
 //! PostgreSQL.
 
-use super::{ReadError, Row, Rows, UrlError};
+use super::{ReadError, Row, Rows};
+use crate::OpenError;
+use crate::postgres::tls_config;
 use crate::statement::Statement;
 use futures::TryStreamExt;
 use serde_json::Value;
 use std::error::Error;
 use std::fmt::Write;
 use std::pin::pin;
-use std::str::FromStr;
 use std::time::Duration;
-use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type, private::BytesMut};
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 #[derive(Debug, Clone)]
 pub(super) struct Database {
     config: Config,
-    /// Host and database, for messages.
+    /// Without the password.
     shown: String,
 }
 
 impl Database {
-    pub(super) fn new(url: &str) -> Result<Self, UrlError> {
-        let mut config = Config::from_str(url).map_err(|error| UrlError::Postgres(causes(&error)))?;
-        config.application_name("botticelli");
-        let host = match config.get_hosts().first() {
-            Some(Host::Tcp(host)) => host.clone(),
-            Some(Host::Unix(path)) => path.display().to_string(),
-            None => "localhost".to_owned(),
+    pub(super) fn new(url: &str, shown: String) -> Result<Self, OpenError> {
+        let bad = |error: tokio_postgres::Error| OpenError::Url {
+            problem: format!("can't be read: {}", causes(&error)),
         };
-        let shown = format!("PostgreSQL {host}/{}", config.get_dbname().unwrap_or_default());
+        let mut config: Config = url.parse().map_err(bad)?;
+        if config.get_application_name().is_none() {
+            config.application_name("actor-server");
+        }
         Ok(Self { config, shown })
     }
 
@@ -70,14 +70,13 @@ impl Database {
 
     async fn connect(&self) -> Result<Client, ReadError> {
         let unavailable = |reason| ReadError::Unavailable { database: self.shown.clone(), reason };
-        // TLS is used where the URL asks for it (`sslmode=require`), and then checked against the system's roots.
-        if self.config.get_ssl_mode() == SslMode::Require {
-            return Err(self.refused("sslmode=require is not supported for knowledge yet".to_owned()));
-        }
-        let (client, connection) = self.config.connect(NoTls).await.map_err(|error| match error.code() {
-            Some(_) => self.describe(&error, Duration::ZERO),
-            None => unavailable(causes(&error)),
-        })?;
+        let (client, connection) =
+            self.config.connect(MakeRustlsConnect::new(tls_config())).await.map_err(|error| {
+                match error.code() {
+                    Some(_) => self.describe(&error, Duration::ZERO),
+                    None => unavailable(causes(&error)),
+                }
+            })?;
         // Ends when the client is dropped; what goes wrong in it, the client's queries say.
         tokio::spawn(async move { connection.await.ok() });
         Ok(client)

@@ -1,6 +1,6 @@
 //! SQLite.
 
-use super::{ReadError, Row, Rows, UrlError};
+use super::{ReadError, Row, Rows};
 use crate::statement::Statement;
 use diesel::connection::{DefaultLoadingMode, SimpleConnection};
 use diesel::deserialize::{self, FromSql, QueryableByName};
@@ -20,15 +20,13 @@ const MOST_RUNNING: usize = 4;
 #[derive(Debug, Clone)]
 pub(super) struct Database {
     path: PathBuf,
+    shown: String,
     running: Arc<Semaphore>,
 }
 
 impl Database {
-    pub(super) fn new(path: &str) -> Result<Self, UrlError> {
-        if path.is_empty() || path == ":memory:" {
-            return Err(UrlError::NoFile);
-        }
-        Ok(Self { path: path.into(), running: Arc::new(Semaphore::new(MOST_RUNNING)) })
+    pub(super) fn new(path: PathBuf, shown: String) -> Self {
+        Self { path, shown, running: Arc::new(Semaphore::new(MOST_RUNNING)) }
     }
 
     pub(super) async fn read(
@@ -72,7 +70,7 @@ impl Database {
         match (rows, &statement.table) {
             (Err(ReadError::Refused { reason, .. }), Some(table)) if reason.starts_with("no such table") => {
                 let known = tables(&mut connection);
-                Err(ReadError::NoSuchTable { database: self.shown(), table: table.clone(), known })
+                Err(ReadError::NoSuchTable { database: self.shown.clone(), table: table.clone(), known })
             }
             (rows, _) => rows,
         }
@@ -109,7 +107,7 @@ impl Database {
                 return Err(self.timed_out(limit));
             }
             if !rows.push(columns, bytes) {
-                return Err(ReadError::TooMuch { database: self.shown() });
+                return Err(ReadError::TooMuch { database: self.shown.clone() });
             }
         }
         Ok(rows.rows)
@@ -119,10 +117,6 @@ impl Database {
     fn uri(&self) -> String {
         let path = self.path.to_string_lossy();
         format!("file:{}?mode=ro", path.replace('%', "%25").replace('?', "%3f").replace('#', "%23"))
-    }
-
-    fn shown(&self) -> String {
-        format!("SQLite {}", self.path.display())
     }
 
     fn describe(&self, error: &diesel::result::Error) -> ReadError {
@@ -136,15 +130,15 @@ impl Database {
     }
 
     fn unavailable(&self, reason: String) -> ReadError {
-        ReadError::Unavailable { database: self.shown(), reason }
+        ReadError::Unavailable { database: self.shown.clone(), reason }
     }
 
     fn refused(&self, reason: String) -> ReadError {
-        ReadError::Refused { database: self.shown(), reason }
+        ReadError::Refused { database: self.shown.clone(), reason }
     }
 
     fn timed_out(&self, limit: Duration) -> ReadError {
-        ReadError::TimedOut { database: self.shown(), limit }
+        ReadError::TimedOut { database: self.shown.clone(), limit }
     }
 }
 
