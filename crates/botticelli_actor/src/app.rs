@@ -265,7 +265,10 @@ fn register_actors(
 ) -> Result<(), Problems> {
     let built = files
         .iter()
-        .map(|file| Ok((file.actor.name.clone(), PipelineActor::from_file(file, skills, own_database_url)?)))
+        .map(|file| match PipelineActor::build(file, skills, own_database_url) {
+            Ok(actor) => Ok((file.actor.name.clone(), actor)),
+            Err(faults) => Err(Problems::of(&file.actor.name, faults)),
+        })
         .collect::<Result<Vec<(ActorName, PipelineActor)>, Problems>>()?;
     for (name, actor) in built {
         actors.register(name, Arc::new(actor));

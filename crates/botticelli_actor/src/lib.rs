@@ -4,7 +4,6 @@
 
 pub mod actor;
 pub mod app;
-mod bridge;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -15,11 +15,14 @@ mod schema;
 
 pub use args::{Cli, Command, GlobalArgs, LogFormat, OnceArgs, PostsCommand, TasksCommand};
 
+use crate::actor::PipelineActor;
 use crate::clock::SystemClock;
-use crate::config::{self, Given, LoadedConfig};
+use crate::config::{self, ActorFile, Given, LoadedConfig};
+use crate::skills::SkillRegistry;
 use botticelli_server::clock::Clock;
 use clap::CommandFactory;
 use errors::UsageError;
+use secrecy::{ExposeSecret as _, SecretString};
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -96,7 +99,11 @@ fn load_config(global: &GlobalArgs) -> Result<LoadedConfig, config::Problems> {
         database_url: global.database_url(),
         discord_token: global.discord_token(),
     };
-    let loaded = config::load(&given, &config::env::process, &|_| Vec::new())?;
+    let skills = SkillRegistry::standard();
+    let check = move |file: &ActorFile, database_url: &SecretString| {
+        PipelineActor::build(file, &skills, database_url.expose_secret()).err().unwrap_or_default()
+    };
+    let loaded = config::load(&given, &config::env::process, &check)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }

@@ -7,7 +7,7 @@ use super::output::visible;
 use crate::actor::{PipelineActor, RunContext, Stage, StageResult, Trace};
 use crate::app::contexts;
 use crate::clock::SystemClock;
-use crate::config::LoadedConfig;
+use crate::config::{LoadedConfig, Problems};
 use crate::deliverer::{Deliverer, DeliverySettings};
 use crate::draft::Draft;
 use crate::engine::{DatabaseClock, node_name};
@@ -85,7 +85,8 @@ async fn traced(
     let file = config.actors.iter().find(|file| file.actor.name == task.actor_name);
     let file = file.with_context(|| format!("the configuration has no actor {:?}", task.actor_name))?;
     let registry = SkillRegistry::standard();
-    let actor = PipelineActor::from_file(file, &registry, config.database_url.expose_secret())?;
+    let actor = PipelineActor::build(file, &registry, config.database_url.expose_secret())
+        .map_err(|faults| Problems::of(&file.actor.name, faults))?;
     let system: Arc<dyn Clock> = Arc::new(SystemClock);
     let clock = Arc::new(DatabaseClock::new(system.clone()));
     let context = contexts(Arc::new(store.clone()), clock, Platforms::built_in(system));

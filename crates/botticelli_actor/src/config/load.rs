@@ -31,8 +31,9 @@ pub struct Given {
 }
 
 /// Reports what is wrong with the knowledge and the skills of an actor's file. Paths are those of the whole file
-/// (`skills[1].limit`): see [`KeyPath::entry`] and [`Fault::within`].
-pub type ActorCheck = dyn Fn(&ActorFile) -> Vec<Fault>;
+/// (`skills[1].limit`): see [`KeyPath::entry`] and [`Fault::within`]. Gets the server's database URL, which sources that
+/// name none read.
+pub type ActorCheck = dyn Fn(&ActorFile, &SecretString) -> Vec<Fault>;
 
 /// A configuration without a problem.
 #[derive(Debug, Clone)]
@@ -56,8 +57,14 @@ pub struct LoadedConfig {
 /// # Errors
 /// All that is wrong in all files.
 pub fn load(given: &Given, environment: &Environment, check: &ActorCheck) -> Result<LoadedConfig, Problems> {
-    let mut loader =
-        Loader { environment, check, problems: Vec::new(), warnings: Vec::new(), actors: BTreeMap::new() };
+    let mut loader = Loader {
+        environment,
+        check,
+        database_url: DEFAULT_DATABASE_URL.into(),
+        problems: Vec::new(),
+        warnings: Vec::new(),
+        actors: BTreeMap::new(),
+    };
     let server = Document::load(&given.config, environment, &mut loader.problems).map_err(|problem| {
         let hint = "--config FILE names another file; examples/actor_server.toml is one to start from";
         if matches!(given.config.try_exists(), Ok(false)) { problem.hint(hint) } else { problem }
@@ -77,6 +84,7 @@ pub fn load(given: &Given, environment: &Environment, check: &ActorCheck) -> Res
 struct Loader<'a> {
     environment: &'a Environment,
     check: &'a ActorCheck,
+    database_url: SecretString,
     problems: Vec<Problem>,
     warnings: Vec<String>,
     /// By canonical path: however a task writes it, a file is loaded once.
@@ -100,6 +108,9 @@ impl Loader<'_> {
         let settings = config.as_ref().map(|config| ServerSettings::from(&config.server)).unwrap_or_default();
         self.check_backoff(document, None, "server".into(), &settings.backoff);
         let database_url = self.database_url(document, config.as_ref(), given);
+        if let Some(url) = &database_url {
+            self.database_url = url.clone();
+        }
         let discord_token = self.discord_token(document, config.as_ref(), given);
 
         let mut tasks = Vec::new();
@@ -277,7 +288,7 @@ impl Loader<'_> {
         let file = self.read_actor(&document).filter(|_| self.problems.len() == before);
         if let Some(file) = &file {
             let subject = format!("actor {:?}", file.actor.name);
-            for fault in (self.check)(file) {
+            for fault in (self.check)(file, &self.database_url) {
                 self.report(&document, Some(&subject), fault);
             }
         }

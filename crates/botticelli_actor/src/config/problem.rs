@@ -2,6 +2,7 @@
 
 use super::document::Document;
 use super::read::Fault;
+use botticelli_server::ids::ActorName;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -22,8 +23,7 @@ pub struct Problem {
 
 impl Problem {
     /// A problem with a whole file or flag.
-    /// Of a place.
-    pub fn with(place: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(super) fn with(place: impl Into<String>, message: impl Into<String>) -> Self {
         Self { place: place.into(), line: None, subject: None, message: message.into(), hint: None }
     }
 
@@ -68,6 +68,17 @@ impl fmt::Display for Problem {
 /// All that is wrong with a configuration, in the order of its files; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
+
+impl Problems {
+    /// What is wrong with an actor whose file was in order when it was loaded: something around it has changed since.
+    pub fn of(actor: &ActorName, faults: Vec<Fault>) -> Self {
+        let problem = |fault: Fault| Problem {
+            hint: fault.hint,
+            ..Problem::with(format!("actor {actor:?}"), fault.message)
+        };
+        Self(faults.into_iter().map(problem).collect())
+    }
+}
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
