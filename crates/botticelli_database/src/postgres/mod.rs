@@ -26,6 +26,7 @@ mod dialect {
     pub(super) const LOCK_STATE: &str = "FOR UPDATE OF s";
     pub(super) const LOCK_STATE_SKIPPING: &str = "FOR UPDATE OF s SKIP LOCKED";
 
+    pub(super) const LOCK_ROWS: &str = "FOR UPDATE";
     pub(super) const LOCK_ROWS_SKIPPING: &str = "FOR UPDATE SKIP LOCKED";
 
     /// Takes `$1` numbers from the ledger's counter; see `numbers`.
