@@ -18,7 +18,6 @@ pub(crate) mod queries;
 // What `queries` is written in terms of.
 use diesel::sql_types::{Jsonb as Json, Timestamptz as Instant};
 use diesel_async::RunQueryDsl;
-type Backend = diesel::pg::Pg;
 type Connection = AsyncPgConnection;
 
 mod dialect {

@@ -12,7 +12,8 @@ use serde_json::Value;
 
 /// Pauses a task; claims whose time has not come are taken back. Says whether there is such a task.
 pub(crate) async fn pause(conn: &mut Connection, task: TaskId) -> Work<bool> {
-    withdraw(conn, &task).await?;
+    let Some(state) = lock_state(conn, &task).await? else { return Ok(false) };
+    withdraw(conn, &state, true).await?;
     let sql = "UPDATE actor_server_state SET is_paused = $1, pause_reason = 'operator', probe_at = NULL, \
          updated_at = actor_server_now() WHERE task_id = $2";
     let paused = sql_query(sql)

@@ -26,7 +26,7 @@ pub(super) fn actor_name(name: String) -> Work<ActorName> {
 }
 
 #[derive(Debug, Clone, Queryable, Selectable, QueryableByName)]
-#[diesel(table_name = actor_server_state, check_for_backend(Backend))]
+#[diesel(table_name = actor_server_state)]
 pub(super) struct ActorServerStateRow {
     pub(super) task_id: String,
     pub(super) actor_name: String,
@@ -74,7 +74,7 @@ impl TryFrom<ActorServerStateRow> for TaskState {
 }
 
 #[derive(Debug, Clone, Queryable, Selectable, QueryableByName)]
-#[diesel(table_name = actor_server_open_executions, check_for_backend(Backend))]
+#[diesel(table_name = actor_server_open_executions)]
 pub(super) struct OpenExecutionRow {
     pub(super) id: i64,
     pub(super) task_id: String,
@@ -88,7 +88,6 @@ pub(super) struct OpenExecutionRow {
     pub(super) interruptions: i32,
     pub(super) ready_at: Option<DateTime<Utc>>,
     pub(super) parameters: Value,
-    pub(super) opened_at: DateTime<Utc>,
 }
 
 impl OpenExecutionRow {
@@ -127,7 +126,7 @@ impl TryFrom<OpenExecutionRow> for views::ExecutionView {
 }
 
 #[derive(Debug, Clone, Queryable, Selectable)]
-#[diesel(table_name = actor_server_executions, check_for_backend(Backend))]
+#[diesel(table_name = actor_server_executions)]
 pub(super) struct ActorServerExecutionRow {
     id: i64,
     task_id: String,
@@ -275,7 +274,7 @@ impl NewActorServerExecution {
 }
 
 #[derive(Debug, Clone, Queryable, Selectable, QueryableByName)]
-#[diesel(table_name = actor_server_posts, check_for_backend(Backend))]
+#[diesel(table_name = actor_server_posts)]
 pub(super) struct PostRow {
     pub(super) id: i64,
     pub(super) execution_id: i64,
@@ -290,7 +289,6 @@ pub(super) struct PostRow {
     pub(super) on_unknown: String,
     pub(super) state: String,
     pub(super) reason: Option<String>,
-    pub(super) not_before: Option<DateTime<Utc>>,
     pub(super) deliver_at: Option<DateTime<Utc>>,
     pub(super) attempts: i32,
     pub(super) uncertain_since: Option<DateTime<Utc>>,

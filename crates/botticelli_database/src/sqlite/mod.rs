@@ -22,7 +22,6 @@ pub(crate) mod queries;
 // What `queries` is written in terms of.
 use diesel::sql_types::{Json, TimestamptzSqlite as Instant};
 use run_query_dsl::RunQueryDsl;
-type Backend = diesel::sqlite::Sqlite;
 type Connection = SqliteConnection;
 
 mod dialect {
