@@ -30,9 +30,12 @@ pub(crate) async fn agenda(conn: &mut Connection, horizon: DateTime<Utc>, limit:
         "SELECT * FROM actor_server_state WHERE NOT is_paused AND wake_at <= $1 ORDER BY wake_at LIMIT $2";
     let probing =
         "SELECT * FROM actor_server_state WHERE probe_at <= $1 AND is_paused ORDER BY probe_at LIMIT $2";
+    let resumed = "SELECT * FROM actor_server_state \
+         WHERE pause_reason IS NOT NULL AND NOT is_paused AND next_run IS NOT NULL AND wake_at > $1 \
+         ORDER BY task_id LIMIT $2";
     let ready = "SELECT * FROM actor_server_open_executions WHERE ready_at <= $1 ORDER BY ready_at LIMIT $2";
     let mut tasks = Vec::new();
-    for sql in [due, probing] {
+    for sql in [due, probing, resumed] {
         let rows: Vec<ActorServerStateRow> =
             sql_query(sql).bind::<Instant, _>(horizon).bind::<BigInt, _>(limit).load(conn).await?;
         for row in rows {

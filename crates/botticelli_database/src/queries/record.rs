@@ -5,7 +5,7 @@ use super::rows::{ActorServerStateRow, NewActorServerExecution, OpenExecutionRow
 use super::*;
 use botticelli_server::clock::to_microseconds;
 use botticelli_server::ids::{NodeId, TaskId};
-use botticelli_server::ledger::{EndedAttempt, Recorded, TaskChange};
+use botticelli_server::ledger::{EndedAttempt, Recorded, TaskChange, Trigger};
 use botticelli_server::outcome::{AttemptEnd, Outcome};
 use botticelli_server::plan::{Advance, BreakerEffect, Settlement};
 use botticelli_server::post::IdempotencyKey;
@@ -139,6 +139,9 @@ impl Writes {
                 self.states.get_mut(task).map(|state| {
                     state.ran(ended.started_at);
                     let opened = state.breaker(*breaker, !ended.posts.is_empty(), now);
+                    if ended.attempt.trigger == Trigger::Probe {
+                        state.probe_again(now);
+                    }
                     state.change(opened)
                 })
             }
@@ -329,6 +332,14 @@ impl StateAfter {
                 }
                 reached && !was_open
             }
+        }
+    }
+
+    /// A probe that told nothing, because it was cancelled, leaves the breaker open: there will be another.
+    fn probe_again(&mut self, now: DateTime<Utc>) {
+        let row = &mut self.row;
+        if row.is_paused && row.pause_reason.as_deref() == Some("breaker") && row.probe_at.is_none() {
+            row.probe_at = row.cooldown_seconds.map(|seconds| now + TimeDelta::seconds(seconds));
         }
     }
 

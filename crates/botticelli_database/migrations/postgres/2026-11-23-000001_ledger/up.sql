@@ -40,6 +40,8 @@ CREATE TABLE actor_server_state (
 ) WITH (fillfactor = 70);
 CREATE INDEX actor_server_state_due ON actor_server_state (wake_at) WHERE NOT is_paused;
 CREATE INDEX actor_server_state_probe ON actor_server_state (probe_at) WHERE probe_at IS NOT NULL;
+CREATE INDEX actor_server_state_resumed ON actor_server_state (task_id)
+    WHERE pause_reason IS NOT NULL AND NOT is_paused;
 CREATE INDEX actor_server_state_next_run ON actor_server_state (next_run);
 CREATE INDEX actor_server_state_actor_name ON actor_server_state (actor_name);
 
