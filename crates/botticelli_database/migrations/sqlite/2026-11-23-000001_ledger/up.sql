@@ -141,6 +141,7 @@ CREATE INDEX actor_server_posts_due ON actor_server_posts (deliver_at) WHERE del
 CREATE INDEX actor_server_posts_sending ON actor_server_posts (platform, destination) WHERE state = 'sending';
 CREATE INDEX actor_server_posts_unsettled ON actor_server_posts (execution_id)
     WHERE state NOT IN ('posted', 'failed', 'skipped');
+CREATE INDEX actor_server_posts_failed ON actor_server_posts (task_id, execution_id) WHERE state = 'failed';
 CREATE INDEX actor_server_posts_task ON actor_server_posts (task_id, platform, destination, id);
 
 -- One row for every request that left, or may have left. It is committed before the request.
