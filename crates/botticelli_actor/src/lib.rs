@@ -1,4 +1,18 @@
-//! Server.
+//! The Botticelli Actor Server: configuration, actors, knowledge, skills, platforms, the engine and the deliverer.
+//!
+//! `ARCHITECTURE.md` is the map.
 
+pub mod actor;
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod deliverer;
 pub mod draft;
+pub mod engine;
+pub mod knowledge;
+pub mod names;
+pub mod platforms;
 pub mod skill;
+pub mod skills;
+pub mod text;

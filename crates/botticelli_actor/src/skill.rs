@@ -1,9 +1,11 @@
 //! One step of an actor's pipeline, and how a skill gets its name.
 
+use crate::config::Fault;
 use crate::draft::{Draft, Item};
 use async_trait::async_trait;
 use botticelli_server::clock::Clock;
 use botticelli_server::ids::TaskId;
+use botticelli_server::ledger::LedgerError;
 use botticelli_server::outbox::PostHistory;
 use botticelli_server::outcome::SkipReason;
 use botticelli_server::post::{Destination, TextLimit};
@@ -40,6 +42,16 @@ pub enum SkillError {
     Unrecoverable(String),
 }
 
+/// Failures of the database by what another try would do.
+impl From<LedgerError> for SkillError {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::Unavailable(_) | LedgerError::NotWritable(_) => Self::Recoverable(error.to_string()),
+            LedgerError::Refused(_) | LedgerError::Corrupt(_) => Self::Unrecoverable(error.to_string()),
+        }
+    }
+}
+
 /// What a skill may know and ask. Narrow on purpose: a skill has no effect outside.
 #[derive(Clone)]
 pub struct ActorContext {
@@ -65,6 +77,9 @@ pub struct ActorContext {
 /// The actor's knowledge sources, by name.
 #[async_trait]
 pub trait Knowledge: Send + Sync {
+    /// The names of the sources.
+    fn names(&self) -> Vec<String>;
+
     /// The items of the source `name`.
     ///
     /// # Errors
@@ -75,6 +90,12 @@ pub trait Knowledge: Send + Sync {
 /// One step of a pipeline.
 #[async_trait]
 pub trait Skill: Send + Sync {
+    /// Says at load what is wrong with the settings that their types could not say, given the names of the actor's
+    /// knowledge sources. A message names the setting and what is allowed.
+    fn check(&self, _knowledge: &[&str]) -> Vec<Fault> {
+        Vec::new()
+    }
+
     /// Makes the next draft. Takes it as a whole and gives it back: a skill that fails has changed nothing.
     async fn run(&self, draft: Draft, context: &ActorContext) -> Result<Step, SkillError>;
 }

@@ -8,7 +8,9 @@
 mod error;
 mod persistence;
 mod postgres;
+pub mod reader;
 mod sqlite;
+pub mod statement;
 mod store;
 mod target;
 mod views;
@@ -17,9 +19,7 @@ pub use error::OpenError;
 pub use persistence::DatabaseStatePersistence;
 pub use store::{Decided, Mode, PostDecision, Resumed, Store, Wakeups};
 pub use target::DatabaseUrl;
-pub use views::{
-    AttemptView, ExecutionView, PostAttemptView, PostFilter, PostView, Registered, Registration, TaskView,
-};
+pub use views::{AttemptView, ExecutionView, PostAttemptView, PostFilter, PostView, TaskView};
 
 /// The version that is compared with a database's `min_binary`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

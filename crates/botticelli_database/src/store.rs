@@ -4,14 +4,13 @@ use crate::error::OpenError;
 use crate::postgres::{self, Postgres};
 use crate::sqlite::{self, ServerLock, Sqlite};
 use crate::target::DatabaseUrl;
-use crate::views::{
-    AttemptView, ExecutionView, PostAttemptView, PostFilter, PostView, Registered, Registration, TaskView,
-};
+use crate::views::{AttemptView, ExecutionView, PostAttemptView, PostFilter, PostView, TaskView};
 use async_trait::async_trait;
 use botticelli_server::clock::Clock;
 use botticelli_server::ids::{ExecutionId, NodeId, PostId, TaskId};
 use botticelli_server::ledger::{
-    Agenda, Attempt, ClaimRequest, EndedAttempt, Lease, Ledger, LedgerError, Recorded, Rescued,
+    Agenda, Attempt, ClaimRequest, EndedAttempt, Lease, Ledger, LedgerError, Recorded, Registered,
+    Registration, Rescued,
 };
 use botticelli_server::outbox::{ClaimedPost, EarlierItem, Outbox, PostHistory, PostState, SettledPost};
 use botticelli_server::post::Destination;
@@ -187,15 +186,6 @@ impl Store {
         }
     }
 
-    /// Takes up a configuration.
-    ///
-    /// # Errors
-    /// When the database fails; then nothing has changed.
-    pub async fn register(&self, registration: Registration) -> Result<Registered, LedgerError> {
-        let registration = Arc::new(registration);
-        write!(self, register(registration))
-    }
-
     /// Pauses a task: nothing of it starts from now on, whatever was claimed. Says whether there is such a task.
     ///
     /// # Errors
@@ -283,15 +273,6 @@ impl Store {
     /// When the database fails.
     pub async fn post_attempts(&self, id: PostId) -> Result<Vec<PostAttemptView>, LedgerError> {
         read!(self, post_attempts(id))
-    }
-
-    /// Deletes at most `limit` executions that were over before `before`. Returns how many.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn prune(&self, before: DateTime<Utc>, limit: usize) -> Result<usize, LedgerError> {
-        let limit = limit_of(limit);
-        write!(self, prune(before, limit))
     }
 
     pub(crate) async fn snapshot_load(&self, name: &str) -> Result<Option<Value>, LedgerError> {
@@ -509,6 +490,16 @@ impl Ledger for Store {
         // A server on SQLite holds the file's lock: whoever else has a row there is gone.
         let (node, sole_server) = (node.clone(), self.inner._lock.is_some());
         write!(self, rescue(node, sole_server))
+    }
+
+    async fn register(&self, registration: Registration) -> Result<Registered, LedgerError> {
+        let registration = Arc::new(registration);
+        write!(self, register(registration))
+    }
+
+    async fn prune(&self, before: DateTime<Utc>, limit: usize) -> Result<usize, LedgerError> {
+        let limit = limit_of(limit);
+        write!(self, prune(before, limit))
     }
 
     async fn withdraw_paused(&self, node: &NodeId) -> Result<Vec<ExecutionId>, LedgerError> {

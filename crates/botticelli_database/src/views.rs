@@ -4,9 +4,9 @@
 use botticelli_server::ids::{ActorName, ExecutionId, PostId, TaskId};
 use botticelli_server::ledger::Trigger;
 use botticelli_server::outbox::PostState;
-use botticelli_server::post::{PostContent, Receipt};
+use botticelli_server::post::Receipt;
 use botticelli_server::schedule::ScheduleType;
-use botticelli_server::task::{PauseReason, Task, TaskState};
+use botticelli_server::task::{Breaker, PauseReason, TaskState};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,6 +20,8 @@ pub struct TaskView {
     pub actor_name: ActorName,
     /// Its schedule.
     pub schedule: ScheduleType,
+    /// Its schedule in words.
+    pub schedule_text: String,
     /// When the last attempt started.
     pub last_run: Option<DateTime<Utc>>,
     /// The next nominal time; `None`: never again.
@@ -30,13 +32,20 @@ pub struct TaskView {
     pub is_paused: bool,
     /// Why.
     pub pause_reason: Option<PauseReason>,
+    /// What its breaker does.
+    pub breaker: Breaker,
     /// How many executions of it are not over.
     pub open_executions: u32,
+    /// The row's last change.
+    pub updated_at: DateTime<Utc>,
 }
 
 impl TaskView {
     pub(crate) fn new(state: TaskState, open_executions: u32) -> Self {
         Self {
+            breaker: state.breaker(),
+            schedule_text: state.schedule.describe(),
+            updated_at: state.updated_at,
             task_id: state.task_id,
             actor_name: state.actor_name,
             schedule: state.schedule,
@@ -135,8 +144,8 @@ pub struct PostView {
     pub first_part: u32,
     /// By which the platform recognises it.
     pub key: String,
-    /// What is posted.
-    pub content: PostContent,
+    /// The text.
+    pub content: String,
     /// Where it stands.
     pub state: PostState,
     /// Why it stands there.
@@ -181,26 +190,4 @@ pub struct PostFilter {
     pub state: Option<PostState>,
     /// At most so many, newest first.
     pub limit: usize,
-}
-
-/// A task's definition, to be registered.
-#[derive(Debug, Clone)]
-pub struct Registration {
-    /// The tasks of the configuration, all of them: others are retired.
-    pub tasks: Vec<Task>,
-    /// Whether a server starts: what runs at every start runs again.
-    pub start: bool,
-}
-
-/// What a registration changed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Registered {
-    /// Seen for the first time.
-    pub added: Vec<TaskId>,
-    /// With another definition than before.
-    pub changed: Vec<TaskId>,
-    /// Gone from the configuration.
-    pub retired: Vec<TaskId>,
-    /// The same as before.
-    pub unchanged: usize,
 }

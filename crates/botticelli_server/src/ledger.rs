@@ -8,7 +8,7 @@ use crate::ids::{ActorName, DefinitionHash, ExecutionId, Fence, NodeId, TaskId};
 use crate::outbox::{NewPost, UsedItem};
 use crate::outcome::{AttemptEnd, SkillCounts, SkipReason};
 use crate::plan::{ClaimPlan, Settlement};
-use crate::task::TaskState;
+use crate::task::{Task, TaskState};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -99,6 +99,8 @@ pub struct Attempt {
     pub scheduled_for: Option<DateTime<Utc>>,
     /// When to start: the nominal time and its jitter, or the end of a wait.
     pub due_at: DateTime<Utc>,
+    /// When the execution began to exist: the same in every attempt.
+    pub opened_at: DateTime<Utc>,
     /// This attempt, from 1.
     pub attempt: u32,
     /// Its token.
@@ -208,6 +210,30 @@ pub struct Rescued {
 /// So many interruptions of one execution make it poison: it fails.
 pub const POISON_INTERRUPTIONS: u32 = 3;
 
+/// Definitions to be registered.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    /// The tasks.
+    pub tasks: Vec<Task>,
+    /// Whether these are all: others are retired, which keeps them, paused.
+    pub complete: bool,
+    /// Whether a server starts: what runs at every start runs again.
+    pub start: bool,
+}
+
+/// What a registration changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Registered {
+    /// Seen for the first time.
+    pub added: Vec<TaskId>,
+    /// With another definition than before.
+    pub changed: Vec<TaskId>,
+    /// Gone from the configuration.
+    pub retired: Vec<TaskId>,
+    /// The same as before.
+    pub unchanged: usize,
+}
+
 /// The store as the engine uses it.
 #[async_trait]
 pub trait Ledger: Send + Sync {
@@ -255,6 +281,12 @@ pub trait Ledger: Send + Sync {
 
     /// Hands on what other nodes have that were silent longer than their lease.
     async fn rescue(&self, node: &NodeId) -> Result<Rescued, LedgerError>;
+
+    /// Takes up definitions, all in one transaction.
+    async fn register(&self, registration: Registration) -> Result<Registered, LedgerError>;
+
+    /// Deletes at most `limit` executions that were over before `before`. Returns how many.
+    async fn prune(&self, before: DateTime<Utc>, limit: usize) -> Result<usize, LedgerError>;
 
     /// Takes back claims of `node` whose time has not come and whose task was paused since.
     async fn withdraw_paused(&self, node: &NodeId) -> Result<Vec<ExecutionId>, LedgerError>;

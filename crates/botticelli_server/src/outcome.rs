@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::any::Any;
 
 /// Why an occurrence, or the work of an execution, was left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -96,6 +97,12 @@ pub enum AttemptEnd {
     Interrupted,
     /// Somebody stopped it.
     Cancelled,
+}
+
+/// What a panic says of itself, for the error that it becomes.
+pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 /// How the skills of one attempt fared.

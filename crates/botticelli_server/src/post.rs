@@ -168,8 +168,8 @@ pub trait ContentPoster: Send + Sync {
     /// What the platform answers.
     type Posted;
 
-    /// What this platform can do.
-    fn capabilities(&self) -> Capabilities;
+    /// What this platform can do at `destination`: a webhook of a platform may offer less than its channels.
+    fn capabilities(&self, destination: &Self::Destination) -> Capabilities;
 
     /// Says what would be refused, before anything is sent.
     ///
@@ -177,7 +177,10 @@ pub trait ContentPoster: Send + Sync {
     /// [`PostError::Refused`], naming the field and the limit.
     fn validate(&self, content: &Self::Content, destination: &Self::Destination) -> Result<(), PostError>;
 
-    /// `Ok` means that the platform took it; the receipt holds the id *it* gave.
+    /// `Ok` means that the platform took it; the receipt holds the id *it* gave, and says `recovered` if the message
+    /// was there before. Refuses by itself what [`validate`](Self::validate) refuses. Does not wait for a rate limit,
+    /// but answers how long to wait ([`PostError::NotSent`]). Who drops the future before it is ready knows as little
+    /// as after [`PostError::Unknown`].
     ///
     /// # Errors
     /// [`PostError::Unknown`] when the request may have taken effect.
@@ -188,10 +191,12 @@ pub trait ContentPoster: Send + Sync {
         key: &IdempotencyKey,
     ) -> Result<Self::Posted, PostError>;
 
-    /// Whether the post with this key, first sent at `first_sent`, is on the platform.
+    /// Whether the post with this key, first sent at `first_sent`, is on the platform. [`LookUp::Absent`] is a
+    /// promise: the post is then sent. A platform without `look_up` among its capabilities always answers
+    /// [`LookUp::Unknowable`].
     ///
     /// # Errors
-    /// [`PostError::NotSent`] when the platform could not be asked.
+    /// [`PostError::NotSent`] when the platform could not be asked, or it is too early to say.
     async fn look_up(
         &self,
         content: &Self::Content,

@@ -1,6 +1,8 @@
 //! A task: what it is (its definition) and where it stands (its state).
 
+use crate::breaker::{BreakerPolicy, BreakerState};
 use crate::ids::{ActorName, DefinitionHash, TaskId};
+use crate::outbox::OnUnknown;
 use crate::post::Destination;
 use crate::schedule::{ScheduleType, jitter};
 use chrono::{DateTime, Utc};
@@ -57,6 +59,8 @@ pub struct TaskPolicy {
     pub max_consecutive_failures: NonZeroU32,
     /// After this long an open breaker lets one occurrence probe. `None`: a person resumes the task.
     pub cooldown: Option<Duration>,
+    /// What to do with a post when nothing can tell whether it is there.
+    pub on_unknown: OnUnknown,
 }
 
 /// How late an occurrence may start under [`CatchUp::Skip`] when no `misfire_grace_seconds` is set.
@@ -74,6 +78,7 @@ impl Default for TaskPolicy {
             backoff: Backoff::default(),
             max_consecutive_failures: NonZeroU32::new(5).unwrap_or(NonZeroU32::MIN),
             cooldown: None,
+            on_unknown: OnUnknown::default(),
         }
     }
 }
@@ -196,7 +201,32 @@ pub enum Breaker {
     HalfOpen,
 }
 
+impl TaskPolicy {
+    /// The part that concerns the breaker.
+    pub fn breaker(&self) -> BreakerPolicy {
+        BreakerPolicy { opens_at: self.max_consecutive_failures.get(), cooldown: self.cooldown }
+    }
+}
+
 impl TaskState {
+    /// The part that the breaker decides.
+    pub fn breaker_state(&self) -> BreakerState {
+        BreakerState {
+            consecutive_failures: self.consecutive_failures,
+            is_paused: self.is_paused,
+            pause_reason: self.pause_reason,
+            probe_at: self.probe_at,
+        }
+    }
+
+    /// Takes over what the breaker decided.
+    pub fn set_breaker_state(&mut self, breaker: BreakerState) {
+        self.consecutive_failures = breaker.consecutive_failures;
+        self.is_paused = breaker.is_paused;
+        self.pause_reason = breaker.pause_reason;
+        self.probe_at = breaker.probe_at;
+    }
+
     /// The task's breaker.
     pub fn breaker(&self) -> Breaker {
         match (self.is_paused, self.pause_reason, self.probe_at) {

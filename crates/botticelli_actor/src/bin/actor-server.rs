@@ -1,2 +1,7 @@
-//! The server.
-fn main() {}
+//! The Botticelli Actor Server: see `actor-server --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    botticelli_actor::cli::main()
+}

@@ -160,7 +160,7 @@ async fn connect(url: String) -> Result<AsyncPgConnection, ConnectionError> {
 }
 
 /// Certificates are checked against the system's.
-fn tls_config() -> rustls::ClientConfig {
+pub(crate) fn tls_config() -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(found.certs);

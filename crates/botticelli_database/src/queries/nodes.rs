@@ -155,7 +155,7 @@ async fn fail_poison(
     }
     for row in &poisoned {
         if let Some(state) = failing.get_mut(&row.task_id) {
-            state.breaker(BreakerEffect::Failure, false, now);
+            state.breaker(BreakerEffect::Failure, false, now)?;
         }
         history.push(NewActorServerExecution {
             id: row.id,

@@ -194,7 +194,7 @@ pub(crate) async fn settle_posts(
         if matches!(ended.end, PostEnd::Failed { .. })
             && let Some(state) = states.get_mut(&row.task_id)
         {
-            state.breaker(BreakerEffect::Failure, false, now);
+            state.breaker(BreakerEffect::Failure, false, now)?;
             failed.insert(row.task_id.clone());
         }
     }

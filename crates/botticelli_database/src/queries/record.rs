@@ -1,8 +1,9 @@
 //! Storing how attempts ended, with everything they made.
 
 use super::agenda::lock_states;
-use super::rows::{ActorServerStateRow, NewActorServerExecution, OpenExecutionRow, insert_executions};
+use super::rows::{ActorServerStateRow, NewActorServerExecution, OpenExecutionRow, insert_executions, word};
 use super::*;
+use botticelli_server::breaker::{BreakerPolicy, BreakerState};
 use botticelli_server::clock::to_microseconds;
 use botticelli_server::ids::{NodeId, TaskId};
 use botticelli_server::ledger::{EndedAttempt, Recorded, TaskChange, Trigger};
@@ -16,6 +17,7 @@ use serde::Serialize;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Everything a batch writes, gathered first: one statement a table, however many attempts ended.
 #[derive(Default)]
@@ -51,7 +53,7 @@ pub(crate) async fn record(
         // Taken out: who comes twice in one batch is stale the second time.
         let owner = owned.remove(&ended.attempt.execution_id.0);
         if owner.and_then(|row| row.fence) == Some(ended.attempt.fence.0) {
-            answers.push(writes.add(ended, &node, &ledger_id, now));
+            answers.push(writes.add(ended, &node, &ledger_id, now)?);
         } else {
             answers.push(Recorded::Stale);
         }
@@ -120,7 +122,13 @@ async fn owned_attempts(
 }
 
 impl Writes {
-    fn add(&mut self, ended: &EndedAttempt, node: &NodeId, ledger_id: &str, now: DateTime<Utc>) -> Recorded {
+    fn add(
+        &mut self,
+        ended: &EndedAttempt,
+        node: &NodeId,
+        ledger_id: &str,
+        now: DateTime<Utc>,
+    ) -> Work<Recorded> {
         let task = ended.attempt.task_id.as_str();
         self.touched.insert(task.to_owned());
         let change = match &ended.settlement {
@@ -136,17 +144,20 @@ impl Writes {
                 self.put_into_outbox(ended, ledger_id, now);
                 let skipped = advance.and_then(|advance| self.step_over(ended, &advance, now));
                 self.history.extend(skipped);
-                self.states.get_mut(task).map(|state| {
-                    state.ran(ended.started_at);
-                    let opened = state.breaker(*breaker, !ended.posts.is_empty(), now);
-                    if ended.attempt.trigger == Trigger::Probe {
-                        state.probe_again(now);
+                match self.states.get_mut(task) {
+                    None => None,
+                    Some(state) => {
+                        state.ran(ended.started_at);
+                        let opened = state.breaker(*breaker, !ended.posts.is_empty(), now)?;
+                        if ended.attempt.trigger == Trigger::Probe {
+                            state.probe_again(now);
+                        }
+                        Some(state.change(opened))
                     }
-                    state.change(opened)
-                })
+                }
             }
         };
-        Recorded::Stored { state: change.map(Box::new) }
+        Ok(Recorded::Stored { state: change.map(Box::new) })
     }
 
     fn wait(&mut self, ended: &EndedAttempt, node: &NodeId, at: DateTime<Utc>) {
@@ -304,42 +315,37 @@ impl StateAfter {
     }
 
     /// Says whether this opened the breaker.
-    pub(super) fn breaker(&mut self, effect: BreakerEffect, has_posts: bool, now: DateTime<Utc>) -> bool {
+    pub(super) fn breaker(
+        &mut self,
+        effect: BreakerEffect,
+        posts_open: bool,
+        now: DateTime<Utc>,
+    ) -> Work<bool> {
         let row = &mut self.row;
-        match effect {
-            BreakerEffect::None => false,
-            BreakerEffect::Success { probe } => {
-                // With posts the failures are forgotten when those are settled: see `settle_posts`.
-                if !has_posts {
-                    row.consecutive_failures = 0;
-                }
-                if probe && row.pause_reason.as_deref() == Some("breaker") {
-                    row.is_paused = false;
-                    row.pause_reason = None;
-                    row.probe_at = None;
-                }
-                false
-            }
-            BreakerEffect::Failure => {
-                row.consecutive_failures = row.consecutive_failures.saturating_add(1);
-                let reached = row.consecutive_failures >= row.max_consecutive_failures;
-                let by_breaker = row.pause_reason.as_deref() == Some("breaker");
-                let was_open = row.is_paused;
-                if reached && (!was_open || by_breaker) {
-                    row.is_paused = true;
-                    row.pause_reason = Some("breaker".into());
-                    row.probe_at = row.cooldown_seconds.map(|seconds| now + TimeDelta::seconds(seconds));
-                }
-                reached && !was_open
-            }
-        }
+        let before = BreakerState {
+            consecutive_failures: row.consecutive_failures.unsigned_abs(),
+            is_paused: row.is_paused,
+            pause_reason: row.pause_reason.as_deref().map(|text| word("pause_reason", text)).transpose()?,
+            probe_at: row.probe_at,
+        };
+        let policy = BreakerPolicy {
+            opens_at: row.max_consecutive_failures.unsigned_abs(),
+            cooldown: row.cooldown_seconds.map(|seconds| Duration::from_secs(seconds.unsigned_abs())),
+        };
+        let after = before.after(effect, posts_open, policy, now);
+        row.consecutive_failures = i32::try_from(after.consecutive_failures).unwrap_or(i32::MAX);
+        row.is_paused = after.is_paused;
+        row.pause_reason = after.pause_reason.map(|reason| reason.as_str().to_owned());
+        row.probe_at = after.probe_at;
+        Ok(after.opened_since(&before))
     }
 
     /// A probe that told nothing, because it was cancelled, leaves the breaker open: there will be another.
     fn probe_again(&mut self, now: DateTime<Utc>) {
         let row = &mut self.row;
         if row.is_paused && row.pause_reason.as_deref() == Some("breaker") && row.probe_at.is_none() {
-            row.probe_at = row.cooldown_seconds.map(|seconds| now + TimeDelta::seconds(seconds));
+            let cooldown = row.cooldown_seconds.and_then(TimeDelta::try_seconds);
+            row.probe_at = cooldown.and_then(|cooldown| now.checked_add_signed(cooldown));
         }
     }
 

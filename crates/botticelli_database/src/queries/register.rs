@@ -2,8 +2,8 @@
 
 use super::rows::ActorServerStateRow;
 use super::*;
-use crate::views::{Registered, Registration};
 use botticelli_server::ids::TaskId;
+use botticelli_server::ledger::{Registered, Registration};
 use botticelli_server::register::register as registered_state;
 use botticelli_server::task::{PauseReason, Task, TaskState};
 use chrono::{DateTime, Utc};
@@ -44,7 +44,9 @@ pub(crate) async fn register(conn: &mut Connection, registration: Arc<Registrati
     for chunk in writes.chunks(CHUNK) {
         batch::insert(conn, "actor_server_state", COLUMNS, chunk, ON_CONFLICT).await?;
     }
-    result.retired = retire(conn, known).await?;
+    if registration.complete {
+        result.retired = retire(conn, known).await?;
+    }
     Ok(result)
 }
 

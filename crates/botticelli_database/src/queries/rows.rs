@@ -5,7 +5,7 @@ use super::*;
 use crate::views;
 use botticelli_server::ids::{ActorName, DefinitionHash, ExecutionId, PostId, TaskId};
 use botticelli_server::ledger::Trigger;
-use botticelli_server::post::Receipt;
+use botticelli_server::post::{PostContent, Receipt};
 use botticelli_server::task::{PauseReason, TaskState};
 use chrono::{DateTime, Utc};
 use diesel::prelude::{Queryable, QueryableByName, Selectable};
@@ -88,6 +88,7 @@ pub(super) struct OpenExecutionRow {
     pub(super) interruptions: i32,
     pub(super) ready_at: Option<DateTime<Utc>>,
     pub(super) parameters: Value,
+    pub(super) opened_at: DateTime<Utc>,
 }
 
 impl OpenExecutionRow {
@@ -317,7 +318,7 @@ impl TryFrom<PostRow> for views::PostView {
             part: row.part.unsigned_abs(),
             first_part: row.first_part.unsigned_abs(),
             key: row.key,
-            content: json("content", row.content)?,
+            content: json::<PostContent>("content", row.content)?.text,
             state: word("state", &row.state)?,
             reason: row.reason,
             deliver_at: row.deliver_at,

@@ -1,0 +1,327 @@
+//! The server as a whole: made of a configuration, started, reloaded, stopped.
+//!
+//! [`App::build`] makes everything and starts nothing. [`ActorServer::start`] opens the store, registers the tasks and
+//! runs the engine and the deliverer until [`ActorServer::stop`].
+
+use crate::actor::{PipelineActor, RegisteredActors, RunContext};
+use crate::config::{ActorFile, LoadedConfig, Problems, ServerSettings};
+use crate::deliverer::{Deliverer, DeliverySettings};
+use crate::engine::{DatabaseClock, Engine, EngineParts, EngineSettings};
+use crate::platforms::Platforms;
+use crate::skills::SkillRegistry;
+use async_trait::async_trait;
+use botticelli_database::{DatabaseStatePersistence, Mode, OpenError, Store, Wakeups};
+use botticelli_server::clock::Clock;
+use botticelli_server::ids::{ActorName, DefinitionHash, NodeId, TaskId};
+use botticelli_server::ledger::{Attempt, Ledger as _, LedgerError, Registered, Registration};
+use botticelli_server::post::{TextLimit, TextUnit};
+use botticelli_server::server::{ActorManager, ActorServer, StatePersistence as _, TaskScheduler as _};
+use botticelli_server::task::Task;
+use chrono::{DateTime, Utc};
+use secrecy::ExposeSecret as _;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, Notify};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// Why the server could not do as told.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The database can't be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The database failed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The configuration can't be used; nothing was changed.
+    #[error(transparent)]
+    Config(#[from] Problems),
+    /// It runs already.
+    #[error("the server is running already")]
+    AlreadyStarted,
+    /// It does not run.
+    #[error("the server is not running")]
+    NotRunning,
+}
+
+/// What a server is made of, besides its configuration.
+pub struct AppParts {
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Where posts can go.
+    pub platforms: Platforms,
+    /// What pipelines can be made of.
+    pub skills: Arc<SkillRegistry>,
+    /// This process.
+    pub node: NodeId,
+    /// How posts are delivered.
+    pub delivery: DeliverySettings,
+    /// How often the node says that it lives, and how long it counts as alive after that.
+    pub heartbeat: (Duration, Duration),
+}
+
+impl AppParts {
+    /// Those of the production server.
+    pub fn new(clock: Arc<dyn Clock>, node: NodeId) -> Self {
+        let engine = EngineSettings::default();
+        Self {
+            platforms: Platforms::built_in(clock.clone()),
+            skills: Arc::new(SkillRegistry::standard()),
+            clock,
+            node,
+            delivery: DeliverySettings::default(),
+            heartbeat: (engine.heartbeat, engine.lease),
+        }
+    }
+}
+
+/// Loads the configuration anew.
+pub type Reload = dyn Fn() -> Result<LoadedConfig, Problems> + Send + Sync;
+
+/// The server.
+pub struct App {
+    parts: AppParts,
+    config: Mutex<LoadedConfig>,
+    reload: Box<Reload>,
+    running: Mutex<Option<Running>>,
+}
+
+struct Running {
+    engine: Arc<Engine>,
+    actors: Arc<RegisteredActors>,
+    snapshot: DatabaseStatePersistence<ServerState>,
+    store: Store,
+    stop: CancellationToken,
+    loops: Vec<JoinHandle<()>>,
+    deliverer: JoinHandle<()>,
+    stop_delivering: CancellationToken,
+}
+
+/// What the last server of this database left behind: what was recovered is told from it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerState {
+    /// Its node.
+    pub node: NodeId,
+    /// Its version.
+    pub version: String,
+    /// When it started.
+    pub started_at: DateTime<Utc>,
+    /// When it stopped; `None` while it runs, or when it had no time to say so.
+    pub stopped_at: Option<DateTime<Utc>>,
+    /// What it ran.
+    pub definitions: BTreeMap<TaskId, DefinitionHash>,
+}
+
+impl App {
+    /// A server that does nothing until it is started. `reload` loads the configuration again.
+    pub fn build(config: LoadedConfig, parts: AppParts, reload: Box<Reload>) -> Self {
+        Self { parts, config: Mutex::new(config), reload, running: Mutex::new(None) }
+    }
+
+    async fn running_parts(&self, config: &LoadedConfig) -> Result<Running, AppError> {
+        let parts = &self.parts;
+        let url = config.database_url.expose_secret();
+        let store = Store::open(url, Mode::Server, parts.clock.clone()).await?;
+        let store_arc = Arc::new(store.clone());
+        let actors = Arc::new(RegisteredActors::default());
+        register_actors(&actors, &config.actors, &parts.skills, url)?;
+        let clock = Arc::new(DatabaseClock::new(parts.clock.clone()));
+        let (wakeups, posts_waiting) = (Wakeups::default(), Arc::new(Notify::new()));
+        let engine = Arc::new(Engine::new(EngineParts {
+            ledger: store_arc.clone(),
+            outbox: store_arc.clone(),
+            actors: actors.clone(),
+            contexts: Arc::new(contexts(store_arc.clone(), clock.clone(), parts.platforms.clone())),
+            clock: clock.clone(),
+            wakeups: wakeups.clone(),
+            posts_waiting: posts_waiting.clone(),
+            node: parts.node.clone(),
+            settings: engine_settings(&config.settings, parts.heartbeat),
+        }));
+        let deliverer = Deliverer::new(
+            store_arc,
+            parts.platforms.clone(),
+            clock,
+            parts.node.clone(),
+            parts.delivery.clone(),
+            posts_waiting,
+        );
+        let (stop, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
+        let snapshot = DatabaseStatePersistence::new(store.clone(), "server");
+        // The node is known before anything is claimed in its name.
+        engine.enter().await;
+        let registered = register_tasks(&store, &config.tasks, true).await?;
+        tell_what_was_recovered(&snapshot, &registered).await?;
+        engine.hold(config.tasks.clone());
+        let loops = vec![
+            tokio::spawn({
+                let (engine, stop) = (engine.clone(), stop.clone());
+                async move { engine.run(stop).await }
+            }),
+            tokio::spawn(store.clone().watch(wakeups, stop.clone())),
+        ];
+        let deliverer = tokio::spawn(deliverer.run(stop_delivering.clone()));
+        Ok(Running { engine, actors, snapshot, store, stop, loops, deliverer, stop_delivering })
+    }
+
+    fn state(&self, config: &LoadedConfig, stopped_at: Option<DateTime<Utc>>) -> ServerState {
+        let definition = |task: &Task| (task.id.clone(), task.definition.clone());
+        ServerState {
+            node: self.parts.node.clone(),
+            version: botticelli_database::VERSION.to_owned(),
+            started_at: self.parts.clock.now(),
+            stopped_at,
+            definitions: config.tasks.iter().map(definition).collect(),
+        }
+    }
+}
+
+#[async_trait]
+impl ActorServer for App {
+    type Error = AppError;
+
+    async fn start(&self) -> Result<(), AppError> {
+        let mut running = self.running.lock().await;
+        if running.is_some() {
+            return Err(AppError::AlreadyStarted);
+        }
+        let config = self.config.lock().await;
+        let started = self.running_parts(&config).await?;
+        started.snapshot.save(&self.state(&config, None)).await?;
+        *running = Some(started);
+        Ok(())
+    }
+
+    async fn stop(&self) -> Result<(), AppError> {
+        let mut running = self.running.lock().await.take().ok_or(AppError::NotRunning)?;
+        running.stop.cancel();
+        for ended in futures::future::join_all(running.loops.drain(..)).await {
+            if let Err(error) = ended {
+                warn!(error = %error, "a part of the server did not end well");
+            }
+        }
+        // Last: what the last runs made may still go out while they end.
+        running.stop_delivering.cancel();
+        let grace = self.config.lock().await.settings.shutdown_grace.max(Duration::from_secs(1));
+        if tokio::time::timeout(grace, &mut running.deliverer).await.is_err() {
+            warn!(
+                "posts are still being sent: they are taken up again, as uncertain, when their lease is over"
+            );
+            running.deliverer.abort();
+        }
+        let state = self.state(&*self.config.lock().await, Some(self.parts.clock.now()));
+        if let Err(error) = running.snapshot.save(&state).await {
+            warn!(error = %error, "the next start will not know that this stop was in good order");
+        }
+        Ok(())
+    }
+
+    async fn reload(&self) -> Result<(), AppError> {
+        let running = self.running.lock().await;
+        let running = running.as_ref().ok_or(AppError::NotRunning)?;
+        let new = (self.reload)()?;
+        let mut config = self.config.lock().await;
+        register_actors(&running.actors, &new.actors, &self.parts.skills, new.database_url.expose_secret())?;
+        let registered = register_tasks(&running.store, &new.tasks, false).await?;
+        for gone in config.tasks.iter().filter(|old| new.tasks.iter().all(|task| task.id != old.id)) {
+            running.engine.cancel(&gone.id).await?;
+        }
+        running.engine.hold(new.tasks.clone());
+        info!(
+            added = registered.added.len(),
+            changed = registered.changed.len(),
+            removed = registered.retired.len(),
+            "configuration reloaded"
+        );
+        *config = new;
+        running.snapshot.save(&self.state(&config, None)).await?;
+        Ok(())
+    }
+}
+
+fn engine_settings(settings: &ServerSettings, (heartbeat, lease): (Duration, Duration)) -> EngineSettings {
+    let slots = usize::try_from(settings.max_concurrent_executions.get()).ok().and_then(NonZeroUsize::new);
+    EngineSettings {
+        check_interval: settings.check_interval,
+        max_concurrent_executions: slots.unwrap_or(NonZeroUsize::MIN),
+        shutdown_grace: settings.shutdown_grace,
+        heartbeat,
+        lease,
+        history_retention: settings.history_retention,
+    }
+}
+
+/// Builds all actors before the first is entered: a bad one changes nothing.
+fn register_actors(
+    actors: &RegisteredActors,
+    files: &[ActorFile],
+    skills: &SkillRegistry,
+    own_database_url: &str,
+) -> Result<(), Problems> {
+    let built = files
+        .iter()
+        .map(|file| match PipelineActor::build(file, skills, own_database_url) {
+            Ok(actor) => Ok((file.actor.name.clone(), actor)),
+            Err(faults) => Err(Problems::of(&file.actor.name, faults)),
+        })
+        .collect::<Result<Vec<(ActorName, PipelineActor)>, Problems>>()?;
+    for (name, actor) in built {
+        actors.register(name, Arc::new(actor));
+    }
+    Ok(())
+}
+
+async fn register_tasks(store: &Store, tasks: &[Task], start: bool) -> Result<Registered, LedgerError> {
+    store.register(Registration { tasks: tasks.to_vec(), complete: true, start }).await
+}
+
+async fn tell_what_was_recovered(
+    snapshot: &DatabaseStatePersistence<ServerState>,
+    registered: &Registered,
+) -> Result<(), LedgerError> {
+    match snapshot.load().await? {
+        None => info!("a new database"),
+        Some(ServerState { node, stopped_at: Some(at), .. }) => {
+            info!(%node, %at, "the last server stopped in good order")
+        }
+        Some(ServerState { node, stopped_at: None, .. }) => {
+            info!(%node, "the last server did not say that it stopped: it runs beside this one, or it was killed");
+        }
+    }
+    for task in &registered.retired {
+        warn!(task.id = %task, "no longer in the configuration: paused, and kept");
+    }
+    Ok(())
+}
+
+/// Makes the context of each attempt.
+pub fn contexts(
+    history: Arc<Store>,
+    clock: Arc<DatabaseClock>,
+    platforms: Platforms,
+) -> impl Fn(&Task, &Attempt, CancellationToken) -> RunContext + Send + Sync {
+    move |task, attempt, stop| RunContext {
+        task_id: task.id.clone(),
+        scheduled_for: attempt.scheduled_for.unwrap_or(attempt.opened_at),
+        destinations: task.destinations.clone(),
+        text_limit: tightest(task, &platforms),
+        history: history.clone(),
+        clock: clock.clone(),
+        parameters: attempt.parameters.clone(),
+        on_unknown: task.policy.on_unknown,
+        stop,
+        trace: None,
+    }
+}
+
+/// The limit that fits every destination of a task.
+pub fn tightest(task: &Task, platforms: &Platforms) -> TextLimit {
+    let limits = task.destinations.iter().filter_map(|to| platforms.capabilities(to)).map(|can| can.text);
+    let no_limit = TextLimit { max: None, unit: TextUnit::Scalars };
+    limits.min_by_key(|limit| limit.max.unwrap_or(usize::MAX)).unwrap_or(no_limit)
+}

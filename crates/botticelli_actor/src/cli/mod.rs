@@ -1,0 +1,111 @@
+//! The command line: what can be typed, and who answers it.
+//!
+//! Data goes to stdout, everything else to stderr. Exit codes: 0 fine, 1 failed, 2 usage or configuration.
+
+mod args;
+mod database;
+mod dry_run;
+mod errors;
+mod logging;
+mod next;
+mod once;
+pub mod output;
+mod run;
+mod schema;
+
+pub use args::{Cli, Command, GlobalArgs, LogFormat, OnceArgs, PostsCommand, TasksCommand};
+
+use crate::actor::PipelineActor;
+use crate::clock::SystemClock;
+use crate::config::{self, ActorFile, Given, LoadedConfig};
+use crate::skills::SkillRegistry;
+use botticelli_server::clock::Clock;
+use clap::CommandFactory;
+use errors::UsageError;
+use secrecy::{ExposeSecret as _, SecretString};
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Runs `actor-server` with the arguments of this process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::from_process() {
+        Ok(cli) => cli,
+        Err(error) => return errors::report_usage(&error),
+    };
+    match start(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => errors::report(&error),
+    }
+}
+
+fn start(cli: &Cli) -> anyhow::Result<()> {
+    logging::start(cli.global.log_format)?;
+    if cli.global.token_in_flag {
+        tracing::warn!(
+            "--discord-token can be seen by other users of this machine: set DISCORD_TOKEN instead"
+        );
+    }
+    let command = cli.command.as_ref().unwrap_or(&Command::Run);
+    if cli.global.dry_run && !matches!(command, Command::Run) {
+        return Err(UsageError::new("--dry-run goes with `run`, the default command").into());
+    }
+    match command {
+        Command::Run if cli.global.dry_run => {
+            print(|out| dry_run::print(&cli.global, SystemClock.now(), out))
+        }
+        Command::Next(args) => print(|out| next::print(&cli.global, args, SystemClock.now(), out)),
+        Command::Schema(args) => print(|out| schema::print(args.file, out)),
+        Command::Completions { shell } => print(|out| {
+            // Not straight to `out`: it panics where that can't be written.
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "actor-server", &mut script);
+            Ok(out.write_all(&script)?)
+        }),
+        Command::Run | Command::Once(_) | Command::Tasks(_) | Command::Posts(_) | Command::Migrate => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            let result = runtime.block_on(with_database(cli, command));
+            // Whatever still blocks a thread must not hold up the end.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            result
+        }
+    }
+}
+
+/// Prints to stdout, which is locked for no longer than that.
+fn print(write: impl FnOnce(&mut std::io::StdoutLock<'_>) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    write(&mut out)?;
+    Ok(out.flush()?)
+}
+
+async fn with_database(cli: &Cli, command: &Command) -> anyhow::Result<()> {
+    let mut out = Vec::new();
+    match command {
+        Command::Run => return run::run(cli.global.clone()).await,
+        Command::Once(args) => once::run(&cli.global, args, &mut out).await?,
+        Command::Tasks(command) => database::tasks(&cli.global, command, &mut out).await?,
+        Command::Posts(command) => database::posts(&cli.global, command, &mut out).await?,
+        Command::Migrate => database::migrate(&cli.global, &mut out).await?,
+        Command::Next(_) | Command::Schema(_) | Command::Completions { .. } => {}
+    }
+    print(|stdout| Ok(stdout.write_all(&out)?))
+}
+
+/// Loads the configuration that the command line names; warnings go to the log.
+fn load_config(global: &GlobalArgs) -> Result<LoadedConfig, config::Problems> {
+    let given = Given {
+        config: global.config.clone(),
+        database_url: global.database_url(),
+        discord_token: global.discord_token(),
+    };
+    let skills = SkillRegistry::standard();
+    let check = move |file: &ActorFile, database_url: &SecretString| {
+        PipelineActor::build(file, &skills, database_url.expose_secret()).err().unwrap_or_default()
+    };
+    let loaded = config::load(&given, &config::env::process, &check)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(loaded)
+}

@@ -1,0 +1,86 @@
+//! `actor-server next`: what a schedule means, in words and as its next times.
+
+use super::args::{GlobalArgs, NextArgs};
+use super::errors::UsageError;
+use super::load_config;
+use super::output::{visible, write_json};
+use crate::config::read::closest;
+use botticelli_server::schedule::{CronSchedule, Schedule, ScheduleType};
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize;
+use std::io::Write;
+
+/// One occurrence, as `next --json` prints it.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct NextRow {
+    /// RFC 3339, in UTC.
+    scheduled_for: String,
+    /// RFC 3339, as clocks in the schedule's time zone show it.
+    local: String,
+}
+
+pub(super) fn print(
+    global: &GlobalArgs,
+    args: &NextArgs,
+    now: DateTime<Utc>,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let schedule = match (&args.asked.cron, &args.asked.task) {
+        (Some(expression), _) => cron(expression, args.timezone.as_deref().unwrap_or("UTC"))?,
+        (None, Some(task)) => schedule_of(global, task)?,
+        (None, None) => return Err(UsageError::new("next needs a task or --cron").into()),
+    };
+    let times = times_after(&schedule, args.after.unwrap_or(now), args.count.into());
+    if args.json {
+        let rows: Vec<NextRow> = times.iter().map(|time| row(&schedule, *time)).collect();
+        return write_json(&rows, out);
+    }
+    writeln!(out, "{}", visible(&schedule.describe()))?;
+    for time in &times {
+        writeln!(out, "{}", line(&schedule, *time))?;
+    }
+    if times.len() < args.count.into() {
+        writeln!(out, "  no more times")?;
+    }
+    Ok(())
+}
+
+fn cron(expression: &str, timezone: &str) -> Result<ScheduleType, UsageError> {
+    CronSchedule::new(expression, timezone)
+        .map(ScheduleType::Cron)
+        .map_err(|error| UsageError::new(error.to_string()).hint(error.hint()))
+}
+
+fn schedule_of(global: &GlobalArgs, name: &str) -> anyhow::Result<ScheduleType> {
+    let tasks = load_config(global)?.tasks;
+    if let Some(task) = tasks.iter().find(|task| task.id.as_str() == name) {
+        return Ok(task.schedule.clone());
+    }
+    let names: Vec<&str> = tasks.iter().map(|task| task.id.as_str()).collect();
+    let hint = match closest(name, &names) {
+        Some(name) => format!("did you mean {name:?}?"),
+        None if names.is_empty() => "there are no tasks".to_owned(),
+        None => format!("tasks there: {}", names.join(", ")),
+    };
+    let error = UsageError::new(format!("{}: there is no task {name:?}", global.config.display()));
+    Err(error.hint(Some(hint)).into())
+}
+
+fn times_after(schedule: &ScheduleType, after: DateTime<Utc>, count: usize) -> Vec<DateTime<Utc>> {
+    std::iter::successors(schedule.next_execution(after), |time| schedule.following(*time))
+        .take(count)
+        .collect()
+}
+
+fn row(schedule: &ScheduleType, time: DateTime<Utc>) -> NextRow {
+    NextRow {
+        scheduled_for: time.to_rfc3339_opts(SecondsFormat::AutoSi, true),
+        local: schedule.local(time).to_rfc3339_opts(SecondsFormat::AutoSi, false),
+    }
+}
+
+/// `Tue 2026-11-24 09:00:00 +01:00   2026-11-24T08:00:00Z`
+pub(super) fn line(schedule: &ScheduleType, time: DateTime<Utc>) -> String {
+    let local = schedule.local(time).format("%a %Y-%m-%d %H:%M:%S %:z");
+    format!("  {local}   {}", time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+}

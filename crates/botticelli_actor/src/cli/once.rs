@@ -1,0 +1,306 @@
+//! `actor-server once TASK`: one run, stage by stage.
+
+use super::args::{GlobalArgs, OnceArgs};
+use super::errors::{Failure, UsageError};
+use super::load_config;
+use super::output::visible;
+use crate::actor::{PipelineActor, RunContext, Stage, StageResult, Trace};
+use crate::app::contexts;
+use crate::clock::SystemClock;
+use crate::config::{LoadedConfig, Problems};
+use crate::deliverer::{Deliverer, DeliverySettings};
+use crate::draft::Draft;
+use crate::engine::{DatabaseClock, node_name};
+use crate::platforms::Platforms;
+use crate::skills::SkillRegistry;
+use anyhow::Context as _;
+use botticelli_database::{Mode, OpenError, PostFilter, Store};
+use botticelli_server::clock::Clock;
+use botticelli_server::ids::{ExecutionId, NodeId};
+use botticelli_server::ledger::{Attempt, EndedAttempt, Ledger as _, Recorded, Registration, Trigger};
+use botticelli_server::outbox::NewPost;
+use botticelli_server::outcome::AttemptEnd;
+use botticelli_server::plan::{Settlement, settle};
+use botticelli_server::server::{Accepted, Actor as _, Event, EventServer as _, Run};
+use botticelli_server::task::Task;
+use chrono::SecondsFormat;
+use secrecy::ExposeSecret as _;
+use serde_json::Value;
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+pub(super) async fn run(global: &GlobalArgs, args: &OnceArgs, out: &mut impl Write) -> anyhow::Result<()> {
+    let config = load_config(global)?;
+    let task = find(&config, &args.task)?.clone();
+    if args.send { send(&config, &task, out).await } else { rehearse(&config, &task, out).await }
+}
+
+fn find<'a>(config: &'a LoadedConfig, name: &str) -> anyhow::Result<&'a Task> {
+    let found = config.tasks.iter().find(|task| task.id.as_str() == name);
+    found.ok_or_else(|| {
+        let names: Vec<&str> = config.tasks.iter().map(|task| task.id.as_str()).collect();
+        let hint = format!("tasks of this configuration: {}", names.join(", "));
+        UsageError::new(format!("there is no task {name:?}")).hint(Some(hint)).into()
+    })
+}
+
+/// Runs the pipeline as it would run now, and prints what it would post. The database is only read.
+async fn rehearse(config: &LoadedConfig, task: &Task, out: &mut impl Write) -> anyhow::Result<()> {
+    let store =
+        Store::open(config.database_url.expose_secret(), Mode::Command, Arc::new(SystemClock)).await?;
+    let now = store.now().await?;
+    let attempt = Attempt {
+        execution_id: ExecutionId(0),
+        task_id: task.id.clone(),
+        trigger: Trigger::Manual,
+        scheduled_for: None,
+        due_at: now,
+        opened_at: now,
+        attempt: 1,
+        fence: botticelli_server::ids::Fence(0),
+        consecutive_failures: 0,
+        parameters: Value::Null,
+    };
+    let run = traced(config, task, &attempt, &store, out).await?;
+    write_posts(&run.posts, out)?;
+    writeln!(
+        out,
+        "nothing was sent or recorded; `once {} --send` really runs it",
+        visible(task.id.as_str())
+    )?;
+    failure_of(task, &run.end)
+}
+
+/// Runs one attempt of the task's actor and prints each stage.
+async fn traced(
+    config: &LoadedConfig,
+    task: &Task,
+    attempt: &Attempt,
+    store: &Store,
+    out: &mut impl Write,
+) -> anyhow::Result<Run> {
+    let file = config.actors.iter().find(|file| file.actor.name == task.actor_name);
+    let file = file.with_context(|| format!("the configuration has no actor {:?}", task.actor_name))?;
+    let registry = SkillRegistry::standard();
+    let actor = PipelineActor::build(file, &registry, config.database_url.expose_secret())
+        .map_err(|faults| Problems::of(&file.actor.name, faults))?;
+    let system: Arc<dyn Clock> = Arc::new(SystemClock);
+    let clock = Arc::new(DatabaseClock::new(system.clone()));
+    let context = contexts(Arc::new(store.clone()), clock, Platforms::built_in(system));
+    let trace = Arc::new(Stages::default());
+    let context =
+        RunContext { trace: Some(trace.clone()), ..context(task, attempt, CancellationToken::new()) };
+    let places: Vec<String> = task.destinations.iter().map(ToString::to_string).collect();
+    let at = attempt.opened_at.to_rfc3339_opts(SecondsFormat::Secs, true);
+    writeln!(out, "{}: actor {}, to {}, as of {at}", task.id, task.actor_name, visible(&places.join(", ")))?;
+    let run = actor.run(context).await;
+    out.write_all(trace.lines.lock().unwrap_or_else(PoisonError::into_inner).as_bytes())?;
+    let end = match &run.end {
+        AttemptEnd::Succeeded => format!("succeeded, with {} posts", run.posts.len()),
+        AttemptEnd::Skipped(reason) => format!("skipped ({})", reason.as_str()),
+        AttemptEnd::Failed { error, .. } => format!("failed: {error}"),
+        AttemptEnd::Interrupted => "interrupted".to_owned(),
+        AttemptEnd::Cancelled => "cancelled".to_owned(),
+    };
+    writeln!(out, "=> {}", visible(&end))?;
+    Ok(run)
+}
+
+/// Collects what each stage did.
+#[derive(Default)]
+struct Stages {
+    lines: Mutex<String>,
+}
+
+impl Trace for Stages {
+    fn stage(&self, stage: &Stage, draft: &Draft) {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = match stage.result {
+            StageResult::Succeeded => "succeeded",
+            StageResult::Failed => "failed",
+            StageResult::Skipped => "skipped",
+        };
+        lines.push_str(&format!("-- {}: {result} ({} ms)\n", visible(&stage.name), stage.ms));
+        for note in &stage.notes {
+            lines.push_str(&format!("   {}\n", visible(note)));
+        }
+        for entry in &draft.entries {
+            let key = format!("{}/{}", entry.item.source, entry.item.key);
+            let parts =
+                entry.parts.as_ref().map_or(String::new(), |parts| format!(", {} part(s)", parts.len()));
+            lines.push_str(&format!("   draft: {}{parts}\n", visible(&key)));
+        }
+    }
+}
+
+fn write_posts(posts: &[NewPost], out: &mut impl Write) -> anyhow::Result<()> {
+    for post in posts {
+        let wait = post.not_before.map_or(String::new(), |at| {
+            format!(", not before {}", at.to_rfc3339_opts(SecondsFormat::Secs, true))
+        });
+        writeln!(out, "post {} to {}{wait}:", post.part + 1, visible(&post.destination.to_string()))?;
+        for line in post.content.text.lines() {
+            writeln!(out, "    {}", visible(line))?;
+        }
+    }
+    Ok(())
+}
+
+fn failure_of(task: &Task, end: &AttemptEnd) -> anyhow::Result<()> {
+    match end {
+        AttemptEnd::Failed { .. } => Err(Failure::new(format!("the run of {:?} failed", task.id)).into()),
+        AttemptEnd::Succeeded | AttemptEnd::Skipped(_) | AttemptEnd::Interrupted | AttemptEnd::Cancelled => {
+            Ok(())
+        }
+    }
+}
+
+/// Really runs the task: in this process, or, where a server has the database, there.
+async fn send(config: &LoadedConfig, task: &Task, out: &mut impl Write) -> anyhow::Result<()> {
+    let url = config.database_url.expose_secret();
+    match Store::open(url, Mode::Server, Arc::new(SystemClock)).await {
+        Ok(store) => run_here(config, task, &store, out).await,
+        Err(OpenError::InUse { .. }) => {
+            let store = Store::open(url, Mode::Command, Arc::new(SystemClock)).await?;
+            run_there(task, &store, out).await
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A node for one execution: if this process dies, the others hand it on.
+async fn run_here(
+    config: &LoadedConfig,
+    task: &Task,
+    store: &Store,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let node = node_name("once", std::process::id(), SystemClock.now());
+    store.renew(&node, task.policy.timeout + Duration::from_secs(60)).await?;
+    let done = run_as(&node, config, task, store, out).await;
+    store.leave(&node).await?;
+    done
+}
+
+async fn run_as(
+    node: &NodeId,
+    config: &LoadedConfig,
+    task: &Task,
+    store: &Store,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    store.register(Registration { tasks: vec![task.clone()], complete: false, start: false }).await?;
+    let execution = publish(task, store).await?;
+    let overlapping = [task.id.clone()];
+    let Some(attempt) = store.take(node, &[execution], &overlapping, Duration::ZERO).await?.pop() else {
+        // Another node was quicker.
+        return wait_for(execution, store, out).await;
+    };
+    let started_at = store.now().await?;
+    let run = traced(config, task, &attempt, store, out).await?;
+    let ended_at = store.now().await?;
+    let next_run = store.states(&overlapping).await?.pop().and_then(|state| state.next_run);
+    let settlement = match settle(task, &attempt, next_run, &run.end, started_at, ended_at) {
+        // Nobody would make the next attempt when this process has gone; a person is looking, and can.
+        Settlement::Retry { .. } => {
+            settle(task, &last_attempt(task, &attempt), next_run, &run.end, started_at, ended_at)
+        }
+        close @ Settlement::Close { .. } => close,
+    };
+    let end = run.end.clone();
+    let ended = EndedAttempt {
+        attempt,
+        actor_name: task.actor_name.clone(),
+        started_at,
+        ended_at,
+        end: run.end,
+        skills: run.skills,
+        settlement,
+        posts: run.posts,
+        used_items: run.used_items,
+        metadata: run.metadata,
+    };
+    match store.record(node, &[ended]).await?.pop() {
+        Some(Recorded::Stored { .. }) => {}
+        Some(Recorded::Refused { reason }) => anyhow::bail!("the result could not be stored: {reason}"),
+        Some(Recorded::Stale) | None => {
+            anyhow::bail!("the result came too late: another node has taken over")
+        }
+    }
+    let system: Arc<dyn Clock> = Arc::new(SystemClock);
+    let deliverer = Deliverer::new(
+        Arc::new(store.clone()),
+        Platforms::built_in(system.clone()),
+        system,
+        node.clone(),
+        DeliverySettings::default(),
+        Arc::new(Notify::new()),
+    );
+    out.flush()?;
+    deliverer.run_once().await?;
+    write_states(execution, store, out).await?;
+    failure_of(task, &end)
+}
+
+fn last_attempt(task: &Task, attempt: &Attempt) -> Attempt {
+    Attempt { attempt: task.policy.max_attempts.get(), ..attempt.clone() }
+}
+
+async fn publish(task: &Task, store: &Store) -> anyhow::Result<ExecutionId> {
+    let event = Event { task: task.id.clone(), trigger: Trigger::Manual, parameters: Value::Null };
+    match store.publish(event).await? {
+        Accepted::Execution(execution) => Ok(execution),
+        Accepted::UnknownTask => {
+            let hint = "reload or restart the server, so that it knows the task";
+            Err(Failure::new(format!("the server does not know the task {:?}", task.id)).hint(hint).into())
+        }
+    }
+}
+
+async fn run_there(task: &Task, store: &Store, out: &mut impl Write) -> anyhow::Result<()> {
+    let execution = publish(task, store).await?;
+    writeln!(out, "a server has the database: it runs execution {execution}")?;
+    wait_for(execution, store, out).await
+}
+
+/// Waits until the execution is over, wherever it runs, and prints how it ended.
+async fn wait_for(execution: ExecutionId, store: &Store, out: &mut impl Write) -> anyhow::Result<()> {
+    loop {
+        match store.execution(execution).await? {
+            Some(view) => {
+                if let Some(outcome) = view.outcome {
+                    let error = view.error_message.map_or(String::new(), |error| format!(": {error}"));
+                    writeln!(out, "=> {outcome}{}", visible(&error))?;
+                    write_states(execution, store, out).await?;
+                    return if view.success == Some(false) {
+                        Err(Failure::new(format!("execution {execution} failed")).into())
+                    } else {
+                        Ok(())
+                    };
+                }
+            }
+            None => anyhow::bail!("execution {execution} is gone from the database"),
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn write_states(execution: ExecutionId, store: &Store, out: &mut impl Write) -> anyhow::Result<()> {
+    let posts = store.posts(PostFilter { limit: 1_000, ..PostFilter::default() }).await?;
+    for post in posts.iter().rev().filter(|post| post.execution_id == execution) {
+        let place = format!("{}:{}", post.platform, post.destination);
+        let reason = post.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
+        writeln!(
+            out,
+            "post {} to {}: {}{}",
+            post.id,
+            visible(&place),
+            post.state.as_str(),
+            visible(&reason)
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,454 @@
+//! Loads all files, and turns them into tasks.
+
+use super::actor_file::{ActorFile, ActorSection, CacheSection, ExecutionSection};
+use super::definition;
+use super::document::Document;
+use super::env::Environment;
+use super::problem::{Problem, Problems};
+use super::read::{Fault, KeyPath, read};
+use super::server_file::{
+    ActorInstanceConfig, ActorServerConfig, CatchUpMode, DEFAULT_DATABASE_URL, ServerSettings,
+};
+use super::task;
+use botticelli_server::ids::{ActorName, DefinitionHash};
+use botticelli_server::task::{Backoff, Task};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// What the command line says. It wins over the file.
+#[derive(Debug, Clone)]
+pub struct Given {
+    /// The server's file.
+    pub config: PathBuf,
+    /// Where the database is, from a flag or the environment.
+    pub database_url: Option<SecretString>,
+    /// The bot's token, from a flag or the environment.
+    pub discord_token: Option<SecretString>,
+}
+
+/// Reports what is wrong with the knowledge and the skills of an actor's file. Paths are those of the whole file
+/// (`skills[1].limit`): see [`KeyPath::entry`] and [`Fault::within`]. Gets the server's database URL, which sources that
+/// name none read.
+pub type ActorCheck = dyn Fn(&ActorFile, &SecretString) -> Vec<Fault>;
+
+/// A configuration without a problem.
+#[derive(Debug, Clone)]
+pub struct LoadedConfig {
+    /// How the server runs.
+    pub settings: ServerSettings,
+    /// Where the database is. It may hold a password.
+    pub database_url: SecretString,
+    /// The bot's token.
+    pub discord_token: Option<SecretString>,
+    /// The tasks, in the order of the file.
+    pub tasks: Vec<Task>,
+    /// The actors that they run, each once.
+    pub actors: Vec<ActorFile>,
+    /// What is not wrong, but probably not meant.
+    pub warnings: Vec<String>,
+}
+
+/// Loads the server's file and all that it names. `check` is asked about each actor's file.
+///
+/// # Errors
+/// All that is wrong in all files.
+pub fn load(given: &Given, environment: &Environment, check: &ActorCheck) -> Result<LoadedConfig, Problems> {
+    let mut loader = Loader {
+        environment,
+        check,
+        database_url: DEFAULT_DATABASE_URL.into(),
+        problems: Vec::new(),
+        warnings: Vec::new(),
+        actors: BTreeMap::new(),
+    };
+    let server = Document::load(&given.config, environment, &mut loader.problems).map_err(|problem| {
+        let hint = "--config FILE names another file; examples/actor_server.toml is one to start from";
+        if matches!(given.config.try_exists(), Ok(false)) { problem.hint(hint) } else { problem }
+    })?;
+    let loaded = loader.server(&server, given);
+    loader.one_name_each();
+    match loaded {
+        Some(loaded) if loader.problems.is_empty() => Ok(LoadedConfig {
+            actors: loader.actors.into_values().filter_map(|actor| actor.file).collect(),
+            warnings: loader.warnings,
+            ..loaded
+        }),
+        _ => Err(Problems(loader.problems)),
+    }
+}
+
+struct Loader<'a> {
+    environment: &'a Environment,
+    check: &'a ActorCheck,
+    database_url: SecretString,
+    problems: Vec<Problem>,
+    warnings: Vec<String>,
+    /// By canonical path: however a task writes it, a file is loaded once.
+    actors: BTreeMap<PathBuf, LoadedActor>,
+}
+
+struct LoadedActor {
+    path: PathBuf,
+    /// `None` when something is wrong with it.
+    file: Option<ActorFile>,
+    content: Table,
+    name_line: Option<usize>,
+}
+
+impl Loader<'_> {
+    fn server(&mut self, document: &Document, given: &Given) -> Option<LoadedConfig> {
+        let mut root = document.root.clone();
+        let entries = entries(&mut root, "actors");
+        self.check_brackets(document, &mut root);
+        let config = self.read::<ActorServerConfig>(document, None, KeyPath::default(), &root);
+        let settings = config.as_ref().map(|config| ServerSettings::from(&config.server)).unwrap_or_default();
+        self.check_backoff(document, None, "server".into(), &settings.backoff);
+        let database_url = self.database_url(document, config.as_ref(), given);
+        if let Some(url) = &database_url {
+            self.database_url = url.clone();
+        }
+        let discord_token = self.discord_token(document, config.as_ref(), given);
+
+        let mut tasks = Vec::new();
+        let mut names = HashMap::new();
+        for (index, entry) in entries.iter().enumerate() {
+            let entry = Entry { document, path: KeyPath::entry("actors", index), table: entry };
+            self.check_name(&entry, &mut names);
+            tasks.extend(self.task(&entry, &settings));
+        }
+        if entries.is_empty() {
+            self.warn(document, "there are no [[actors]] entries: there is nothing to run");
+        }
+        Some(LoadedConfig {
+            settings,
+            database_url: database_url?,
+            discord_token,
+            tasks,
+            actors: Vec::new(),
+            warnings: Vec::new(),
+        })
+    }
+
+    /// `[actors]` for `[[actors]]` is easily written.
+    fn check_brackets(&mut self, document: &Document, root: &mut Table) {
+        if root.get("actors").is_some_and(Value::is_table) {
+            root.remove("actors");
+            let fault = Fault::new("actors", "actors is a table (allowed: an array)");
+            self.report(document, None, fault.hint("write [[actors]], with two brackets"));
+        }
+    }
+
+    fn database_url(
+        &mut self,
+        document: &Document,
+        config: Option<&ActorServerConfig>,
+        given: &Given,
+    ) -> Option<SecretString> {
+        if let Some(url) = &given.database_url {
+            if let Some((message, hint)) = wrong_url(url) {
+                let place = "--database-url (or DATABASE_URL)";
+                self.problems.push(Problem::with(place, message).hint(hint));
+            }
+            return Some(url.clone());
+        }
+        let url = config?.database.url.clone().unwrap_or_else(|| DEFAULT_DATABASE_URL.into());
+        if let Some((message, hint)) = wrong_url(&url) {
+            let path = KeyPath::from("database").key("url");
+            let fault = Fault::new(path, format!("database.url {message}")).hint(hint);
+            self.report(document, None, fault);
+        }
+        Some(url)
+    }
+
+    fn discord_token(
+        &mut self,
+        document: &Document,
+        config: Option<&ActorServerConfig>,
+        given: &Given,
+    ) -> Option<SecretString> {
+        let in_file = config.and_then(|config| config.discord_token.clone());
+        if in_file.is_some() {
+            self.warn(
+                document,
+                "discord_token is accepted, but a token does not belong into a file: set the environment variable \
+                 DISCORD_TOKEN",
+            );
+        }
+        given.discord_token.clone().or(in_file)
+    }
+
+    fn check_name(&mut self, entry: &Entry<'_>, names: &mut HashMap<String, Option<usize>>) {
+        let Some(name) = entry.table.get("name").and_then(Value::as_str) else { return };
+        let line = entry.document.line(&entry.path.key("name"));
+        if let Some(first) = names.get(name) {
+            let at = first.map(|line| format!(" in line {line}")).unwrap_or_default();
+            let fault = Fault::new("name", format!("another task{at} has the same name"));
+            self.fault(entry, fault.hint("the history of a task is kept under its name"));
+        } else {
+            names.insert(name.to_owned(), line);
+        }
+    }
+
+    fn task(&mut self, entry: &Entry<'_>, server: &ServerSettings) -> Option<Task> {
+        let config: Option<ActorInstanceConfig> = match read(entry.table) {
+            Ok(config) => Some(config),
+            Err(faults) => {
+                for fault in faults {
+                    self.fault(entry, task::schedule_fault(entry.table, &fault).unwrap_or(fault));
+                }
+                None
+            }
+        };
+        // Also when the entry is wrong: all problems of all files are reported in one run.
+        let actor = entry.table.get("config_file").and_then(Value::as_str);
+        let actor = actor.and_then(|file| self.actor(entry, file));
+        let config = config?;
+        self.warn_of_no_effect(entry, &config);
+        let destination = task::destination(&config, &|file| entry.beside(file))
+            .map_err(|fault| self.fault(entry, fault))
+            .ok();
+        let policy = task::policy(&config, server, actor.as_ref().map(|(file, _)| &file.execution));
+        if policy.backoff != server.backoff {
+            self.check_backoff(entry.document, Some(&entry.subject()), entry.path.clone(), &policy.backoff);
+        }
+        let (actor, content) = actor?;
+        let mut written = entry.table.clone();
+        written.remove("config_file");
+        let definition = definition::hash(&written, &content, server);
+        Some(Task {
+            id: config.name,
+            actor_name: actor.actor.name,
+            schedule: config.schedule,
+            policy,
+            destinations: vec![destination?],
+            enabled: config.enabled,
+            definition: DefinitionHash::new(definition).ok()?,
+        })
+    }
+
+    fn warn_of_no_effect(&mut self, entry: &Entry<'_>, config: &ActorInstanceConfig) {
+        if config.catch_up_limit.is_some() && config.catch_up != CatchUpMode::All {
+            let warning =
+                format!("task {:?}: catch_up_limit has no effect without catch_up = \"all\"", config.name);
+            self.warn(entry.document, &warning);
+        }
+    }
+
+    fn check_backoff(
+        &mut self,
+        document: &Document,
+        subject: Option<&str>,
+        path: KeyPath,
+        backoff: &Backoff,
+    ) {
+        if backoff.initial > backoff.max {
+            let message = format!(
+                "the first wait after a failure is {} seconds, the longest {}",
+                backoff.initial.as_secs(),
+                backoff.max.as_secs()
+            );
+            let hint = "backoff_initial_seconds may not be more than backoff_max_seconds";
+            let fault = Fault::new(path.key("backoff_initial_seconds"), message).hint(hint);
+            self.report(document, subject, fault);
+        }
+    }
+
+    /// The actor's file and what stands in it; `None` when something is wrong with it, which is reported once.
+    fn actor(&mut self, entry: &Entry<'_>, file: &str) -> Option<(ActorFile, Table)> {
+        let beside = entry.document.path.parent().unwrap_or(Path::new("")).join(file);
+        let path = [beside.clone(), PathBuf::from(file)].into_iter().find(|path| path.exists());
+        let Some(path) = path else {
+            let message = format!("config_file {file:?} is not there");
+            let hint = format!("looked for {} and, from the working directory, {file}", beside.display());
+            self.fault(entry, Fault::new("config_file", message).hint(hint));
+            return None;
+        };
+        let canonical = path.canonicalize().unwrap_or_else(|_| path.clone());
+        if !self.actors.contains_key(&canonical) {
+            let actor = self.load_actor(path);
+            self.actors.insert(canonical.clone(), actor);
+        }
+        let actor = self.actors.get(&canonical)?;
+        Some((actor.file.clone()?, actor.content.clone()))
+    }
+
+    fn load_actor(&mut self, path: PathBuf) -> LoadedActor {
+        let before = self.problems.len();
+        let document = match Document::load(&path, self.environment, &mut self.problems) {
+            Ok(document) => document,
+            Err(problem) => {
+                self.problems.push(problem);
+                return LoadedActor { path, file: None, content: Table::new(), name_line: None };
+            }
+        };
+        let file = self.read_actor(&document).filter(|_| self.problems.len() == before);
+        if let Some(file) = &file {
+            let subject = format!("actor {:?}", file.actor.name);
+            for fault in (self.check)(file, &self.database_url) {
+                self.report(&document, Some(&subject), fault);
+            }
+        }
+        let name_line = document.line(&KeyPath::from("actor").key("name"));
+        LoadedActor {
+            path,
+            file: file.filter(|_| self.problems.len() == before),
+            content: document.root,
+            name_line,
+        }
+    }
+
+    fn read_actor(&mut self, document: &Document) -> Option<ActorFile> {
+        /// What is left when the sources and skills are taken out, which are read one by one.
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Frame {
+            actor: ActorSection,
+            #[serde(default)]
+            execution: ExecutionSection,
+            #[serde(default)]
+            cache: CacheSection,
+            #[serde(default, rename = "knowledge")]
+            _knowledge: Vec<Table>,
+            #[serde(default, rename = "skills")]
+            _skills: Vec<Table>,
+        }
+        let mut root = document.root.clone();
+        let name = root.get("actor").and_then(|actor| actor.get("name")).and_then(Value::as_str);
+        let subject = name.map(|name| format!("actor {name:?}"));
+        let subject = subject.as_deref();
+        let knowledge = entries(&mut root, "knowledge");
+        let skills = entries(&mut root, "skills");
+        let frame = self.read::<Frame>(document, subject, KeyPath::default(), &root);
+        let knowledge = self.read_all(document, subject, "knowledge", &knowledge);
+        let skills = self.read_all(document, subject, "skills", &skills);
+        let folder = document.path.parent().unwrap_or(Path::new("")).to_owned();
+        let Frame { actor, execution, cache, .. } = frame?;
+        Some(ActorFile { actor, knowledge: knowledge?, skills: skills?, execution, cache, folder })
+    }
+
+    /// An actor's name stands in the history: two files can't share one.
+    fn one_name_each(&mut self) {
+        let mut names: HashMap<ActorName, &Path> = HashMap::new();
+        for actor in self.actors.values() {
+            let Some(file) = &actor.file else { continue };
+            let name = &file.actor.name;
+            if let Some(first) = names.get(name) {
+                let message = format!("{} has the same name", first.display());
+                self.problems.push(Problem {
+                    line: actor.name_line,
+                    subject: Some(format!("actor {name:?}")),
+                    ..Problem::with(actor.path.display().to_string(), message)
+                        .hint("several tasks may share one actor file; two files need two names")
+                });
+            } else {
+                names.insert(name.clone(), &actor.path);
+            }
+        }
+    }
+
+    fn read_all<T: DeserializeOwned>(
+        &mut self,
+        document: &Document,
+        subject: Option<&str>,
+        key: &str,
+        tables: &[Table],
+    ) -> Option<Vec<T>> {
+        let read: Vec<Option<T>> = tables
+            .iter()
+            .enumerate()
+            .map(|(index, table)| self.read(document, subject, KeyPath::entry(key, index), table))
+            .collect();
+        read.into_iter().collect()
+    }
+
+    fn read<T: DeserializeOwned>(
+        &mut self,
+        document: &Document,
+        subject: Option<&str>,
+        path: KeyPath,
+        table: &Table,
+    ) -> Option<T> {
+        let place = path.to_string();
+        let faults = match read(table) {
+            Ok(read) => return Some(read),
+            Err(faults) => faults,
+        };
+        for fault in faults {
+            let message =
+                if place.is_empty() { fault.message.clone() } else { format!("{place}: {}", fault.message) };
+            self.report(document, subject, Fault { message, ..fault.within(path.clone()) });
+        }
+        None
+    }
+
+    fn fault(&mut self, entry: &Entry<'_>, fault: Fault) {
+        self.report(entry.document, Some(&entry.subject()), fault.within(entry.path.clone()));
+    }
+
+    fn report(&mut self, document: &Document, subject: Option<&str>, fault: Fault) {
+        if !document.is_unresolved(&fault.path) {
+            self.problems.push(Problem::at(document, subject, fault));
+        }
+    }
+
+    fn warn(&mut self, document: &Document, warning: &str) {
+        self.warnings.push(format!("{}: {warning}", document.path.display()));
+    }
+}
+
+/// One `[[actors]]` entry as it stands in the file.
+struct Entry<'a> {
+    document: &'a Document,
+    path: KeyPath,
+    table: &'a Table,
+}
+
+impl Entry<'_> {
+    fn subject(&self) -> String {
+        match self.table.get("name").and_then(Value::as_str) {
+            Some(name) => format!("task {name:?}"),
+            None => self.path.to_string(),
+        }
+    }
+
+    /// A path that does not depend on the working directory of the moment: it is part of a post's identity.
+    fn beside(&self, file: &str) -> PathBuf {
+        let path = self.document.path.parent().unwrap_or(Path::new("")).join(file);
+        std::path::absolute(&path).unwrap_or(path)
+    }
+}
+
+/// Takes the array of tables `key` out. What is no such array stays, and is refused when the rest is read.
+fn entries(root: &mut Table, key: &str) -> Vec<Table> {
+    match root.remove(key) {
+        Some(Value::Array(items)) if items.iter().all(Value::is_table) => {
+            items.into_iter().filter_map(|item| item.try_into().ok()).collect()
+        }
+        Some(other) => {
+            root.insert(key.to_owned(), other);
+            Vec::new()
+        }
+        None => Vec::new(),
+    }
+}
+
+/// What is wrong with a database URL, and a hint. The URL itself is not shown: it may hold a password.
+fn wrong_url(url: &SecretString) -> Option<(String, &'static str)> {
+    const HINT: &str = "such as sqlite://actor_server.db or postgres://user@host/database";
+    match url.expose_secret().split_once(':') {
+        Some(("sqlite" | "postgres" | "postgresql", rest)) if rest.len() > "//".len() => None,
+        Some(("sqlite" | "postgres" | "postgresql", _)) => Some(("names no database".to_owned(), HINT)),
+        Some((scheme, _)) if is_scheme(scheme) => {
+            Some((format!("has the scheme {scheme:?} (allowed: sqlite, postgres)"), HINT))
+        }
+        _ => Some(("is no URL".to_owned(), HINT)),
+    }
+}
+
+fn is_scheme(text: &str) -> bool {
+    (1..=12).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_lowercase())
+}

@@ -1,0 +1,24 @@
+//! Configuration: the server's file, the actors' files, the environment and the command line, checked as a whole.
+//!
+//! [`load`] reports all that is wrong in all files in one run, each problem with its file and line. Nothing else in the
+//! server reads the environment.
+
+pub mod actor_file;
+mod definition;
+mod document;
+pub mod env;
+mod load;
+pub mod problem;
+pub mod read;
+pub mod schema;
+pub mod server_file;
+mod task;
+#[cfg(test)]
+mod tests;
+pub mod within;
+
+pub use actor_file::ActorFile;
+pub use load::{ActorCheck, Given, LoadedConfig, load};
+pub use problem::{Problem, Problems};
+pub use read::{Fault, KeyPath, read};
+pub use server_file::{ActorInstanceConfig, ActorServerConfig, ServerSettings};

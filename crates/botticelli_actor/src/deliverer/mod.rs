@@ -1,0 +1,445 @@
+//! Takes posts from the outbox to their platforms, so that each appears once.
+//!
+//! The store commits an attempt before [`Outbox::claim_posts`] returns it, so that whatever happens afterwards is known
+//! to have possibly happened. Between that and [`Outbox::settle_posts`] stands one request, and `decision` says what
+//! follows from its answer, or from its having none.
+
+mod decision;
+#[cfg(test)]
+mod tests;
+
+use crate::platforms::Platforms;
+use botticelli_server::clock::Clock;
+use botticelli_server::ids::{NodeId, PostId};
+use botticelli_server::ledger::LedgerError;
+use botticelli_server::outbox::{ClaimedPost, Outbox, PostEnd, SettledPost};
+use botticelli_server::outcome::panic_message;
+use botticelli_server::post::{LookUp, Platform, PostError, Receipt};
+use botticelli_server::task::Backoff;
+use chrono::{DateTime, Utc};
+use decision::{Action, Case};
+use futures::FutureExt;
+use std::num::NonZeroUsize;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+/// A post that is due, but held up by another one of its destination, is looked at again after this long. One of our
+/// own that ends is noticed at once; this is for those of other nodes, and for clocks that differ a little.
+const HELD_UP: Duration = Duration::from_millis(250);
+
+/// How posts are delivered.
+#[derive(Debug, Clone)]
+pub struct DeliverySettings {
+    /// So many destinations are served at a time.
+    pub concurrency: NonZeroUsize,
+    /// How long a post is this node's. Longer than `request_timeout`, or it cuts requests short.
+    pub lease: Duration,
+    /// A request without an answer for so long has an unknown outcome.
+    pub request_timeout: Duration,
+    /// For so long after the first request the same key is trusted to prevent a second message; never longer than the
+    /// platform says.
+    pub safe_window: Duration,
+    /// How often the outbox is looked at even if nothing says that there is something, and posts of dead nodes are
+    /// taken over.
+    pub poll_interval: Duration,
+    /// The wait after a request that had no effect.
+    pub retry: Backoff,
+    /// The same while a post may be there and its key still works.
+    pub in_doubt: Backoff,
+    /// The wait while a destination takes no posts.
+    pub closed: Backoff,
+}
+
+impl Default for DeliverySettings {
+    fn default() -> Self {
+        let backoff =
+            |initial, max| Backoff { initial: Duration::from_secs(initial), max: Duration::from_secs(max) };
+        Self {
+            concurrency: NonZeroUsize::new(16).unwrap_or(NonZeroUsize::MIN),
+            lease: Duration::from_secs(60),
+            request_timeout: Duration::from_secs(30),
+            safe_window: Duration::from_secs(120),
+            poll_interval: Duration::from_secs(5),
+            retry: backoff(5, 15 * 60),
+            in_doubt: backoff(1, 30),
+            closed: backoff(60, 60 * 60),
+        }
+    }
+}
+
+/// How many attempts ended how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Report {
+    /// There, with a receipt.
+    pub posted: usize,
+    /// Given up.
+    pub failed: usize,
+    /// Waiting for another attempt.
+    pub deferred: usize,
+    /// Left out.
+    pub skipped: usize,
+    /// Waiting for a person.
+    pub needs_review: usize,
+    /// Not stored, because another node had taken the post over.
+    pub lease_lost: usize,
+}
+
+/// The background loop that empties the outbox.
+pub struct Deliverer {
+    outbox: Arc<dyn Outbox>,
+    platforms: Platforms,
+    clock: Arc<dyn Clock>,
+    node: NodeId,
+    settings: Arc<DeliverySettings>,
+    wake: Arc<Notify>,
+}
+
+impl Deliverer {
+    /// A deliverer for `node`. `clock` must follow the store's time: leases and doubts are measured by it. Who puts
+    /// posts into the outbox, or changes what is due, calls `wake.notify_one()`.
+    pub fn new(
+        outbox: Arc<dyn Outbox>,
+        platforms: Platforms,
+        clock: Arc<dyn Clock>,
+        node: NodeId,
+        settings: DeliverySettings,
+        wake: Arc<Notify>,
+    ) -> Self {
+        Self { outbox, platforms, clock, node, settings: Arc::new(settings), wake }
+    }
+
+    /// Delivers until `stop`; then claims nothing more, and returns when what is being sent is settled. While the store
+    /// can't be reached it keeps what it has to say, and tries again: who is in a hurry drops it, and leases do the
+    /// rest.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut work = Work::new(self.clock.now());
+        while !stop.is_cancelled() {
+            let look_at = match self.turn(&mut work).await {
+                Ok(look_at) => look_at,
+                Err(error) => self.clock.now() + work.trouble(&error, &self.settings),
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                Some(ended) = work.sending.join_next() => work.take(ended),
+                () = self.wake.notified() => {}
+                () = self.clock.sleep_until(look_at) => {}
+            }
+        }
+        self.finish(work).await;
+    }
+
+    /// Delivers until nothing is due.
+    ///
+    /// # Errors
+    /// When the store can't do its part. Requests under way are then cut off; their posts are taken up again, as
+    /// uncertain, when the lease is over.
+    pub async fn run_once(&self) -> Result<Report, LedgerError> {
+        let mut work = Work::new(self.clock.now());
+        loop {
+            self.turn(&mut work).await?;
+            match work.sending.join_next().await {
+                Some(ended) => work.take(ended),
+                None => return Ok(work.report),
+            }
+        }
+    }
+
+    async fn finish(&self, mut work: Work) {
+        while let Some(ended) = work.sending.join_next().await {
+            work.take(ended);
+            work.take_all_that_ended();
+            if let Err(error) = self.settle(&mut work).await {
+                work.trouble(&error, &self.settings);
+            }
+        }
+        while let Err(error) = self.settle(&mut work).await {
+            let wait = work.trouble(&error, &self.settings);
+            self.clock.sleep_until(self.clock.now() + wait).await;
+        }
+    }
+
+    /// Settles what has ended, starts what is due, and says when to look again if nothing happens before.
+    async fn turn(&self, work: &mut Work) -> Result<DateTime<Utc>, LedgerError> {
+        work.take_all_that_ended();
+        self.settle(work).await?;
+        let now = self.clock.now();
+        if now >= work.rescue_at {
+            self.rescue().await?;
+            work.rescue_at = now + self.settings.poll_interval;
+        }
+        let look_at = self.claim(work, now).await?;
+        work.troubles = 0;
+        Ok(look_at.min(now + self.settings.poll_interval))
+    }
+
+    async fn rescue(&self) -> Result<(), LedgerError> {
+        let rescued = self.outbox.rescue_posts().await?;
+        if rescued > 0 {
+            info!(posts = rescued, "took over posts whose lease was over");
+        }
+        Ok(())
+    }
+
+    /// Starts as many as there is room for.
+    async fn claim(&self, work: &mut Work, now: DateTime<Utc>) -> Result<DateTime<Utc>, LedgerError> {
+        let room = self.settings.concurrency.get().saturating_sub(work.sending.len());
+        let idle_until = now + self.settings.poll_interval;
+        if room == 0 {
+            return Ok(idle_until);
+        }
+        let claimed = self.outbox.claim_posts(&self.node, room, self.settings.lease).await?;
+        let is_full = claimed.len() >= room;
+        for post in claimed {
+            work.sending.spawn(self.courier(&post).deliver(post));
+        }
+        if is_full {
+            return Ok(idle_until);
+        }
+        Ok(match self.outbox.next_post_due().await? {
+            None => idle_until,
+            Some(due) if due > now => due,
+            Some(_) => now + HELD_UP,
+        })
+    }
+
+    fn courier(&self, post: &ClaimedPost) -> Courier {
+        Courier {
+            platform: self.platforms.get(&post.destination.platform).cloned(),
+            clock: self.clock.clone(),
+            settings: self.settings.clone(),
+        }
+    }
+
+    /// Stores how attempts ended, all that there are at once. What can't be stored now stays in `work`.
+    async fn settle(&self, work: &mut Work) -> Result<(), LedgerError> {
+        if work.ended.is_empty() {
+            return Ok(());
+        }
+        match self.store(&work.ended).await {
+            Ok(lost) => {
+                for ended in std::mem::take(&mut work.ended) {
+                    work.report.count(&ended, lost.contains(&ended.post.id));
+                }
+                Ok(())
+            }
+            Err(LedgerError::Refused(_) | LedgerError::Corrupt(_)) => self.settle_one_by_one(work).await,
+            Err(error @ (LedgerError::Unavailable(_) | LedgerError::NotWritable(_))) => Err(error),
+        }
+    }
+
+    /// One end that the store refuses must not take the others with it.
+    async fn settle_one_by_one(&self, work: &mut Work) -> Result<(), LedgerError> {
+        while let Some(ended) = work.ended.pop() {
+            match self.store(std::slice::from_ref(&ended)).await {
+                Ok(lost) => work.report.count(&ended, !lost.is_empty()),
+                Err(error @ (LedgerError::Refused(_) | LedgerError::Corrupt(_))) => {
+                    error!(post.id = %ended.post.id, "the end of an attempt can't be stored: {error}");
+                }
+                Err(error @ (LedgerError::Unavailable(_) | LedgerError::NotWritable(_))) => {
+                    work.ended.push(ended);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn store(&self, ended: &[Ended]) -> Result<Vec<PostId>, LedgerError> {
+        let settled: Vec<SettledPost> = ended.iter().map(Ended::settled).collect();
+        self.outbox.settle_posts(&self.node, &settled).await
+    }
+}
+
+/// What is under way.
+struct Work {
+    sending: JoinSet<Ended>,
+    ended: Vec<Ended>,
+    rescue_at: DateTime<Utc>,
+    troubles: u32,
+    report: Report,
+}
+
+/// An attempt that is over.
+struct Ended {
+    post: ClaimedPost,
+    end: PostEnd,
+}
+
+impl Ended {
+    fn settled(&self) -> SettledPost {
+        SettledPost { id: self.post.id, fence: self.post.fence, end: self.end.clone() }
+    }
+}
+
+impl Work {
+    fn new(now: DateTime<Utc>) -> Self {
+        Self {
+            sending: JoinSet::new(),
+            ended: Vec::new(),
+            rescue_at: now,
+            troubles: 0,
+            report: Report::default(),
+        }
+    }
+
+    fn take_all_that_ended(&mut self) {
+        while let Some(ended) = self.sending.try_join_next() {
+            self.take(ended);
+        }
+    }
+
+    fn take(&mut self, ended: Result<Ended, JoinError>) {
+        match ended {
+            Ok(ended) => self.ended.push(ended),
+            // Its post is uncertain, and is taken up again when its lease is over.
+            Err(error) => error!("an attempt at a post broke off: {error}"),
+        }
+    }
+
+    /// Notes that the store failed, and says how long to leave it alone.
+    fn trouble(&mut self, error: &LedgerError, settings: &DeliverySettings) -> Duration {
+        self.troubles = self.troubles.saturating_add(1);
+        let wait =
+            settings.in_doubt.initial.saturating_mul(1 << self.troubles.min(8)).min(settings.poll_interval);
+        warn!("deliveries wait {wait:?} for the store: {error}");
+        wait
+    }
+}
+
+impl Report {
+    /// The one line that the log has about an attempt. Never the text of a post.
+    fn count(&mut self, ended: &Ended, lease_lost: bool) {
+        let Ended { post, end } = ended;
+        let (id, task, to) = (post.id, &post.task_id, &post.destination);
+        if lease_lost {
+            self.lease_lost += 1;
+            warn!(post.id = %id, task.id = %task, destination = %to, "lease lost: another node settles this post");
+            return;
+        }
+        match end {
+            PostEnd::Posted(Receipt { message_id, recovered, .. }) => {
+                self.posted += 1;
+                info!(post.id = %id, task.id = %task, destination = %to, message_id, recovered, "posted");
+            }
+            PostEnd::Failed { error } => {
+                self.failed += 1;
+                error!(post.id = %id, task.id = %task, destination = %to, "not posted: {error}");
+            }
+            PostEnd::Deferred { until, reason, uncertain } => {
+                self.deferred += 1;
+                info!(post.id = %id, task.id = %task, destination = %to, %until, uncertain, "deferred: {reason}");
+            }
+            PostEnd::Skipped { reason } => {
+                self.skipped += 1;
+                info!(post.id = %id, task.id = %task, destination = %to, "skipped: {}", reason.as_str());
+            }
+            PostEnd::NeedsReview { reason } => {
+                self.needs_review += 1;
+                error!(post.id = %id, task.id = %task, destination = %to, "needs review: {reason}");
+            }
+        }
+    }
+}
+
+/// Carries one post.
+struct Courier {
+    platform: Option<Arc<Platform>>,
+    clock: Arc<dyn Clock>,
+    settings: Arc<DeliverySettings>,
+}
+
+impl Courier {
+    async fn deliver(self, post: ClaimedPost) -> Ended {
+        let end = match &self.platform {
+            Some(platform) => self.attempt(&post, &**platform).await,
+            None => self.no_platform(&post),
+        };
+        Ended { post, end }
+    }
+
+    /// A panic of the platform is a request whose outcome nobody knows.
+    async fn attempt(&self, post: &ClaimedPost, platform: &Platform) -> PostEnd {
+        let mut case = Case::new(post, platform.capabilities(&post.destination), &self.settings);
+        let end = AssertUnwindSafe(self.bring(&mut case, platform)).catch_unwind().await;
+        end.unwrap_or_else(|panic| {
+            let error = PostError::Unknown(format!("the platform panicked: {}", panic_message(&*panic)));
+            case.failed(error, self.clock.now())
+        })
+    }
+
+    async fn bring(&self, case: &mut Case<'_>, platform: &Platform) -> PostEnd {
+        loop {
+            match case.decide(self.clock.now()) {
+                Action::End(end) => return end,
+                Action::Send => return self.send(case, platform).await,
+                Action::LookUp { first_sent } => match self.look_up(case, platform, first_sent).await {
+                    Ok(LookUp::Found(receipt)) => {
+                        return PostEnd::Posted(Receipt { recovered: true, ..receipt });
+                    }
+                    // It is as if it had never been sent: its limits count again.
+                    Ok(LookUp::Absent) => case.doubt = None,
+                    Ok(LookUp::Unknowable { reason }) => return case.undecidable(reason),
+                    Err(error) => return case.failed(error, self.clock.now()),
+                },
+            }
+        }
+    }
+
+    async fn send(&self, case: &Case<'_>, platform: &Platform) -> PostEnd {
+        let ClaimedPost { content, destination, key, lease_until, .. } = case.post;
+        let request = async {
+            platform.validate(content, destination)?;
+            platform.post(content, destination, key).await
+        };
+        match self.in_time(*lease_until, request).await {
+            Ok(receipt) => PostEnd::Posted(receipt),
+            Err(error) => case.failed(error, self.clock.now()),
+        }
+    }
+
+    async fn look_up(
+        &self,
+        case: &Case<'_>,
+        platform: &Platform,
+        first_sent: DateTime<Utc>,
+    ) -> Result<LookUp<Receipt>, PostError> {
+        let ClaimedPost { content, destination, key, lease_until, .. } = case.post;
+        self.in_time(*lease_until, platform.look_up(content, destination, key, first_sent)).await
+    }
+
+    /// The last look at the lease before the request leaves; and the request is given up when its time, or the lease,
+    /// is over.
+    async fn in_time<T>(
+        &self,
+        lease_until: DateTime<Utc>,
+        request: impl Future<Output = Result<T, PostError>>,
+    ) -> Result<T, PostError> {
+        let now = self.clock.now();
+        if now >= lease_until {
+            return Err(decision::lease_over());
+        }
+        let deadline = lease_until.min(now + self.settings.request_timeout);
+        tokio::select! {
+            biased;
+            answer = request => answer,
+            () = self.clock.sleep_until(deadline) => {
+                Err(PostError::Unknown(format!("no answer within {:?}", (deadline - now).to_std().unwrap_or_default())))
+            }
+        }
+    }
+
+    /// Another node, or this one with another configuration, may know the platform.
+    fn no_platform(&self, post: &ClaimedPost) -> PostEnd {
+        let now = self.clock.now();
+        PostEnd::Deferred {
+            until: now + self.settings.closed.wait(&post.task_id, post.attempt, now),
+            reason: format!("this server has no platform {:?}", post.destination.platform),
+            uncertain: post.uncertain_since.is_some(),
+        }
+    }
+}

@@ -1,0 +1,540 @@
+//! The loop, on an outbox in memory that can be made to fail.
+
+use super::*;
+use async_trait::async_trait;
+use botticelli_server::ids::{ExecutionId, Fence, TaskId};
+use botticelli_server::limits::DeliveryLimits;
+use botticelli_server::outbox::OnUnknown;
+use botticelli_server::post::{
+    Capabilities, ContentPoster, Destination, IdempotencyKey, PostContent, TextLimit, TextUnit,
+};
+use botticelli_testkit::clock::ManualClock;
+use chrono::TimeDelta;
+use proptest::prelude::*;
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Mutex, MutexGuard};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+pub(super) fn claimed(id: i64, target: &str) -> ClaimedPost {
+    let destination = Destination { platform: "fake".into(), target: target.into() };
+    ClaimedPost {
+        id: PostId(id),
+        fence: Fence(0),
+        execution_id: ExecutionId(1),
+        task_id: TaskId::new("task").expect("a name"),
+        content: PostContent { text: format!("post {id}") },
+        key: IdempotencyKey::derive("test", ExecutionId(1), &destination, id as u32),
+        destination,
+        attempt: 1,
+        uncertain_since: None,
+        lease_until: DateTime::<Utc>::MAX_UTC,
+        on_unknown: OnUnknown::NeedsReview,
+        limits: DeliveryLimits::default(),
+        earlier: Vec::new(),
+    }
+}
+
+/// Posts in memory, with the rules of the contract.
+struct MemoryOutbox {
+    clock: Arc<ManualClock>,
+    rows: Mutex<Vec<Row>>,
+    /// Errors that the next settles end with.
+    troubles: Mutex<VecDeque<LedgerError>>,
+    settled_at_once: Mutex<Vec<usize>>,
+}
+
+#[derive(Clone)]
+struct Row {
+    post: ClaimedPost,
+    due: DateTime<Utc>,
+    sent_at: Option<DateTime<Utc>>,
+    end: Option<PostEnd>,
+}
+
+impl Row {
+    fn is_open(&self) -> bool {
+        matches!(self.end, None | Some(PostEnd::Deferred { .. }))
+    }
+}
+
+impl MemoryOutbox {
+    fn new(clock: &Arc<ManualClock>) -> Arc<Self> {
+        Arc::new(Self {
+            clock: clock.clone(),
+            rows: Mutex::default(),
+            troubles: Mutex::default(),
+            settled_at_once: Mutex::default(),
+        })
+    }
+
+    fn put(&self, post: ClaimedPost) {
+        let due = self.clock.now();
+        self.rows().push(Row { post: ClaimedPost { attempt: 0, ..post }, due, sent_at: None, end: None });
+    }
+
+    fn rows(&self) -> MutexGuard<'_, Vec<Row>> {
+        self.rows.lock().expect("not poisoned")
+    }
+
+    fn end(&self, id: i64) -> Option<PostEnd> {
+        self.rows().iter().find(|row| row.post.id == PostId(id)).expect("such a post").end.clone()
+    }
+
+    fn next_settle_fails(&self, error: LedgerError) {
+        self.troubles.lock().expect("not poisoned").push_back(error);
+    }
+}
+
+#[async_trait]
+impl Outbox for MemoryOutbox {
+    async fn claim_posts(
+        &self,
+        _: &NodeId,
+        limit: usize,
+        lease: Duration,
+    ) -> Result<Vec<ClaimedPost>, LedgerError> {
+        let now = self.clock.now();
+        let mut rows = self.rows();
+        let mut busy: HashSet<Destination> =
+            rows.iter().filter(|row| row.sent_at.is_some()).map(|row| row.post.destination.clone()).collect();
+        let mut claimed = Vec::new();
+        for row in rows.iter_mut().filter(|row| row.is_open() && row.sent_at.is_none() && row.due <= now) {
+            if claimed.len() < limit && busy.insert(row.post.destination.clone()) {
+                row.sent_at = Some(now);
+                row.post.fence.0 += 1;
+                row.post.attempt += 1;
+                row.post.lease_until = now + lease;
+                claimed.push(row.post.clone());
+            }
+        }
+        Ok(claimed)
+    }
+
+    async fn settle_posts(&self, _: &NodeId, ended: &[SettledPost]) -> Result<Vec<PostId>, LedgerError> {
+        if let Some(error) = self.troubles.lock().expect("not poisoned").pop_front() {
+            return Err(error);
+        }
+        self.settled_at_once.lock().expect("not poisoned").push(ended.len());
+        let mut rows = self.rows();
+        let mut lost = Vec::new();
+        for settled in ended {
+            let row = rows.iter_mut().find(|row| row.post.id == settled.id).expect("such a post");
+            let Some(sent_at) = row.sent_at.filter(|_| row.post.fence == settled.fence) else {
+                lost.push(settled.id);
+                continue;
+            };
+            row.sent_at = None;
+            if let PostEnd::Deferred { until, uncertain, .. } = settled.end {
+                row.due = until;
+                row.post.uncertain_since = uncertain.then(|| row.post.uncertain_since.unwrap_or(sent_at));
+            }
+            row.end = Some(settled.end.clone());
+        }
+        Ok(lost)
+    }
+
+    async fn rescue_posts(&self) -> Result<usize, LedgerError> {
+        let now = self.clock.now();
+        let mut rescued = 0;
+        for row in self.rows().iter_mut().filter(|row| row.sent_at.is_some() && row.post.lease_until <= now) {
+            row.post.uncertain_since = row.post.uncertain_since.or(row.sent_at.take());
+            row.sent_at = None;
+            row.post.fence.0 += 1;
+            row.due = now;
+            rescued += 1;
+        }
+        Ok(rescued)
+    }
+
+    async fn next_post_due(&self) -> Result<Option<DateTime<Utc>>, LedgerError> {
+        let rows = self.rows();
+        Ok(rows.iter().filter(|row| row.is_open() && row.sent_at.is_none()).map(|row| row.due).min())
+    }
+}
+
+/// How the platform answers a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Take,
+    TakeAndFallSilent,
+    FallSilent,
+    TakeAndHang,
+    Busy,
+    Refuse,
+    Close,
+    Panic,
+}
+
+/// A platform that answers as it is told, then takes everything.
+struct FakePlatform {
+    clock: Arc<ManualClock>,
+    capabilities: Capabilities,
+    answers: Mutex<VecDeque<Answer>>,
+    messages: Mutex<Vec<(IdempotencyKey, Receipt)>>,
+    requests: Mutex<Vec<(Destination, PostContent)>>,
+}
+
+impl FakePlatform {
+    fn new(clock: &Arc<ManualClock>, window: Option<Duration>, look_up: bool) -> Arc<Self> {
+        let text = TextLimit { max: None, unit: TextUnit::Scalars };
+        Arc::new(Self {
+            clock: clock.clone(),
+            capabilities: Capabilities { idempotent_for: window, look_up, text },
+            answers: Mutex::default(),
+            messages: Mutex::default(),
+            requests: Mutex::default(),
+        })
+    }
+
+    fn will(&self, answers: &[Answer]) {
+        self.answers.lock().expect("not poisoned").extend(answers);
+    }
+
+    fn count(&self) -> usize {
+        self.messages.lock().expect("not poisoned").len()
+    }
+
+    fn requests(&self) -> Vec<String> {
+        let requests = self.requests.lock().expect("not poisoned");
+        requests.iter().map(|(_, content)| content.text.clone()).collect()
+    }
+
+    /// Recognises a key for as long as it says, not a moment longer.
+    fn take(&self, key: &IdempotencyKey) -> Receipt {
+        let now = self.clock.now();
+        let mut messages = self.messages.lock().expect("not poisoned");
+        let known = messages.iter().find(|(known, receipt)| {
+            let age = (now - receipt.posted_at).to_std().expect("not negative");
+            known == key && self.capabilities.idempotent_for.is_some_and(|window| age <= window)
+        });
+        if let Some((_, receipt)) = known {
+            return Receipt { recovered: true, ..receipt.clone() };
+        }
+        let message_id = format!("message-{}", messages.len() + 1);
+        let receipt = Receipt { message_id, posted_at: now, link: None, recovered: false };
+        messages.push((key.clone(), receipt.clone()));
+        receipt
+    }
+}
+
+#[async_trait]
+impl ContentPoster for FakePlatform {
+    type Content = PostContent;
+    type Destination = Destination;
+    type Posted = Receipt;
+
+    fn capabilities(&self, _: &Destination) -> Capabilities {
+        self.capabilities
+    }
+
+    fn validate(&self, content: &PostContent, _: &Destination) -> Result<(), PostError> {
+        if content.text.is_empty() { Err(PostError::Refused("the text is empty".into())) } else { Ok(()) }
+    }
+
+    async fn post(
+        &self,
+        content: &PostContent,
+        destination: &Destination,
+        key: &IdempotencyKey,
+    ) -> Result<Receipt, PostError> {
+        self.requests.lock().expect("not poisoned").push((destination.clone(), content.clone()));
+        let answer = self.answers.lock().expect("not poisoned").pop_front().unwrap_or(Answer::Take);
+        match answer {
+            Answer::Take => Ok(self.take(key)),
+            Answer::TakeAndFallSilent => {
+                self.take(key);
+                Err(PostError::Unknown("502".into()))
+            }
+            Answer::FallSilent => Err(PostError::Unknown("connection reset".into())),
+            Answer::TakeAndHang => {
+                self.take(key);
+                std::future::pending().await
+            }
+            Answer::Busy => Err(PostError::NotSent { reason: "429".into(), retry_after: None }),
+            Answer::Refuse => Err(PostError::Refused("blocked".into())),
+            Answer::Close => Err(PostError::DestinationClosed("403".into())),
+            Answer::Panic => panic!("a bug"),
+        }
+    }
+
+    async fn look_up(
+        &self,
+        _: &PostContent,
+        _: &Destination,
+        key: &IdempotencyKey,
+        _: DateTime<Utc>,
+    ) -> Result<LookUp<Receipt>, PostError> {
+        let messages = self.messages.lock().expect("not poisoned");
+        let found = messages.iter().find(|(known, _)| known == key);
+        Ok(found.map_or(LookUp::Absent, |(_, receipt)| LookUp::Found(receipt.clone())))
+    }
+}
+
+struct Stage {
+    clock: Arc<ManualClock>,
+    outbox: Arc<MemoryOutbox>,
+    platform: Arc<FakePlatform>,
+    wake: Arc<Notify>,
+}
+
+impl Stage {
+    fn new(window: Option<Duration>, look_up: bool) -> Self {
+        let clock = ManualClock::new();
+        let platform = FakePlatform::new(&clock, window, look_up);
+        Self { outbox: MemoryOutbox::new(&clock), platform, clock, wake: Arc::default() }
+    }
+
+    fn deliverer(&self, settings: DeliverySettings) -> Deliverer {
+        let mut platforms = Platforms::default();
+        platforms.register("fake", self.platform.clone());
+        let node = NodeId::new("node").expect("a name");
+        Deliverer::new(self.outbox.clone(), platforms, self.clock.clone(), node, settings, self.wake.clone())
+    }
+
+    async fn run_once(&self) -> Report {
+        self.deliverer(DeliverySettings::default()).run_once().await.expect("the store is there")
+    }
+
+    /// Until nothing is open.
+    async fn run_to_the_end(&self) -> Report {
+        let mut total = self.run_once().await;
+        while let Some(due) = self.outbox.next_post_due().await.expect("the store is there") {
+            self.clock.set(due.max(self.clock.now()));
+            let report = self.run_once().await;
+            total.posted += report.posted;
+            total.failed += report.failed;
+            total.deferred += report.deferred;
+            total.needs_review += report.needs_review;
+        }
+        total
+    }
+}
+
+#[tokio::test]
+async fn posts_of_one_destination_go_in_order_and_others_go_beside_them() {
+    let stage = Stage::new(None, false);
+    for id in 0..6 {
+        stage.outbox.put(claimed(id, if id % 2 == 0 { "even" } else { "odd" }));
+    }
+    assert_eq!(stage.run_once().await, Report { posted: 6, ..Report::default() });
+    let requests = stage.platform.requests.lock().expect("not poisoned").clone();
+    let of = |target: &str| -> Vec<String> {
+        let matching = requests.iter().filter(|(destination, _)| destination.target == target);
+        matching.map(|(_, content)| content.text.clone()).collect()
+    };
+    assert_eq!(of("even"), ["post 0", "post 2", "post 4"]);
+    assert_eq!(of("odd"), ["post 1", "post 3", "post 5"]);
+    assert_eq!(*stage.outbox.settled_at_once.lock().expect("not poisoned"), [2, 2, 2], "settled together");
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_is_sent_again_with_the_same_key_and_recovered() {
+    let stage = Stage::new(Some(Duration::MAX), false);
+    stage.platform.will(&[Answer::TakeAndFallSilent, Answer::FallSilent]);
+    stage.outbox.put(claimed(1, "here"));
+    let report = stage.run_to_the_end().await;
+    assert_eq!((report.posted, report.deferred), (1, 2));
+    assert_eq!(stage.platform.count(), 1);
+    assert!(matches!(stage.outbox.end(1), Some(PostEnd::Posted(Receipt { recovered: true, .. }))));
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_is_looked_up_where_no_key_helps() {
+    for (first, sent) in [(Answer::TakeAndFallSilent, 1), (Answer::FallSilent, 2)] {
+        let stage = Stage::new(None, true);
+        stage.platform.will(&[first]);
+        stage.outbox.put(claimed(1, "here"));
+        stage.run_to_the_end().await;
+        assert!(matches!(stage.outbox.end(1), Some(PostEnd::Posted(_))));
+        assert_eq!((stage.platform.count(), stage.platform.requests().len()), (1, sent));
+    }
+}
+
+#[tokio::test]
+async fn where_nothing_can_tell_the_operators_choice_holds() {
+    for (on_unknown, expected) in [
+        (OnUnknown::NeedsReview, Report { needs_review: 1, ..Report::default() }),
+        (OnUnknown::AtMostOnce, Report { failed: 1, ..Report::default() }),
+    ] {
+        let stage = Stage::new(None, false);
+        stage.platform.will(&[Answer::FallSilent]);
+        stage.outbox.put(ClaimedPost { on_unknown, ..claimed(1, "here") });
+        assert_eq!(stage.run_to_the_end().await, expected);
+        assert_eq!(stage.platform.requests(), ["post 1"]);
+    }
+}
+
+#[tokio::test]
+async fn what_the_platform_would_refuse_is_not_sent() {
+    let stage = Stage::new(None, true);
+    stage.outbox.put(ClaimedPost { content: PostContent { text: String::new() }, ..claimed(1, "here") });
+    assert_eq!(stage.run_once().await, Report { failed: 1, ..Report::default() });
+    assert_eq!(stage.platform.requests(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_panic_of_the_platform_is_an_unknown_outcome() {
+    let stage = Stage::new(None, true);
+    stage.platform.will(&[Answer::Panic]);
+    stage.outbox.put(claimed(1, "here"));
+    assert_eq!(stage.run_once().await, Report { deferred: 1, ..Report::default() });
+    let Some(PostEnd::Deferred { reason, uncertain, .. }) = stage.outbox.end(1) else { panic!("deferred") };
+    assert_eq!((reason.as_str(), uncertain), ("the platform panicked: a bug", true));
+}
+
+#[tokio::test]
+async fn a_platform_that_is_not_there_defers_its_posts() {
+    let stage = Stage::new(None, true);
+    let elsewhere = Destination { platform: "elsewhere".into(), target: "x".into() };
+    stage.outbox.put(ClaimedPost { destination: elsewhere, ..claimed(1, "here") });
+    assert_eq!(stage.run_once().await, Report { deferred: 1, ..Report::default() });
+    let Some(PostEnd::Deferred { reason, .. }) = stage.outbox.end(1) else { panic!("deferred") };
+    assert_eq!(reason, "this server has no platform \"elsewhere\"");
+}
+
+#[tokio::test]
+async fn a_request_without_an_answer_is_given_up_in_time() {
+    let stage = Stage::new(Some(Duration::MAX), true);
+    stage.platform.will(&[Answer::TakeAndHang]);
+    stage.outbox.put(claimed(1, "here"));
+    let running = tokio::spawn(stage.deliverer(DeliverySettings::default()).run(CancellationToken::new()));
+    stage.clock.somebody_sleeps_until(stage.clock.now() + 30 * SECOND).await;
+    stage.clock.advance(30 * SECOND).await;
+    let Some(PostEnd::Deferred { reason, uncertain, .. }) = stage.outbox.end(1) else { panic!("deferred") };
+    assert_eq!((reason.as_str(), uncertain), ("no answer within 30s", true));
+    stage.clock.advance(2 * SECOND).await;
+    assert!(matches!(stage.outbox.end(1), Some(PostEnd::Posted(Receipt { recovered: true, .. }))));
+    assert_eq!(stage.platform.count(), 1);
+    running.abort();
+}
+
+#[tokio::test]
+async fn a_new_post_is_sent_when_the_deliverer_is_woken_and_by_the_poll_if_nobody_does() {
+    let stage = Stage::new(None, false);
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(stage.deliverer(DeliverySettings::default()).run(stop.clone()));
+    stage.clock.somebody_sleeps_until(stage.clock.now() + 5 * SECOND).await;
+    stage.outbox.put(claimed(1, "here"));
+    stage.wake.notify_one();
+    stage.clock.advance(Duration::ZERO).await;
+    assert_eq!(stage.platform.requests(), ["post 1"]);
+    stage.outbox.put(claimed(2, "here"));
+    stage.clock.advance(5 * SECOND).await;
+    assert_eq!(stage.platform.requests(), ["post 1", "post 2"]);
+    stop.cancel();
+    running.await.expect("it ends");
+}
+
+#[tokio::test]
+async fn a_deferred_post_is_sent_at_its_time_not_at_the_next_poll() {
+    let stage = Stage::new(None, false);
+    stage.outbox.put(claimed(1, "here"));
+    let due = stage.clock.now() + TimeDelta::milliseconds(1234);
+    stage.outbox.rows()[0].due = due;
+    let running = tokio::spawn(stage.deliverer(DeliverySettings::default()).run(CancellationToken::new()));
+    stage.clock.somebody_sleeps_until(due).await;
+    stage.clock.advance(2 * SECOND).await;
+    let Some(PostEnd::Posted(receipt)) = stage.outbox.end(1) else { panic!("posted") };
+    assert_eq!(receipt.posted_at, due);
+    running.abort();
+}
+
+#[tokio::test]
+async fn a_stop_lets_what_is_being_sent_end_and_settles_it() {
+    let stage = Stage::new(Some(Duration::MAX), true);
+    stage.platform.will(&[Answer::TakeAndHang]);
+    stage.outbox.put(claimed(1, "here"));
+    stage.outbox.put(claimed(2, "here"));
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(stage.deliverer(DeliverySettings::default()).run(stop.clone()));
+    stage.clock.somebody_sleeps_until(stage.clock.now() + 30 * SECOND).await;
+    stop.cancel();
+    stage.outbox.next_settle_fails(LedgerError::Unavailable("gone".into()));
+    stage.clock.advance(60 * SECOND).await;
+    running.await.expect("it ends");
+    assert!(matches!(stage.outbox.end(1), Some(PostEnd::Deferred { uncertain: true, .. })));
+    assert_eq!(stage.outbox.end(2), None, "nothing new was started");
+    assert_eq!(stage.platform.requests(), ["post 1"]);
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_for_a_moment_costs_nothing() {
+    let stage = Stage::new(None, false);
+    stage.outbox.put(claimed(1, "here"));
+    stage.outbox.next_settle_fails(LedgerError::Unavailable("gone".into()));
+    stage.outbox.next_settle_fails(LedgerError::Unavailable("still gone".into()));
+    let running = tokio::spawn(stage.deliverer(DeliverySettings::default()).run(CancellationToken::new()));
+    stage.clock.sleepers_are(|times| !times.is_empty()).await;
+    stage.clock.advance(20 * SECOND).await;
+    assert!(matches!(stage.outbox.end(1), Some(PostEnd::Posted(_))));
+    assert_eq!(stage.platform.requests(), ["post 1"]);
+    running.abort();
+}
+
+#[tokio::test]
+async fn one_end_that_the_store_refuses_does_not_take_the_others_with_it() {
+    let stage = Stage::new(None, false);
+    stage.outbox.put(claimed(1, "here"));
+    stage.outbox.put(claimed(2, "there"));
+    for _ in 0..2 {
+        stage.outbox.next_settle_fails(LedgerError::Refused("too long".into()));
+    }
+    assert_eq!(stage.run_once().await, Report { posted: 1, ..Report::default() });
+    assert_eq!(stage.platform.requests(), ["post 1", "post 2"]);
+}
+
+#[tokio::test]
+async fn a_node_that_was_taken_for_dead_writes_nothing_and_its_post_appears_once() {
+    let stage = Stage::new(Some(Duration::MAX), true);
+    stage.outbox.put(claimed(1, "here"));
+    let node = NodeId::new("dead").expect("a name");
+    let lost = stage.outbox.claim_posts(&node, 1, 60 * SECOND).await.expect("claimed").remove(0);
+    stage.platform.take(&lost.key);
+    stage.clock.set(lost.lease_until);
+    assert_eq!(stage.run_once().await, Report { posted: 1, ..Report::default() });
+    assert_eq!(stage.platform.count(), 1);
+    let late = SettledPost { id: lost.id, fence: lost.fence, end: PostEnd::Failed { error: "late".into() } };
+    assert_eq!(stage.outbox.settle_posts(&node, &[late]).await.expect("asked"), [lost.id]);
+    assert!(matches!(stage.outbox.end(1), Some(PostEnd::Posted(Receipt { recovered: true, .. }))));
+}
+
+fn answers() -> impl Strategy<Value = Vec<Answer>> {
+    let answer = prop_oneof![
+        Just(Answer::Take),
+        Just(Answer::TakeAndFallSilent),
+        Just(Answer::FallSilent),
+        Just(Answer::Busy),
+        Just(Answer::Refuse),
+        Just(Answer::Close),
+        Just(Answer::Panic),
+    ];
+    proptest::collection::vec(answer, 0..12)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    /// Whatever the platform answers, and whatever it can do: never two messages, and `posted` exactly where there is
+    /// one that somebody was told of.
+    #[test]
+    fn a_post_appears_once_whatever_is_answered(
+        answers in answers(), window in proptest::option::of(0..300u64), look_up: bool,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            let stage = Stage::new(window.map(Duration::from_secs), look_up);
+            stage.platform.will(&answers);
+            stage.outbox.put(claimed(1, "here"));
+            stage.run_to_the_end().await;
+            let count = stage.platform.count();
+            prop_assert!(count <= 1, "{} messages", count);
+            match stage.outbox.end(1).expect("it ended") {
+                PostEnd::Posted(receipt) => prop_assert_eq!((receipt.message_id.as_str(), count), ("message-1", 1)),
+                PostEnd::Failed { .. } => prop_assert_eq!(count, 0),
+                PostEnd::NeedsReview { .. } => prop_assert!(!look_up),
+                PostEnd::Deferred { .. } | PostEnd::Skipped { .. } => prop_assert!(false, "not settled"),
+            }
+            Ok(())
+        })?;
+    }
+}

@@ -1,0 +1,578 @@
+//! The one task that decides what starts when.
+
+use super::recorder::{Answer, Recorder};
+use super::timetable::{Timetable, Wanted, refill_before};
+use super::window::Window;
+use super::{Command, Parts};
+use botticelli_server::clock::Clock as _;
+use botticelli_server::ids::{ExecutionId, TaskId};
+use botticelli_server::ledger::{
+    Agenda, Attempt, ClaimRequest, EndedAttempt, LedgerError, Recorded, Trigger,
+};
+use botticelli_server::outcome::AttemptEnd;
+use botticelli_server::plan::{Settlement, settle};
+use botticelli_server::server::Run;
+use botticelli_server::task::{Task, TaskState};
+use chrono::{DateTime, TimeDelta, Utc};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+/// A claim is asked for when the first of it is due within this time …
+const CLAIM_AT: Duration = Duration::from_millis(200);
+/// … and takes with it what is due within this time, so that few claims bring much.
+const CLAIM_AHEAD: Duration = Duration::from_millis(600);
+/// The store refuses claims further ahead than this: a node's idea of the time may be a little off.
+const CLAIM_BOUND: Duration = Duration::from_secs(1);
+/// The timer reaches this much further than the next look over everything.
+const LOOK_FURTHER: Duration = Duration::from_secs(5);
+/// At most so many tasks come with one agenda.
+const AGENDA: usize = 20_000;
+/// Claimed work that waits for a slot longer than this says that too much was claimed.
+const LATE_FOR_A_SLOT: TimeDelta = TimeDelta::milliseconds(100);
+/// After a question that failed.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// For runs that are told to stop at the end of the grace period, and for the last results to be recorded.
+const LAST_MOMENTS: Duration = Duration::from_secs(5);
+
+pub(super) struct Dispatcher {
+    parts: Arc<Parts>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    timetable: Timetable,
+    window: Window,
+    /// Claimed and not started, by due time.
+    ready: BTreeMap<(DateTime<Utc>, ExecutionId), Attempt>,
+    running: JoinSet<Ended>,
+    question: Option<JoinHandle<Reply>>,
+    ask_not_before: Option<DateTime<Utc>>,
+    unreachable: bool,
+    refill_at: Option<DateTime<Utc>>,
+    withdraw: bool,
+    /// Tasks whose state is to be looked up, and whether that is because the store refused a claim.
+    look_up: BTreeMap<TaskId, bool>,
+    recorder: Option<mpsc::UnboundedSender<EndedAttempt>>,
+    recorded: mpsc::UnboundedReceiver<Answer>,
+    /// Results on their way to the store.
+    recording: usize,
+    recorder_task: JoinHandle<()>,
+    abort: CancellationToken,
+}
+
+/// A run that is over.
+struct Ended {
+    attempt: Attempt,
+    task: Arc<Task>,
+    started_at: DateTime<Utc>,
+    ended_at: DateTime<Utc>,
+    run: Run,
+}
+
+/// What the store answered.
+enum Reply {
+    Withdrawn(Vec<ExecutionId>),
+    Agenda { until: DateTime<Utc>, agenda: Agenda },
+    States { states: Vec<TaskState>, refused: BTreeSet<TaskId> },
+    Work { wanted: Wanted, claimed: Vec<Attempt>, taken: Vec<Attempt> },
+    Failed { error: LedgerError, tasks: Vec<TaskId> },
+}
+
+impl Dispatcher {
+    pub(super) fn new(parts: Arc<Parts>, commands: mpsc::UnboundedReceiver<Command>) -> Self {
+        let (recorder, ended) = mpsc::unbounded_channel();
+        let (answers, recorded) = mpsc::unbounded_channel();
+        let recorder_task = tokio::spawn(Recorder::new(parts.clone(), ended, answers).run());
+        Self {
+            window: Window::new(parts.settings.max_concurrent_executions.get()),
+            parts,
+            commands,
+            timetable: Timetable::default(),
+            ready: BTreeMap::new(),
+            running: JoinSet::new(),
+            question: None,
+            ask_not_before: None,
+            unreachable: false,
+            refill_at: Some(DateTime::<Utc>::MIN_UTC),
+            withdraw: false,
+            look_up: BTreeMap::new(),
+            recorder: Some(recorder),
+            recorded,
+            recording: 0,
+            recorder_task,
+            abort: CancellationToken::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let clock = self.parts.clock.clone();
+        let wakeups = self.parts.wakeups.clone();
+        loop {
+            self.start_due();
+            self.ask();
+            let wake_at = self.wake_at();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(ended) = self.running.join_next() => self.ended(ended),
+                reply = answer(&mut self.question) => self.answered(reply),
+                Some(answer) = self.recorded.recv() => self.note_recorded(answer),
+                Some(command) = self.commands.recv() => self.obey(command),
+                () = wakeups.wait() => {
+                    self.withdraw = true;
+                    self.refill_at = Some(DateTime::<Utc>::MIN_UTC);
+                }
+                () = clock.sleep_until(wake_at) => {}
+            }
+        }
+        self.drain().await;
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.parts.clock.now()
+    }
+
+    fn slots(&self) -> usize {
+        self.parts.settings.max_concurrent_executions.get()
+    }
+
+    /// When something is to be done even if nothing happens.
+    fn wake_at(&self) -> DateTime<Utc> {
+        let start = if self.running.len() < self.slots() {
+            self.ready.keys().next().map(|(due, _)| *due)
+        } else {
+            None
+        };
+        let ask = if self.question.is_some() {
+            None
+        } else {
+            let look = self.timetable.next_look().map(|at| at - CLAIM_AT);
+            let has_room = self.window.room(self.ready.len()) > 0;
+            let next = self.refill_at.into_iter().chain(look.filter(|_| has_room)).min();
+            next.map(|at| at.max(self.ask_not_before.unwrap_or(DateTime::<Utc>::MIN_UTC)))
+        };
+        let poll = self.now() + self.parts.settings.check_interval;
+        start.into_iter().chain(ask).min().unwrap_or(poll)
+    }
+
+    // Starting.
+
+    fn start_due(&mut self) {
+        let now = self.now();
+        while self.running.len() < self.slots()
+            && let Some(entry) = self.ready.first_entry()
+            && entry.key().0 <= now
+        {
+            let attempt = entry.remove();
+            self.start(attempt);
+        }
+        if let Some(((due, _), _)) = self.ready.first_key_value()
+            && now - *due > LATE_FOR_A_SLOT
+        {
+            self.window.shrink();
+        }
+    }
+
+    fn start(&mut self, attempt: Attempt) {
+        let Some(task) = self.timetable.task(&attempt.task_id) else {
+            // Dropped between claim and start: another node may hold it.
+            self.give_back(vec![attempt]);
+            return;
+        };
+        let parts = self.parts.clone();
+        let abort = self.abort.child_token();
+        self.running.spawn(run_attempt(parts, task, attempt, abort));
+    }
+
+    fn give_back(&self, attempts: Vec<Attempt>) {
+        let parts = self.parts.clone();
+        tokio::spawn(async move { release(&parts, &attempts).await });
+    }
+
+    // Ending.
+
+    fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+        let ended = match ended {
+            Ok(ended) => ended,
+            // `run_attempt` catches what actors do; this would be a fault of ours.
+            Err(error) => return error!(error = %error, "a run was lost; its lease will run out"),
+        };
+        let next_run = self.timetable.next_run(&ended.attempt.task_id);
+        let settlement =
+            settle(&ended.task, &ended.attempt, next_run, &ended.run.end, ended.started_at, ended.ended_at);
+        let ended = EndedAttempt {
+            actor_name: ended.task.actor_name.clone(),
+            attempt: ended.attempt,
+            started_at: ended.started_at,
+            ended_at: ended.ended_at,
+            end: ended.run.end,
+            skills: ended.run.skills,
+            settlement,
+            posts: ended.run.posts,
+            used_items: ended.run.used_items,
+            metadata: ended.run.metadata,
+        };
+        self.recording += 1;
+        let sent = self.recorder.as_ref().is_some_and(|recorder| recorder.send(ended).is_ok());
+        if !sent {
+            error!("a result was lost: the recorder is gone");
+        }
+    }
+
+    fn note_recorded(&mut self, Answer { ended, recorded }: Answer) {
+        self.recording -= 1;
+        let now = self.now();
+        let task = ended.attempt.task_id.clone();
+        let Recorded::Stored { state } = recorded else {
+            debug!(task.id = %task, execution.id = %ended.attempt.execution_id, "the attempt has a successor; its result is dropped");
+            self.timetable.vacate(&task, now);
+            self.look_up.insert(task, false);
+            return;
+        };
+        log_end(&ended);
+        if !ended.posts.is_empty() {
+            self.parts.posts_waiting.notify_one();
+        }
+        match state {
+            Some(change) => {
+                self.timetable.recorded(&task, &change, now);
+                if change.breaker_opened {
+                    warn!(task.id = %task, "paused after {} failures", change.consecutive_failures);
+                }
+                if change.breaker_opened || ended.attempt.trigger == Trigger::Probe {
+                    self.look_up.insert(task.clone(), false);
+                }
+            }
+            None => self.timetable.vacate(&task, now),
+        }
+        if let Settlement::Retry { at } = ended.settlement {
+            self.timetable.retry(ended.attempt.execution_id, &task, at);
+        }
+    }
+
+    // Asking.
+
+    /// Asks the store one question, if there is one and none is open.
+    fn ask(&mut self) {
+        let now = self.now();
+        if self.question.is_some() || self.ask_not_before.is_some_and(|at| at > now) {
+            return;
+        }
+        let parts = self.parts.clone();
+        let question = if std::mem::take(&mut self.withdraw) {
+            tokio::spawn(async move { withdraw(&parts).await })
+        } else if self.refill_at.is_none_or(|at| at <= now) {
+            let until = now + self.parts.settings.check_interval + LOOK_FURTHER;
+            tokio::spawn(async move { refill(&parts, until).await })
+        } else if !self.look_up.is_empty() {
+            let tasks = std::mem::take(&mut self.look_up);
+            tokio::spawn(async move { look_up(&parts, tasks).await })
+        } else if self.timetable.next_look().is_some_and(|at| at <= now + CLAIM_AT) {
+            let wanted = self.timetable.due(now, CLAIM_AHEAD, self.window.room(self.ready.len()));
+            if wanted.len() == 0 {
+                return;
+            }
+            tokio::spawn(async move { claim(&parts, wanted).await })
+        } else {
+            return;
+        };
+        self.question = Some(question);
+    }
+
+    fn answered(&mut self, reply: Result<Reply, tokio::task::JoinError>) {
+        let reply = match reply {
+            Ok(reply) => reply,
+            Err(error) => return error!(error = %error, "a question to the store was lost"),
+        };
+        if self.unreachable && !matches!(reply, Reply::Failed { .. }) {
+            info!("the database is back");
+            self.unreachable = false;
+            self.withdraw = true;
+            self.refill_at = Some(DateTime::<Utc>::MIN_UTC);
+        }
+        match reply {
+            Reply::Withdrawn(executions) => self.note_withdrawn(&executions),
+            Reply::Agenda { until, agenda } => self.note_agenda(until, agenda),
+            Reply::States { states, refused } => self.note_states(states, &refused),
+            Reply::Work { wanted, claimed, taken } => self.note_work(wanted, claimed, taken),
+            Reply::Failed { error, tasks } => {
+                if !self.unreachable {
+                    error!(error = %error, "scheduling waits for the database");
+                }
+                self.unreachable = true;
+                self.look_up.extend(tasks.into_iter().map(|task| (task, false)));
+                self.refill_at = Some(DateTime::<Utc>::MIN_UTC);
+                self.ask_not_before = Some(self.now() + ASK_AGAIN);
+            }
+        }
+    }
+
+    fn note_withdrawn(&mut self, executions: &[ExecutionId]) {
+        let now = self.now();
+        let withdrawn: BTreeSet<ExecutionId> = executions.iter().copied().collect();
+        let gone = self.ready.extract_if(.., |(_, execution), _| withdrawn.contains(execution));
+        let tasks: Vec<TaskId> = gone.map(|(_, attempt)| attempt.task_id).collect();
+        for task in tasks {
+            self.timetable.vacate(&task, now);
+            self.look_up.insert(task, false);
+        }
+    }
+
+    fn note_agenda(&mut self, until: DateTime<Utc>, agenda: Agenda) {
+        // A full agenda ends where it was cut off.
+        let cut_off = |length: usize, last: Option<DateTime<Utc>>| if length < AGENDA { None } else { last };
+        let last_task = agenda.tasks.last().and_then(|state| state.wake_at);
+        let last_waiting = agenda.waiting.last().map(|waiting| waiting.ready_at);
+        let cut = cut_off(agenda.tasks.len(), last_task).into_iter();
+        let until =
+            cut.chain(cut_off(agenda.waiting.len(), last_waiting)).chain([until]).min().unwrap_or(until);
+        self.timetable.complete_until(until);
+        for state in agenda.tasks {
+            self.timetable.learn(state);
+        }
+        for waiting in agenda.waiting {
+            self.timetable.add_waiting(waiting);
+        }
+        let at_the_latest = self.now() + self.parts.settings.check_interval;
+        self.refill_at =
+            Some(refill_before(until).clamp(self.now() + TimeDelta::milliseconds(200), at_the_latest));
+    }
+
+    fn note_states(&mut self, states: Vec<TaskState>, refused: &BTreeSet<TaskId>) {
+        let now = self.now();
+        for state in states {
+            if refused.contains(&state.task_id) {
+                self.timetable.learn_after_refusal(state, now, self.parts.settings.check_interval);
+            } else {
+                self.timetable.learn(state);
+            }
+        }
+    }
+
+    fn note_work(&mut self, wanted: Wanted, claimed: Vec<Attempt>, taken: Vec<Attempt>) {
+        let requests: HashMap<TaskId, &ClaimRequest> =
+            wanted.claims.iter().map(|request| (request.task_id.clone(), request)).collect();
+        let won: BTreeSet<TaskId> = claimed.iter().map(|attempt| attempt.task_id.clone()).collect();
+        for attempt in &claimed {
+            self.timetable.won(attempt, requests.get(&attempt.task_id).copied());
+        }
+        for attempt in &taken {
+            self.timetable.won(attempt, None);
+        }
+        for request in wanted.claims.iter().filter(|request| !won.contains(&request.task_id)) {
+            self.look_up.insert(request.task_id.clone(), request.plan.run.is_some());
+        }
+        let all_started = self.ready.is_empty() || self.ready.keys().all(|(due, _)| *due > self.now());
+        if wanted.len() >= self.window.room(0) && all_started {
+            self.window.grow();
+        }
+        for attempt in claimed.into_iter().chain(taken) {
+            self.ready.insert((attempt.due_at, attempt.execution_id), attempt);
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Hold(tasks) => {
+                for task in tasks {
+                    self.timetable.hold(task);
+                }
+                info!(tasks = self.timetable.len(), "scheduling");
+                self.refill_at = Some(DateTime::<Utc>::MIN_UTC);
+            }
+            Command::Drop(task, known) => drop(known.send(self.timetable.drop_task(&task))),
+            Command::Held(held) => drop(held.send(self.timetable.held())),
+            Command::LeaseLost => self.forget_claims(),
+        }
+    }
+
+    /// What was claimed under the old name is somebody else's now. What runs goes on, and will be told.
+    fn forget_claims(&mut self) {
+        let now = self.now();
+        for (_, attempt) in std::mem::take(&mut self.ready) {
+            self.timetable.vacate(&attempt.task_id, now);
+        }
+        self.refill_at = Some(DateTime::<Utc>::MIN_UTC);
+    }
+
+    // Stopping.
+
+    /// Nothing new starts; what was claimed goes back; what runs is finished within the grace period, and recorded.
+    async fn drain(mut self) {
+        if let Some(question) = self.question.take()
+            && let Ok(Reply::Work { claimed, taken, .. }) = question.await
+        {
+            self.ready.extend(claimed.into_iter().chain(taken).map(|a| ((a.due_at, a.execution_id), a)));
+        }
+        let unstarted: Vec<Attempt> = std::mem::take(&mut self.ready).into_values().collect();
+        release(&self.parts, &unstarted).await;
+        if !self.running.is_empty() {
+            info!(running = self.running.len(), "stopping: waiting for what runs");
+        }
+        let grace = self.parts.clock.local_now() + self.parts.settings.shutdown_grace;
+        self.finish_running(grace).await;
+        if !self.running.is_empty() {
+            warn!(running = self.running.len(), "the grace period is over: what still runs is handed on");
+            self.abort.cancel();
+            self.finish_running(self.parts.clock.local_now() + LAST_MOMENTS).await;
+        }
+        self.running.shutdown().await;
+        drop(self.recorder.take());
+        if tokio::time::timeout(LAST_MOMENTS, &mut self.recorder_task).await.is_err() {
+            error!(
+                results = self.recording,
+                "results could not be recorded in time; they are lost, and will be run again"
+            );
+            self.recorder_task.abort();
+        }
+        while let Ok(answer) = self.recorded.try_recv() {
+            if matches!(answer.recorded, Recorded::Stored { .. }) {
+                log_end(&answer.ended);
+            }
+        }
+    }
+
+    async fn finish_running(&mut self, until: DateTime<Utc>) {
+        let clock = self.parts.clock.clone();
+        let deadline = clock.sleep_until(until + clock.offset());
+        tokio::pin!(deadline);
+        loop {
+            tokio::select! {
+                ended = self.running.join_next() => match ended {
+                    Some(ended) => self.ended(ended),
+                    None => return,
+                },
+                () = &mut deadline => return,
+            }
+        }
+    }
+}
+
+/// The open question's answer; waits for ever when there is none.
+async fn answer(question: &mut Option<JoinHandle<Reply>>) -> Result<Reply, tokio::task::JoinError> {
+    match question {
+        Some(open) => {
+            let reply = open.await;
+            *question = None;
+            reply
+        }
+        None => std::future::pending().await,
+    }
+}
+
+async fn withdraw(parts: &Parts) -> Reply {
+    match parts.ledger.withdraw_paused(&parts.node()).await {
+        Ok(executions) => Reply::Withdrawn(executions),
+        Err(error) => Reply::Failed { error, tasks: Vec::new() },
+    }
+}
+
+async fn refill(parts: &Parts, until: DateTime<Utc>) -> Reply {
+    match parts.ledger.agenda(until, AGENDA).await {
+        Ok(agenda) => Reply::Agenda { until, agenda },
+        Err(error) => Reply::Failed { error, tasks: Vec::new() },
+    }
+}
+
+async fn look_up(parts: &Parts, wanted: BTreeMap<TaskId, bool>) -> Reply {
+    let tasks: Vec<TaskId> = wanted.keys().cloned().collect();
+    match parts.ledger.states(&tasks).await {
+        Ok(states) => {
+            let refused = wanted.into_iter().filter(|(_, refused)| *refused).map(|(task, _)| task).collect();
+            Reply::States { states, refused }
+        }
+        Err(error) => Reply::Failed { error, tasks },
+    }
+}
+
+async fn claim(parts: &Parts, wanted: Wanted) -> Reply {
+    let node = parts.node();
+    let work = async {
+        let claimed = match wanted.claims.as_slice() {
+            [] => Vec::new(),
+            claims => parts.ledger.claim(&node, claims, CLAIM_BOUND).await?,
+        };
+        Ok::<_, LedgerError>(claimed)
+    };
+    let claimed = match work.await {
+        Ok(claimed) => claimed,
+        Err(error) => return Reply::Failed { error, tasks: tasks_of(&wanted) },
+    };
+    let taken = match wanted.waiting.as_slice() {
+        [] => Vec::new(),
+        waiting => match parts.ledger.take(&node, waiting, &wanted.overlapping, CLAIM_BOUND).await {
+            Ok(taken) => taken,
+            // What waits comes again with the next agenda; what was claimed is ours.
+            Err(error) => {
+                warn!(error = %error, "waiting executions could not be taken; trying again");
+                Vec::new()
+            }
+        },
+    };
+    Reply::Work { wanted, claimed, taken }
+}
+
+fn tasks_of(wanted: &Wanted) -> Vec<TaskId> {
+    wanted.claims.iter().map(|request| request.task_id.clone()).collect()
+}
+
+async fn release(parts: &Parts, attempts: &[Attempt]) {
+    if attempts.is_empty() {
+        return;
+    }
+    if let Err(error) = parts.ledger.release(&parts.node(), attempts).await {
+        warn!(error = %error, "claimed work could not be given back; it is handed on when the lease runs out");
+    }
+}
+
+/// Runs one attempt to its end, whatever that is.
+async fn run_attempt(
+    parts: Arc<Parts>,
+    task: Arc<Task>,
+    attempt: Attempt,
+    abort: CancellationToken,
+) -> Ended {
+    let started_at = parts.clock.now();
+    let timeout = task.policy.timeout;
+    let run = {
+        // The actor's work ends with this block, so that nothing of it goes on after the time it is recorded with.
+        let context = (parts.contexts)(&task, &attempt, abort.clone());
+        let running = parts.actors.run(&task.actor_name, context);
+        tokio::select! {
+            biased;
+            run = running => run.unwrap_or_else(|unknown| Run::ended(AttemptEnd::Failed {
+                error: unknown.to_string(),
+                recoverable: false,
+            })),
+            () = parts.clock.sleep_until(started_at + timeout) => Run::ended(AttemptEnd::Failed {
+                error: format!("timed out after {} s", timeout.as_secs_f64()),
+                recoverable: true,
+            }),
+            () = abort.cancelled() => Run::ended(AttemptEnd::Interrupted),
+        }
+    };
+    let ended_at = parts.clock.now().max(started_at);
+    Ended { attempt, task, started_at, ended_at, run }
+}
+
+fn log_end(ended: &EndedAttempt) {
+    let (task, execution) = (&ended.attempt.task_id, ended.attempt.execution_id);
+    let ms = (ended.ended_at - ended.started_at).num_milliseconds();
+    match &ended.end {
+        AttemptEnd::Succeeded => {
+            info!(task.id = %task, execution.id = %execution, posts = ended.posts.len(), ms, "succeeded");
+        }
+        AttemptEnd::Skipped(reason) => {
+            info!(task.id = %task, execution.id = %execution, reason = reason.as_str(), ms, "skipped");
+        }
+        AttemptEnd::Failed { error, .. } => {
+            warn!(task.id = %task, execution.id = %execution, attempt = ended.attempt.attempt, ms, error, "failed");
+        }
+        AttemptEnd::Interrupted => {
+            info!(task.id = %task, execution.id = %execution, "interrupted; handed on")
+        }
+        AttemptEnd::Cancelled => info!(task.id = %task, execution.id = %execution, "cancelled"),
+    }
+}

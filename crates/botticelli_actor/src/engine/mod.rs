@@ -1,0 +1,221 @@
+//! The engine: starts due work at its time, runs it in a bounded pool, records it in batches.
+//!
+//! ```text
+//! Ledger::agenda ─► Timetable ─► plan ─► Ledger::claim ─► ready, until due ─► a slot ─► ActorManager::run
+//!                        ▲                                                              │
+//!                        └────────────── Ledger::record ◄── Recorder ◄── settle ◄───────┘
+//! ```
+//! One task, the [`dispatcher`], owns all of that state; it never waits for the database: it has at most one question
+//! there, and goes on starting what is due until the answer comes.
+
+mod clock;
+mod dispatcher;
+mod node;
+mod recorder;
+mod retention;
+mod timetable;
+mod window;
+
+pub use clock::DatabaseClock;
+pub use node::node_name;
+
+use crate::actor::RunContext;
+use async_trait::async_trait;
+use botticelli_database::Wakeups;
+use botticelli_server::ids::{ActorName, NodeId, TaskId};
+use botticelli_server::ledger::{Attempt, Ledger, LedgerError, Registration};
+use botticelli_server::outbox::Outbox;
+use botticelli_server::server::{ActorManager, TaskScheduler};
+use botticelli_server::task::Task;
+use dispatcher::Dispatcher;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+/// How the engine behaves.
+#[derive(Debug, Clone)]
+pub struct EngineSettings {
+    /// How often everything is looked over, in case a hint was lost.
+    pub check_interval: Duration,
+    /// How many runs go on at a time.
+    pub max_concurrent_executions: NonZeroUsize,
+    /// How long a stop waits for runs to end.
+    pub shutdown_grace: Duration,
+    /// How often the node says that it lives.
+    pub heartbeat: Duration,
+    /// How long it counts as alive after that.
+    pub lease: Duration,
+    /// History older than this is deleted; `None`: never.
+    pub history_retention: Option<Duration>,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self {
+            check_interval: Duration::from_secs(60),
+            max_concurrent_executions: NonZeroUsize::new(16).unwrap_or(NonZeroUsize::MIN),
+            shutdown_grace: Duration::from_secs(30),
+            heartbeat: Duration::from_secs(2),
+            lease: Duration::from_secs(8),
+            history_retention: None,
+        }
+    }
+}
+
+/// Makes the context of an attempt.
+pub type Contexts = dyn Fn(&Task, &Attempt, CancellationToken) -> RunContext + Send + Sync;
+
+/// What the engine is made of.
+pub struct EngineParts {
+    /// The store.
+    pub ledger: Arc<dyn Ledger>,
+    /// The store's outbox, for handing on what dead nodes were sending.
+    pub outbox: Arc<dyn Outbox>,
+    /// The actors.
+    pub actors: Arc<dyn ActorManager<ActorName, RunContext>>,
+    /// Makes contexts.
+    pub contexts: Arc<Contexts>,
+    /// The database's time.
+    pub clock: Arc<DatabaseClock>,
+    /// Called when somebody else has changed something in the store.
+    pub wakeups: Wakeups,
+    /// Woken when there are new posts.
+    pub posts_waiting: Arc<Notify>,
+    /// This process.
+    pub node: NodeId,
+    /// How it behaves.
+    pub settings: EngineSettings,
+}
+
+/// The durable scheduler.
+pub struct Engine {
+    parts: Arc<Parts>,
+    commands: mpsc::UnboundedSender<Command>,
+    /// Taken by the first run.
+    inbox: Mutex<Option<mpsc::UnboundedReceiver<Command>>>,
+}
+
+/// What the engine's tasks share.
+struct Parts {
+    ledger: Arc<dyn Ledger>,
+    outbox: Arc<dyn Outbox>,
+    actors: Arc<dyn ActorManager<ActorName, RunContext>>,
+    contexts: Arc<Contexts>,
+    clock: Arc<DatabaseClock>,
+    wakeups: Wakeups,
+    posts_waiting: Arc<Notify>,
+    first_name: NodeId,
+    node: RwLock<NodeId>,
+    renamed: AtomicU32,
+    settings: EngineSettings,
+}
+
+impl Parts {
+    fn node(&self) -> NodeId {
+        self.node.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A node that was given up does not come back under its name. Returns the old one.
+    fn take_another_name(&self) -> NodeId {
+        let count = self.renamed.fetch_add(1, Ordering::Relaxed) + 1;
+        let name =
+            NodeId::new(format!("{}+{count}", self.first_name)).unwrap_or_else(|_| self.first_name.clone());
+        std::mem::replace(&mut self.node.write().unwrap_or_else(PoisonError::into_inner), name)
+    }
+}
+
+/// What the dispatcher is told.
+enum Command {
+    Hold(Vec<Task>),
+    Drop(TaskId, oneshot::Sender<bool>),
+    Held(oneshot::Sender<Vec<TaskId>>),
+    LeaseLost,
+}
+
+impl Engine {
+    /// An engine that does nothing until it is run.
+    pub fn new(parts: EngineParts) -> Self {
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let parts = Parts {
+            ledger: parts.ledger,
+            outbox: parts.outbox,
+            actors: parts.actors,
+            contexts: parts.contexts,
+            clock: parts.clock,
+            wakeups: parts.wakeups,
+            posts_waiting: parts.posts_waiting,
+            node: RwLock::new(parts.node.clone()),
+            first_name: parts.node,
+            renamed: AtomicU32::new(0),
+            settings: parts.settings,
+        };
+        Self { parts: Arc::new(parts), commands, inbox: Mutex::new(Some(inbox)) }
+    }
+
+    /// Takes up definitions that are registered.
+    pub fn hold(&self, tasks: Vec<Task>) {
+        self.tell(Command::Hold(tasks));
+    }
+
+    fn tell(&self, command: Command) {
+        // An engine that has stopped has nothing to take up.
+        drop(self.commands.send(command));
+    }
+
+    /// The first beat: the node is known, the clock is right, and what dead nodes left is handed on.
+    pub async fn enter(&self) {
+        node::beat(&self.parts, &self.commands).await;
+    }
+}
+
+#[async_trait]
+impl TaskScheduler for Engine {
+    async fn schedule(&self, task: Task) -> Result<(), LedgerError> {
+        let registration = Registration { tasks: vec![task.clone()], complete: false, start: false };
+        self.parts.ledger.register(registration).await?;
+        self.hold(vec![task]);
+        Ok(())
+    }
+
+    async fn cancel(&self, task: &TaskId) -> Result<bool, LedgerError> {
+        let (answer, known) = oneshot::channel();
+        self.tell(Command::Drop(task.clone(), answer));
+        Ok(known.await.unwrap_or(false))
+    }
+
+    async fn scheduled(&self) -> Result<Vec<TaskId>, LedgerError> {
+        let (answer, held) = oneshot::channel();
+        self.tell(Command::Held(answer));
+        Ok(held.await.unwrap_or_default())
+    }
+
+    async fn run(&self, stop: CancellationToken) {
+        let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(inbox) = inbox else {
+            warn!("the engine runs, or has run, already");
+            return;
+        };
+        let helpers = CancellationToken::new();
+        let heartbeat = node::heartbeat(self.parts.clone(), self.commands.clone(), helpers.clone());
+        let heartbeat = tokio::spawn(heartbeat);
+        let retention = self
+            .parts
+            .settings
+            .history_retention
+            .map(|keep| tokio::spawn(retention::run(self.parts.clone(), keep, helpers.clone())));
+        Dispatcher::new(self.parts.clone(), inbox).run(stop).await;
+        helpers.cancel();
+        for helper in std::iter::once(heartbeat).chain(retention) {
+            if let Err(error) = helper.await {
+                warn!(error = %error, "a helper of the engine did not end well");
+            }
+        }
+        if let Err(error) = self.parts.ledger.leave(&self.parts.node()).await {
+            warn!(error = %error, "the other nodes will find out by themselves that this one has gone");
+        }
+    }
+}

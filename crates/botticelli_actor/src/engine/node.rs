@@ -1,0 +1,76 @@
+//! This node among others: its heartbeat, and handing on what dead nodes leave.
+
+use super::{Command, Parts};
+use botticelli_server::clock::Clock as _;
+use botticelli_server::ids::NodeId;
+use botticelli_server::ledger::{Lease, LedgerError, Rescued};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// Beats until `stop`.
+pub(super) async fn heartbeat(
+    parts: Arc<Parts>,
+    commands: mpsc::UnboundedSender<Command>,
+    stop: CancellationToken,
+) {
+    loop {
+        let next = parts.clock.local_now() + parts.settings.heartbeat;
+        beat(&parts, &commands).await;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = parts.clock.sleep_until(next + parts.clock.offset()) => {}
+        }
+    }
+}
+
+/// One beat; a database that can't be reached is the dispatcher's to complain about.
+pub(super) async fn beat(parts: &Parts, commands: &mpsc::UnboundedSender<Command>) {
+    let beaten = async {
+        if parts.ledger.renew(&parts.node(), parts.settings.lease).await? == Lease::Lost {
+            let lost = parts.take_another_name();
+            warn!(node = %lost, "this node was silent too long; its work was handed on and it goes on under another name");
+            drop(commands.send(Command::LeaseLost));
+            parts.ledger.renew(&parts.node(), parts.settings.lease).await?;
+        }
+        set_clock(parts).await?;
+        hand_on(parts).await
+    };
+    if let Err(error) = beaten.await {
+        warn!(error = %error, "no heartbeat");
+    }
+}
+
+async fn set_clock(parts: &Parts) -> Result<(), LedgerError> {
+    let asked = parts.clock.local_now();
+    let database = parts.ledger.now().await?;
+    parts.clock.set(asked, database, parts.clock.local_now());
+    Ok(())
+}
+
+async fn hand_on(parts: &Parts) -> Result<(), LedgerError> {
+    let Rescued { nodes, handed_on, poisoned } = parts.ledger.rescue(&parts.node()).await?;
+    for node in &nodes {
+        info!(%node, "a node is gone; its work is handed on");
+    }
+    for execution in &poisoned {
+        warn!(execution.id = %execution, "failed: the servers that ran it died, again and again");
+    }
+    if !nodes.is_empty() || !handed_on.is_empty() {
+        parts.wakeups.changed();
+    }
+    let posts = parts.outbox.rescue_posts().await?;
+    if posts > 0 || !nodes.is_empty() {
+        parts.posts_waiting.notify_one();
+    }
+    Ok(())
+}
+
+/// The name of a process: unique, and telling for a person.
+pub fn node_name(host: &str, process: u32, started: chrono::DateTime<chrono::Utc>) -> NodeId {
+    let host: String = host.chars().filter(|c| !c.is_control() && !c.is_whitespace()).take(100).collect();
+    let host = if host.is_empty() { "node" } else { &host };
+    let name = format!("{host}-{process}-{:x}", started.timestamp_micros());
+    NodeId::new(name).unwrap_or_else(|_| unreachable!("made of a host without spaces, and digits"))
+}

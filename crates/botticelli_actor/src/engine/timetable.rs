@@ -1,0 +1,259 @@
+//! What this node looks at, and when: its tasks, what it knows of their state, and a timer over both.
+//!
+//! All of it is a cache. The store decides: a plan made from old knowledge is refused there, and the task is looked up.
+
+use botticelli_server::ids::{ExecutionId, TaskId};
+use botticelli_server::ledger::{Attempt, ClaimRequest, TaskChange, Waiting};
+use botticelli_server::plan::{Plan, plan};
+use botticelli_server::task::{Overlap, Task, TaskState};
+use chrono::{DateTime, TimeDelta, Utc};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A task that was refused is looked at again after this long, doubled each time.
+const REFUSED: Duration = Duration::from_millis(250);
+
+#[derive(Default)]
+pub(super) struct Timetable {
+    tasks: HashMap<TaskId, Entry>,
+    timer: BTreeSet<(DateTime<Utc>, Look)>,
+    /// Until when the timer is complete. What is due later is not in it, and comes with the next agenda.
+    complete_until: Option<DateTime<Utc>>,
+}
+
+struct Entry {
+    task: Arc<Task>,
+    state: Option<TaskState>,
+    in_timer: Option<DateTime<Utc>>,
+    /// Attempts of this node that are not recorded.
+    occupied: u32,
+    /// Waiting executions that found the task occupied.
+    blocked: Vec<ExecutionId>,
+    refusals: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Look {
+    Task(TaskId),
+    Waiting(ExecutionId, TaskId),
+}
+
+/// Work to ask the store for.
+#[derive(Default)]
+pub(super) struct Wanted {
+    pub(super) claims: Vec<ClaimRequest>,
+    pub(super) waiting: Vec<ExecutionId>,
+    pub(super) overlapping: Vec<TaskId>,
+}
+
+impl Wanted {
+    pub(super) fn len(&self) -> usize {
+        self.claims.len() + self.waiting.len()
+    }
+}
+
+impl Timetable {
+    /// Takes up a definition.
+    pub(super) fn hold(&mut self, task: Task) {
+        let task = Arc::new(task);
+        match self.tasks.get_mut(&task.id) {
+            Some(entry) => {
+                entry.state = None;
+                entry.task = task;
+            }
+            None => {
+                let entry = Entry {
+                    task: task.clone(),
+                    state: None,
+                    in_timer: None,
+                    occupied: 0,
+                    blocked: Vec::new(),
+                    refusals: 0,
+                };
+                self.tasks.insert(task.id.clone(), entry);
+            }
+        }
+    }
+
+    /// Lets go of a task. Says whether it was held.
+    pub(super) fn drop_task(&mut self, task: &TaskId) -> bool {
+        let Some(entry) = self.tasks.remove(task) else { return false };
+        if let Some(at) = entry.in_timer {
+            self.timer.remove(&(at, Look::Task(task.clone())));
+        }
+        true
+    }
+
+    pub(super) fn held(&self) -> Vec<TaskId> {
+        let mut held: Vec<TaskId> = self.tasks.keys().cloned().collect();
+        held.sort();
+        held
+    }
+
+    pub(super) fn task(&self, task: &TaskId) -> Option<Arc<Task>> {
+        self.tasks.get(task).map(|entry| entry.task.clone())
+    }
+
+    /// The nominal time after what was claimed last, as far as this node knows.
+    pub(super) fn next_run(&self, task: &TaskId) -> Option<DateTime<Utc>> {
+        self.tasks.get(task)?.state.as_ref()?.next_run
+    }
+
+    /// Until when the timer holds all there is.
+    pub(super) fn complete_until(&mut self, until: DateTime<Utc>) {
+        self.complete_until = Some(until);
+    }
+
+    /// What the store knows of a task of ours.
+    pub(super) fn learn(&mut self, state: TaskState) {
+        let id = state.task_id.clone();
+        let Some(entry) = self.tasks.get_mut(&id) else { return };
+        let look_at = if state.is_paused { state.probe_at } else { state.wake_at };
+        entry.state = Some(state);
+        self.look_at(&id, look_at);
+    }
+
+    /// The same for a task that was refused: not before a while, or it is asked for again and again.
+    pub(super) fn learn_after_refusal(&mut self, state: TaskState, now: DateTime<Utc>, longest: Duration) {
+        let id = state.task_id.clone();
+        let Some(entry) = self.tasks.get_mut(&id) else { return };
+        let look_at = if state.is_paused { state.probe_at } else { state.wake_at };
+        entry.state = Some(state);
+        let wait = REFUSED.saturating_mul(1 << entry.refusals.min(16)).min(longest);
+        entry.refusals += 1;
+        self.look_at(&id, look_at.map(|at| at.max(now + wait)));
+    }
+
+    pub(super) fn add_waiting(&mut self, waiting: Waiting) {
+        if self.tasks.contains_key(&waiting.task_id) {
+            self.timer.insert((waiting.ready_at, Look::Waiting(waiting.execution_id, waiting.task_id)));
+        }
+    }
+
+    fn look_at(&mut self, task: &TaskId, at: Option<DateTime<Utc>>) {
+        let Some(entry) = self.tasks.get_mut(task) else { return };
+        if let Some(before) = entry.in_timer.take() {
+            self.timer.remove(&(before, Look::Task(task.clone())));
+        }
+        let at = at.filter(|at| self.complete_until.is_none_or(|until| *at <= until));
+        if let Some(at) = at {
+            entry.in_timer = Some(at);
+            self.timer.insert((at, Look::Task(task.clone())));
+        }
+    }
+
+    /// When there is something to look at.
+    pub(super) fn next_look(&self) -> Option<DateTime<Utc>> {
+        self.timer.first().map(|(at, _)| *at)
+    }
+
+    /// What is due within `ahead`, as much as `most`. It leaves the timer.
+    pub(super) fn due(&mut self, now: DateTime<Utc>, ahead: Duration, most: usize) -> Wanted {
+        let horizon = now + ahead;
+        let mut wanted = Wanted::default();
+        while wanted.len() < most
+            && let Some((at, _)) = self.timer.first()
+            && *at <= horizon
+            && let Some((_, look)) = self.timer.pop_first()
+        {
+            match look {
+                Look::Task(id) => self.plan_task(&id, now, ahead, &mut wanted),
+                Look::Waiting(execution, id) => self.want_waiting(execution, &id, &mut wanted),
+            }
+        }
+        wanted
+    }
+
+    fn plan_task(&mut self, id: &TaskId, now: DateTime<Utc>, ahead: Duration, wanted: &mut Wanted) {
+        let Some(entry) = self.tasks.get_mut(id) else { return };
+        entry.in_timer = None;
+        let overlap_allowed = entry.task.policy.overlap == Overlap::Allow;
+        // An occupied task is looked at when its attempt is recorded.
+        if entry.occupied > 0 && !overlap_allowed {
+            return;
+        }
+        let Some(state) = &entry.state else { return };
+        match plan(&entry.task, state, now, ahead) {
+            Plan::Nothing => {}
+            Plan::Wait { until } => self.look_at(id, Some(until)),
+            Plan::Claim(plan) => wanted.claims.push(ClaimRequest {
+                task_id: id.clone(),
+                actor_name: entry.task.actor_name.clone(),
+                definition: entry.task.definition.clone(),
+                plan,
+                overlap_allowed,
+            }),
+        }
+    }
+
+    fn want_waiting(&mut self, execution: ExecutionId, id: &TaskId, wanted: &mut Wanted) {
+        let Some(entry) = self.tasks.get_mut(id) else { return };
+        if entry.task.policy.overlap == Overlap::Allow {
+            wanted.overlapping.push(id.clone());
+        } else if entry.occupied > 0 {
+            entry.blocked.push(execution);
+            return;
+        }
+        wanted.waiting.push(execution);
+    }
+
+    /// This node has won `attempt`. `claim` is the request that it came of, if it was not waiting.
+    pub(super) fn won(&mut self, attempt: &Attempt, claim: Option<&ClaimRequest>) {
+        let Some(entry) = self.tasks.get_mut(&attempt.task_id) else { return };
+        entry.occupied += 1;
+        entry.refusals = 0;
+        if let Some(claim) = claim {
+            self.stepped(claim);
+        }
+    }
+
+    fn stepped(&mut self, claim: &ClaimRequest) {
+        let Some(entry) = self.tasks.get_mut(&claim.task_id) else { return };
+        if let Some(state) = &mut entry.state {
+            state.next_run = claim.plan.next_run;
+            state.wake_at = claim.plan.wake_at;
+            state.probe_at = None;
+            if claim.plan.resumed {
+                state.pause_reason = None;
+                state.consecutive_failures = 0;
+            }
+        }
+        let wake_at = claim.plan.wake_at;
+        self.look_at(&claim.task_id, wake_at);
+    }
+
+    /// An attempt of this node is no more: given back, withdrawn, or lost.
+    pub(super) fn vacate(&mut self, task: &TaskId, now: DateTime<Utc>) {
+        let Some(entry) = self.tasks.get_mut(task) else { return };
+        entry.occupied = entry.occupied.saturating_sub(1);
+        for execution in std::mem::take(&mut entry.blocked) {
+            self.timer.insert((now, Look::Waiting(execution, task.clone())));
+        }
+    }
+
+    /// An attempt of this node is recorded, and the store said what became of the task.
+    pub(super) fn recorded(&mut self, task: &TaskId, change: &TaskChange, now: DateTime<Utc>) {
+        self.vacate(task, now);
+        let Some(state) = self.tasks.get_mut(task).and_then(|entry| entry.state.as_mut()) else { return };
+        state.next_run = change.next_run;
+        state.wake_at = change.wake_at;
+        state.consecutive_failures = change.consecutive_failures;
+        self.look_at(task, change.wake_at);
+    }
+
+    /// An execution waits for its next attempt.
+    pub(super) fn retry(&mut self, execution: ExecutionId, task: &TaskId, at: DateTime<Utc>) {
+        self.add_waiting(Waiting { execution_id: execution, task_id: task.clone(), ready_at: at });
+    }
+
+    /// How many tasks are held.
+    pub(super) fn len(&self) -> usize {
+        self.tasks.len()
+    }
+}
+
+/// Asked again before the timer runs dry.
+pub(super) fn refill_before(complete_until: DateTime<Utc>) -> DateTime<Utc> {
+    complete_until - TimeDelta::milliseconds(2_000)
+}

@@ -1,0 +1,363 @@
+//! The command line, through the real binary: what stands on stdout, on stderr, and in the exit code.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+
+/// What one call of the binary came to.
+#[derive(Debug, PartialEq)]
+struct Answer {
+    out: String,
+    err: String,
+    code: i32,
+}
+
+/// `actor-server` without what the environment of the tests might say.
+fn actor_server(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_actor-server"));
+    command.current_dir(folder);
+    for name in ["DATABASE_URL", "DISCORD_TOKEN", "RUST_LOG"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn answer(command: &mut Command) -> Answer {
+    let output = command.output().unwrap();
+    Answer {
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+        code: output.status.code().unwrap(),
+    }
+}
+
+fn ask(arguments: &[&str]) -> Answer {
+    answer(actor_server(&root()).args(arguments))
+}
+
+/// The repository.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// A folder with a configuration of one task.
+fn folder(server: &str) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("actor_server.toml"), server).unwrap();
+    fs::copy(root().join("examples/actors/announcement.toml"), folder.path().join("actor.toml")).unwrap();
+    folder
+}
+
+const ONE_TASK: &str = "[[actors]]\nname = \"t\"\nconfig_file = \"actor.toml\"\n\
+                        schedule = { type = \"Cron\", expression = \"0 30 8 * * MON *\" }\n";
+
+#[test]
+fn version_and_help_are_answers() {
+    let version = ask(&["--version"]);
+    assert_eq!(version.out, format!("actor-server {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!((version.err.as_str(), version.code), ("", 0));
+    let help = ask(&["--help"]);
+    assert_eq!(help.code, 0);
+    for command in ["run", "next", "once", "tasks", "posts", "migrate", "schema", "completions"] {
+        assert!(
+            help.out.lines().any(|line| line.trim_start().starts_with(command)),
+            "{command}\n{}",
+            help.out
+        );
+    }
+}
+
+#[test]
+fn help_does_not_show_what_the_environment_holds() {
+    let help = answer(
+        actor_server(&root())
+            .arg("--help")
+            .env("DATABASE_URL", "postgres://u:hunter2@h/d")
+            .env("DISCORD_TOKEN", "hunter2"),
+    );
+    assert!(help.out.contains("DATABASE_URL") && !help.out.contains("hunter2"), "{}", help.out);
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2() {
+    for arguments in [
+        &["--no-such-flag"][..],
+        &["no-such-command"],
+        &["next"],
+        &["next", "t", "--cron", "@daily"],
+        &["next", "--cron", "@daily", "--count", "0"],
+        &["next", "--cron", "@daily", "--count", "1001"],
+        &["next", "--cron", "@daily", "--after", "yesterday"],
+        &["next", "t", "--timezone", "UTC"],
+        &["posts", "list", "--state", "lost"],
+        &["next", "--cron", "@daily", "--dry-run"],
+        &["--log-format", "xml"],
+    ] {
+        let answer = ask(arguments);
+        assert_eq!((answer.code, answer.out.as_str()), (2, ""), "{arguments:?} {answer:?}");
+        assert!(answer.err.starts_with("error: "), "{arguments:?} {answer:?}");
+    }
+}
+
+#[test]
+fn next_says_what_it_understood_and_then_the_times() {
+    let answer = ask(&[
+        "next",
+        "--cron",
+        "0 0 9 * * * *",
+        "--timezone",
+        "Europe/Berlin",
+        "--after",
+        "2026-03-27T12:00:00Z",
+        "--count",
+        "2",
+    ]);
+    assert_eq!(
+        answer,
+        Answer {
+            out: "at 09:00:00 every day, Europe/Berlin\n\
+                  \x20 Sat 2026-03-28 09:00:00 +01:00   2026-03-28T08:00:00Z\n\
+                  \x20 Sun 2026-03-29 09:00:00 +02:00   2026-03-29T07:00:00Z\n"
+                .to_owned(),
+            err: String::new(),
+            code: 0
+        }
+    );
+}
+
+#[test]
+fn next_prints_json_for_programs() {
+    let json = |arguments: &[&str]| {
+        let answer = ask(arguments);
+        assert_eq!((answer.err.as_str(), answer.code), ("", 0));
+        serde_json::from_str::<serde_json::Value>(&answer.out).unwrap()
+    };
+    assert_eq!(
+        json(&[
+            "next",
+            "--json",
+            "--cron",
+            "30 2 * * *",
+            "--timezone",
+            "Europe/Berlin",
+            "--after",
+            "2026-03-29T00:00:00Z",
+            "--count",
+            "2"
+        ]),
+        serde_json::json!([
+            { "scheduled_for": "2026-03-29T01:00:00Z", "local": "2026-03-29T03:00:00+02:00" },
+            { "scheduled_for": "2026-03-30T00:30:00Z", "local": "2026-03-30T02:30:00+02:00" },
+        ])
+    );
+    // A time that is the `--after` itself is not after it, and what ends has an end.
+    assert_eq!(
+        json(&["next", "--json", "--cron", "0 0 0 1 1 ? 2030", "--after", "2029-12-31T23:59:59+00:00"]),
+        serde_json::json!([{ "scheduled_for": "2030-01-01T00:00:00Z", "local": "2030-01-01T00:00:00+00:00" }])
+    );
+    assert_eq!(
+        json(&["next", "--json", "--cron", "0 0 0 1 1 ? 2030", "--after", "2030-01-01T00:00:00Z"]),
+        serde_json::json!([])
+    );
+}
+
+#[test]
+fn next_explains_a_wrong_expression() {
+    assert_eq!(
+        ask(&["next", "--cron", "0 0 25 * * * *"]),
+        Answer {
+            out: String::new(),
+            err: "error: cron expression \"0 0 25 * * * *\" has hour 25 (allowed: 0-23)\n\
+                  hint: 7 fields: sec min hour day-of-month month day-of-week year; `actor-server next --cron \
+                  \"0 0 9 * * * *\"` shows what one means\n"
+                .to_owned(),
+            code: 2
+        }
+    );
+    let zone = ask(&["next", "--cron", "@daily", "--timezone", "Mars/Olympus"]);
+    assert!(zone.err.starts_with("error: timezone \"Mars/Olympus\" is not known"), "{}", zone.err);
+    assert_eq!(zone.code, 2);
+}
+
+#[test]
+fn next_takes_a_task_and_flags_go_before_and_after_the_command() {
+    let folder = folder(ONE_TASK);
+    let path = folder.path().join("actor_server.toml").display().to_string();
+    let after = "2026-01-01T00:00:00Z";
+    let answers = [
+        ask(&["--config", &path, "next", "t", "--after", after, "--count", "1"]),
+        ask(&["next", "t", "--after", after, "--count", "1", "-c", &path]),
+        answer(actor_server(folder.path()).args(["next", "t", "--after", after, "--count", "1"])),
+    ];
+    for answer in &answers {
+        assert_eq!(
+            answer.out,
+            "at 08:30:00 on Monday, UTC\n  Mon 2026-01-05 08:30:00 +00:00   2026-01-05T08:30:00Z\n",
+            "{answer:?}"
+        );
+    }
+}
+
+#[test]
+fn next_explains_an_unknown_task() {
+    let folder = folder(&ONE_TASK.replace("\"t\"", "\"daily_poster\""));
+    let said = |task: &str| {
+        let answer = answer(actor_server(folder.path()).args(["next", task]));
+        assert_eq!(answer.code, 2);
+        answer.err
+    };
+    assert_eq!(
+        said("dayly_poster"),
+        "error: actor_server.toml: there is no task \"dayly_poster\"\nhint: did you mean \"daily_poster\"?\n"
+    );
+    assert_eq!(
+        said("x"),
+        "error: actor_server.toml: there is no task \"x\"\nhint: tasks there: daily_poster\n"
+    );
+}
+
+#[test]
+fn a_dry_run_of_the_examples_shows_all_four_schedules() {
+    let answer = ask(&["--config", "examples/actor_server.toml", "--dry-run"]);
+    assert_eq!((answer.code, answer.err.as_str()), (0, ""), "{answer:?}");
+    let tasks: Vec<&str> = answer.out.lines().filter(|line| !line.starts_with(' ')).collect();
+    let file = root().join("examples/posts.jsonl");
+    assert_eq!(
+        tasks,
+        [
+            &format!(
+                "daily_poster: actor daily_poster, at 09:00:00 every day, Europe/Berlin, to file:{}",
+                file.display()
+            ),
+            "trending: actor trending, every 20 seconds, to console:stdout",
+            "welcome: actor welcome, once, at once, to console:stdout",
+            "announcement: actor announcement, once at 2026-01-01 11:00:00 +00:00, UTC, to console:stdout",
+        ]
+    );
+    // Three times where there are three.
+    assert_eq!(answer.out.lines().count(), tasks.len() + 3 + 3 + 1 + 1);
+    assert!(!root().join("actor_server.db").exists());
+}
+
+#[test]
+fn a_dry_run_that_finds_problems_is_exit_code_1_and_anything_else_2() {
+    let folder = folder("[server]\nchek_interval_seconds = 1\n[[actors]]\nname = \"t\"\n");
+    let problems = "error: actor_server.toml:2: server.chek_interval_seconds is not a known key\n\
+                    hint: did you mean \"check_interval_seconds\"?\n\
+                    error: actor_server.toml:3: task \"t\": config_file is missing\n";
+    let dry = answer(actor_server(folder.path()).arg("--dry-run"));
+    assert_eq!(dry, Answer { out: String::new(), err: problems.to_owned(), code: 1 });
+    let next = answer(actor_server(folder.path()).args(["next", "t"]));
+    assert_eq!(next, Answer { out: String::new(), err: problems.to_owned(), code: 2 });
+}
+
+#[test]
+fn a_missing_configuration_is_explained() {
+    let folder = TempDir::new().unwrap();
+    assert_eq!(
+        answer(actor_server(folder.path()).args(["next", "t"])),
+        Answer {
+            out: String::new(),
+            err: "error: actor_server.toml: there is no such file\n\
+                  hint: --config FILE names another file; examples/actor_server.toml is one to start from\n"
+                .to_owned(),
+            code: 2
+        }
+    );
+}
+
+#[test]
+fn secrets_are_never_printed() {
+    let folder = folder(&format!("discord_token = \"hunter2-file\"\n{ONE_TASK}"));
+    for url in ["postgres://user:hunter2-url@host/db", "mysql://user:hunter2-url@host/db", "hunter2-url"] {
+        for arguments in [
+            &["--dry-run"][..],
+            &["next", "t"],
+            &["--dry-run", "--log-format", "json", "--discord-token", "hunter2-flag"],
+        ] {
+            let answer = answer(
+                actor_server(folder.path())
+                    .args(arguments)
+                    .env("DATABASE_URL", url)
+                    .env("DISCORD_TOKEN", "hunter2-env")
+                    .env("RUST_LOG", "trace"),
+            );
+            assert!(!format!("{answer:?}").contains("hunter2"), "{answer:?}");
+        }
+    }
+}
+
+#[test]
+fn a_token_on_the_command_line_is_warned_about_and_one_in_the_environment_is_not() {
+    let folder = folder(ONE_TASK);
+    let warning = "--discord-token can be seen by other users";
+    let before = answer(actor_server(folder.path()).args(["--discord-token", "x", "next", "t"]));
+    let after = answer(actor_server(folder.path()).args(["next", "t", "--discord-token", "x"]));
+    let environment = answer(actor_server(folder.path()).args(["next", "t"]).env("DISCORD_TOKEN", "x"));
+    assert!(before.err.contains(warning) && after.err.contains(warning), "{before:?} {after:?}");
+    assert_eq!((environment.err.as_str(), environment.code), ("", 0));
+}
+
+#[test]
+fn the_log_goes_to_stderr_as_text_or_json() {
+    let folder = folder("");
+    let text = answer(actor_server(folder.path()).arg("--dry-run"));
+    assert_eq!((text.out.as_str(), text.code), ("", 0));
+    assert!(text.err.contains("WARN actor_server.toml: there are no [[actors]] entries"), "{}", text.err);
+    let json = answer(actor_server(folder.path()).args(["--dry-run", "--log-format", "json"]));
+    let line: serde_json::Value = serde_json::from_str(json.err.trim()).unwrap();
+    assert_eq!(line["level"], "WARN");
+    assert!(line["message"].as_str().unwrap().contains("[[actors]]"));
+    let quiet = answer(actor_server(folder.path()).arg("--dry-run").env("RUST_LOG", "error"));
+    assert_eq!(quiet.err, "");
+    let wrong = answer(actor_server(folder.path()).arg("--dry-run").env("RUST_LOG", "botticelli_actor=loud"));
+    assert!(wrong.err.starts_with("error: RUST_LOG is \"botticelli_actor=loud\""), "{}", wrong.err);
+    assert_eq!(wrong.code, 2);
+}
+
+#[test]
+fn the_committed_schemas_are_current() {
+    for (file, path) in
+        [("server", "schemas/actor_server.schema.json"), ("actor", "schemas/actor.schema.json")]
+    {
+        let committed = fs::read_to_string(root().join(path)).unwrap();
+        let current = ask(&["schema", file]);
+        assert_eq!(current.code, 0);
+        assert!(current.out == committed, "renew it: cargo run -- schema {file} > {path}");
+    }
+}
+
+#[test]
+fn the_examples_point_to_the_schemas() {
+    let examples = root().join("examples");
+    let mut files = vec![examples.join("actor_server.toml")];
+    files.extend(fs::read_dir(examples.join("actors")).unwrap().map(|entry| entry.unwrap().path()));
+    assert_eq!(files.len(), 5);
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let schema = text.lines().next().unwrap().strip_prefix("#:schema ").unwrap();
+        assert!(file.parent().unwrap().join(schema).exists(), "{file:?} points to {schema}");
+    }
+}
+
+#[test]
+fn completions_are_printed_for_each_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let answer = ask(&["completions", shell]);
+        assert!(answer.out.contains("actor-server") && answer.code == 0, "{shell}");
+    }
+}
+
+#[test]
+fn a_reader_who_goes_away_is_no_error() {
+    for arguments in
+        [&["schema", "server"][..], &["completions", "bash"], &["--help"], &["next", "--cron", "@daily"]]
+    {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = actor_server(&root()).args(arguments).stdout(writer).output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((err.as_str(), output.status.code()), ("", Some(0)), "{arguments:?}");
+    }
+}
