@@ -38,6 +38,7 @@ mod dialect {
     pub(super) const LOCK_ROWS: &str = "";
     pub(super) const LOCK_ROWS_SKIPPING: &str = "";
     pub(super) const SERIALIZE_POST_CLAIMS: Option<&str> = None;
+    pub(super) const SERIALIZE_REGISTRATIONS: Option<&str> = None;
 
     /// Takes `$1` numbers from the ledger's counter; see `numbers`.
     pub(super) const TAKE_NUMBERS: &str =
