@@ -63,6 +63,11 @@ impl TestStore {
         Some(this)
     }
 
+    /// The same, for a test of what happens to a database that has no tables yet.
+    pub async fn empty_postgres() -> Option<EmptyDatabase> {
+        Some(EmptyDatabase(PostgresDatabase::create(&postgres_server()?).await))
+    }
+
     async fn open(database: Database) -> Self {
         let clock = ManualClock::new();
         let store = Store::open(database.url(), Mode::Command, clock.clone()).await;
@@ -186,6 +191,16 @@ fn postgres_server() -> Option<String> {
         );
     });
     None
+}
+
+/// A new PostgreSQL database without tables, which is gone when this is dropped.
+pub struct EmptyDatabase(PostgresDatabase);
+
+impl EmptyDatabase {
+    /// Where it is.
+    pub fn url(&self) -> &str {
+        &self.0.url
+    }
 }
 
 /// A database that is dropped with this.

@@ -12,6 +12,7 @@ mod registrations;
 pub use claims::*;
 pub use nodes::*;
 pub use operators::*;
+pub use players::*;
 pub use posts::*;
 pub use readings::*;
 pub use records::*;
