@@ -8,6 +8,7 @@ use diesel::connection::SimpleConnection as _;
 use diesel::{Connection as _, QueryableByName, RunQueryDsl as _};
 use std::io::Write as _;
 use std::ops::Deref;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -38,7 +39,10 @@ impl Deref for TestStore {
 impl TestStore {
     /// A new SQLite file in a folder of its own.
     pub async fn sqlite() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        // In memory where that is possible: tests need not survive a power cut, and syncing is most of their time.
+        let memory = Path::new("/dev/shm");
+        let folder = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() };
+        let folder = folder.expect("a temporary folder");
         let url = format!("sqlite://{}", folder.path().join("test.db").display());
         Self::open(Database::Sqlite { url, _folder: folder }).await
     }
