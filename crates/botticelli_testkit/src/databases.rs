@@ -8,6 +8,7 @@ use diesel::connection::SimpleConnection as _;
 use diesel::{Connection as _, QueryableByName, RunQueryDsl as _};
 use std::io::Write as _;
 use std::ops::Deref;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -38,7 +39,10 @@ impl Deref for TestStore {
 impl TestStore {
     /// A new SQLite file in a folder of its own.
     pub async fn sqlite() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        // In memory where that is possible: tests need not survive a power cut, and syncing is most of their time.
+        let memory = Path::new("/dev/shm");
+        let folder = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() };
+        let folder = folder.expect("a temporary folder");
         let url = format!("sqlite://{}", folder.path().join("test.db").display());
         Self::open(Database::Sqlite { url, _folder: folder }).await
     }
@@ -61,6 +65,11 @@ impl TestStore {
         ))
         .await;
         Some(this)
+    }
+
+    /// The same, for a test of what happens to a database that has no tables yet.
+    pub async fn empty_postgres() -> Option<EmptyDatabase> {
+        Some(EmptyDatabase(PostgresDatabase::create(&postgres_server()?).await))
     }
 
     async fn open(database: Database) -> Self {
@@ -186,6 +195,16 @@ fn postgres_server() -> Option<String> {
         );
     });
     None
+}
+
+/// A new PostgreSQL database without tables, which is gone when this is dropped.
+pub struct EmptyDatabase(PostgresDatabase);
+
+impl EmptyDatabase {
+    /// Where it is.
+    pub fn url(&self) -> &str {
+        &self.0.url
+    }
 }
 
 /// A database that is dropped with this.

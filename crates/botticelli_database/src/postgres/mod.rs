@@ -16,6 +16,7 @@ use std::time::Duration;
 pub(crate) mod queries;
 
 // What `queries` is written in terms of.
+use diesel::sql_query;
 use diesel::sql_types::{Jsonb as Json, Timestamptz as Instant};
 use diesel_async::RunQueryDsl;
 type Connection = AsyncPgConnection;
@@ -41,6 +42,8 @@ mod dialect {
 
     /// One claimer of posts at a time: "the first due post of its destination" is a question about many rows.
     pub(super) const SERIALIZE_POST_CLAIMS: Option<&str> = Some("SELECT pg_advisory_xact_lock(7236504111)");
+
+    pub(super) const SERIALIZE_REGISTRATIONS: Option<&str> = Some("SELECT pg_advisory_xact_lock(7236504112)");
 
     /// `$1`, a JSON array of objects, as the table `r` with these columns.
     pub(super) fn rows(columns: &[(&str, &str)]) -> String {
@@ -105,7 +108,7 @@ impl Postgres {
     /// Tells whoever listens.
     pub(crate) async fn notify(&self, what: &str) -> Result<(), WorkError> {
         let mut connection = checkout(&self.pool).await?;
-        diesel::sql_query("SELECT pg_notify($1, $2)")
+        sql_query("SELECT pg_notify($1, $2)")
             .bind::<diesel::sql_types::Text, _>(CHANNEL)
             .bind::<diesel::sql_types::Text, _>(what)
             .execute(&mut connection)

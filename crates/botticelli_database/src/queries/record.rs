@@ -11,8 +11,8 @@ use botticelli_server::outcome::{AttemptEnd, Outcome};
 use botticelli_server::plan::{Advance, BreakerEffect, Settlement};
 use botticelli_server::post::IdempotencyKey;
 use chrono::{DateTime, TimeDelta, Utc};
+use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
-use diesel::{QueryableByName, sql_query};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
@@ -344,7 +344,8 @@ impl StateAfter {
     fn probe_again(&mut self, now: DateTime<Utc>) {
         let row = &mut self.row;
         if row.is_paused && row.pause_reason.as_deref() == Some("breaker") && row.probe_at.is_none() {
-            row.probe_at = row.cooldown_seconds.map(|seconds| now + TimeDelta::seconds(seconds));
+            let cooldown = row.cooldown_seconds.and_then(TimeDelta::try_seconds);
+            row.probe_at = cooldown.and_then(|cooldown| now.checked_add_signed(cooldown));
         }
     }
 

@@ -3,8 +3,9 @@
 use crate::databases::TestStore;
 use botticelli_database::Store;
 use botticelli_server::ids::{ActorName, DefinitionHash, NodeId, TaskId};
-use botticelli_server::ledger::{Attempt, ClaimRequest, EndedAttempt, Ledger as _, Recorded, TaskChange};
-use botticelli_server::ledger::{Registered, Registration};
+use botticelli_server::ledger::{
+    Attempt, ClaimRequest, EndedAttempt, Ledger as _, Recorded, Registered, Registration, TaskChange,
+};
 use botticelli_server::limits::DeliveryLimits;
 use botticelli_server::outbox::{NewPost, OnUnknown, UsedItem};
 use botticelli_server::outcome::{AttemptEnd, SkillCounts};
@@ -12,6 +13,7 @@ use botticelli_server::plan::{Plan, plan, settle};
 use botticelli_server::post::{Destination, PostContent};
 use botticelli_server::schedule::{IntervalSchedule, ScheduleType};
 use botticelli_server::task::{Overlap, Task, TaskPolicy, TaskState};
+use chrono::{DateTime, Utc};
 use std::time::Duration;
 
 /// A minute.
@@ -52,7 +54,7 @@ pub fn with(mut task: Task, change: impl FnOnce(&mut TaskPolicy)) -> Task {
 pub async fn register(store: &Store, tasks: &[&Task]) -> Registered {
     let tasks = tasks.iter().map(|task| (*task).clone()).collect();
     store
-        .register(Registration { tasks, complete: true, start: true })
+        .register(Registration { tasks, start: true, complete: true })
         .await
         .expect("the tasks are registered")
 }
@@ -61,6 +63,20 @@ pub async fn register(store: &Store, tasks: &[&Task]) -> Registered {
 pub async fn state(store: &Store, task: &Task) -> TaskState {
     let states = store.states(std::slice::from_ref(&task.id)).await.expect("states");
     states.into_iter().next().expect("the task is known")
+}
+
+/// The claim that the plan for a task in this state says, if it says one.
+pub fn request(task: &Task, state: &TaskState, now: DateTime<Utc>, ahead: Duration) -> Option<ClaimRequest> {
+    match plan(task, state, now, ahead) {
+        Plan::Nothing | Plan::Wait { .. } => None,
+        Plan::Claim(plan) => Some(ClaimRequest {
+            task_id: task.id.clone(),
+            actor_name: task.actor_name.clone(),
+            definition: task.definition.clone(),
+            plan,
+            overlap_allowed: task.policy.overlap == Overlap::Allow,
+        }),
+    }
 }
 
 /// What a run made.
@@ -135,16 +151,7 @@ impl Player {
     /// The claim that the plan for `task` says, if it says one now.
     pub async fn request(&self, task: &Task, ahead: Duration) -> Option<ClaimRequest> {
         let now = self.store.now().await.expect("the time");
-        match plan(task, &state(&self.store, task).await, now, ahead) {
-            Plan::Nothing | Plan::Wait { .. } => None,
-            Plan::Claim(plan) => Some(ClaimRequest {
-                task_id: task.id.clone(),
-                actor_name: task.actor_name.clone(),
-                definition: task.definition.clone(),
-                plan,
-                overlap_allowed: task.policy.overlap == Overlap::Allow,
-            }),
-        }
+        request(task, &state(&self.store, task).await, now, ahead)
     }
 
     /// Claims what is due of `task` now, if anything is.
