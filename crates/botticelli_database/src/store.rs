@@ -488,8 +488,8 @@ impl Ledger for Store {
 
     async fn rescue(&self, node: &NodeId) -> Result<Rescued, LedgerError> {
         // A server on SQLite holds the file's lock: whoever else has a row there is gone.
-        let sole_server = self.inner._lock.as_ref().map(|_| node.clone());
-        write!(self, rescue(sole_server))
+        let (node, sole_server) = (node.clone(), self.inner._lock.is_some());
+        write!(self, rescue(node, sole_server))
     }
 
     async fn register(&self, registration: Registration) -> Result<Registered, LedgerError> {

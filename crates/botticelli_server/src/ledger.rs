@@ -125,7 +125,7 @@ pub struct Waiting {
 /// What to look at next.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Agenda {
-    /// Tasks to look at, by `wake_at` or `probe_at`.
+    /// Tasks to look at, by `wake_at` or `probe_at`; and those that were resumed, to end their resume.
     pub tasks: Vec<TaskState>,
     /// Executions that wait for a node, by `ready_at`.
     pub waiting: Vec<Waiting>,

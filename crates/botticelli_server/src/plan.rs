@@ -53,6 +53,10 @@ pub struct OccurrenceToRun {
 /// Decides what to do about `task` at `now`; what is due within `ahead` counts as due.
 pub fn plan(task: &Task, state: &TaskState, now: DateTime<Utc>, ahead: Duration) -> Plan {
     let Some(expected) = state.next_run else { return Plan::Nothing };
+    if !task.enabled {
+        return Plan::Nothing;
+    }
+    let resumed = matches!(standing(state), Standing::Resumed);
     let horizon = now + ahead;
     let (skip_until, trigger) = match standing(state) {
         Standing::Paused => return Plan::Nothing,
@@ -76,15 +80,11 @@ pub fn plan(task: &Task, state: &TaskState, now: DateTime<Utc>, ahead: Duration)
     };
     let wake_at = next_run.map(|nominal| task.due_at(nominal));
     match (skipped, run) {
-        (None, None) => Plan::Wait { until: task.due_at(expected) },
-        (Some(_), _) | (_, Some(_)) => Plan::Claim(ClaimPlan {
-            expected,
-            skipped,
-            run,
-            next_run,
-            wake_at,
-            resumed: matches!(standing(state), Standing::Resumed),
-        }),
+        // The first look after a resume ends it: what comes due from now on was not missed in the pause.
+        (None, None) if !resumed => Plan::Wait { until: task.due_at(expected) },
+        (None | Some(_), None | Some(_)) => {
+            Plan::Claim(ClaimPlan { expected, skipped, run, next_run, wake_at, resumed })
+        }
     }
 }
 

@@ -1,10 +1,13 @@
 //! What to look at next.
 
-use super::rows::{ActorServerStateRow, OpenExecutionRow, task_id};
+use super::rows::{
+    ActorServerStateRow, NewActorServerExecution, OpenExecutionRow, actor_name, insert_executions, task_id,
+};
 use super::*;
 use botticelli_server::clock::to_microseconds;
 use botticelli_server::ids::{ExecutionId, NodeId, TaskId};
-use botticelli_server::ledger::{Agenda, Waiting};
+use botticelli_server::ledger::{Agenda, SkippedRange, Waiting};
+use botticelli_server::outcome::SkipReason;
 use botticelli_server::task::TaskState;
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{BigInt, Text};
@@ -27,9 +30,12 @@ pub(crate) async fn agenda(conn: &mut Connection, horizon: DateTime<Utc>, limit:
         "SELECT * FROM actor_server_state WHERE NOT is_paused AND wake_at <= $1 ORDER BY wake_at LIMIT $2";
     let probing =
         "SELECT * FROM actor_server_state WHERE probe_at <= $1 AND is_paused ORDER BY probe_at LIMIT $2";
+    let resumed = "SELECT * FROM actor_server_state \
+         WHERE pause_reason IS NOT NULL AND NOT is_paused AND next_run IS NOT NULL AND wake_at > $1 \
+         ORDER BY task_id LIMIT $2";
     let ready = "SELECT * FROM actor_server_open_executions WHERE ready_at <= $1 ORDER BY ready_at LIMIT $2";
     let mut tasks = Vec::new();
-    for sql in [due, probing] {
+    for sql in [due, probing, resumed] {
         let rows: Vec<ActorServerStateRow> =
             sql_query(sql).bind::<Instant, _>(horizon).bind::<BigInt, _>(limit).load(conn).await?;
         for row in rows {
@@ -98,20 +104,28 @@ async fn select_states(
     Ok(sql_query(sql).bind::<Json, _>(batch::parameter(&refs(tasks))?).load(conn).await?)
 }
 
-/// The tasks of `tasks` that have an execution which a node owns, or which has begun.
-pub(super) async fn occupied(conn: &mut Connection, tasks: &[TaskId]) -> Work<Vec<OccupiedRow>> {
+/// The executions of `tasks` that a node owns.
+pub(super) async fn running(conn: &mut Connection, tasks: &[TaskId]) -> Work<Vec<OccupiedRow>> {
+    open_executions(conn, tasks, "o.node IS NOT NULL").await
+}
+
+/// The executions of `tasks` that keep the next occurrence from being claimed: those that run, those that have begun,
+/// and earlier occurrences that a node gave back before they began.
+pub(super) async fn occupying(conn: &mut Connection, tasks: &[TaskId]) -> Work<Vec<OccupiedRow>> {
+    open_executions(conn, tasks, "(o.node IS NOT NULL OR o.attempt > 0 OR o.scheduled_for IS NOT NULL)").await
+}
+
+async fn open_executions(conn: &mut Connection, tasks: &[TaskId], which: &str) -> Work<Vec<OccupiedRow>> {
     let wanted = dialect::rows(TASK_REF);
     let sql = format!(
-        "SELECT o.id, o.task_id FROM actor_server_open_executions AS o \
-         WHERE o.task_id IN (SELECT r.task_id FROM {wanted}) AND (o.node IS NOT NULL OR o.attempt > 0)"
+        "SELECT o.task_id FROM actor_server_open_executions AS o \
+         WHERE o.task_id IN (SELECT r.task_id FROM {wanted}) AND {which}"
     );
     Ok(sql_query(sql).bind::<Json, _>(batch::parameter(&refs(tasks))?).load(conn).await?)
 }
 
 #[derive(QueryableByName)]
 pub(super) struct OccupiedRow {
-    #[diesel(sql_type = BigInt)]
-    pub(super) id: i64,
     #[diesel(sql_type = Text)]
     pub(super) task_id: String,
 }
@@ -125,23 +139,33 @@ pub(crate) async fn withdraw_paused(conn: &mut Connection, node: NodeId) -> Work
     }
     let sql = "SELECT DISTINCT s.task_id FROM actor_server_open_executions AS o \
          JOIN actor_server_state AS s ON s.task_id = o.task_id \
-         WHERE o.node = $1 AND s.is_paused AND o.trigger = 'schedule' AND o.due_at > actor_server_now()";
+         WHERE o.node = $1 AND s.is_paused AND o.due_at > actor_server_now() \
+             AND (o.trigger = 'schedule' OR (o.trigger = 'probe' AND s.pause_reason <> 'breaker')) \
+         ORDER BY s.task_id";
     let paused: Vec<Paused> = sql_query(sql).bind::<Text, _>(node.as_str()).load(conn).await?;
+    let paused = paused.into_iter().map(|row| task_id(row.task_id)).collect::<Work<Vec<_>>>()?;
+    let states = lock_states(conn, &paused).await?;
     let mut withdrawn = Vec::new();
-    for paused in paused {
-        withdrawn.extend(withdraw(conn, &task_id(paused.task_id)?).await?);
+    for state in states.iter().filter(|state| state.is_paused) {
+        let by_breaker = state.pause_reason.as_deref() == Some("breaker");
+        withdrawn.extend(withdraw(conn, state, !by_breaker).await?);
     }
     Ok(withdrawn)
 }
 
-/// Takes back the claims of `task` whose time has not come: as if they had not been made.
-pub(super) async fn withdraw(conn: &mut Connection, task: &TaskId) -> Work<Vec<ExecutionId>> {
-    if lock_state(conn, task).await?.is_none() {
-        return Ok(Vec::new());
-    }
-    let early = "SELECT * FROM actor_server_open_executions WHERE task_id = $1 AND trigger = 'schedule' \
-         AND node IS NOT NULL AND attempt = 1 AND due_at > actor_server_now() ORDER BY scheduled_for";
-    let rows: Vec<OpenExecutionRow> = sql_query(early).bind::<Text, _>(task.as_str()).load(conn).await?;
+/// Takes back the claims of a locked task whose time has not come, as if they had not been made.
+pub(super) async fn withdraw(
+    conn: &mut Connection,
+    state: &ActorServerStateRow,
+    probes_too: bool,
+) -> Work<Vec<ExecutionId>> {
+    let early = "SELECT * FROM actor_server_open_executions WHERE task_id = $1 AND node IS NOT NULL AND attempt = 1 \
+         AND due_at > actor_server_now() AND trigger IN ('schedule', $2) ORDER BY scheduled_for";
+    let rows: Vec<OpenExecutionRow> = sql_query(early)
+        .bind::<Text, _>(&state.task_id)
+        .bind::<Text, _>(if probes_too { "probe" } else { "schedule" })
+        .load(conn)
+        .await?;
     let Some((nominal, due_at)) = rows.iter().find_map(|row| Some((row.scheduled_for?, row.due_at))) else {
         return Ok(Vec::new());
     };
@@ -149,13 +173,53 @@ pub(super) async fn withdraw(conn: &mut Connection, task: &TaskId) -> Work<Vec<E
         let sql = "DELETE FROM actor_server_open_executions WHERE id = $1";
         sql_query(sql).bind::<BigInt, _>(row.id).execute(conn).await?;
     }
-    let sql = "UPDATE actor_server_state SET next_run = $1, wake_at = $2, updated_at = actor_server_now() \
-         WHERE task_id = $3";
-    sql_query(sql)
-        .bind::<Instant, _>(nominal)
-        .bind::<Instant, _>(due_at)
-        .bind::<Text, _>(task.as_str())
-        .execute(conn)
-        .await?;
+    if came_back_to(conn, state, nominal).await? {
+        let sql = "UPDATE actor_server_state SET next_run = $1, wake_at = $2, updated_at = actor_server_now() \
+             WHERE task_id = $3";
+        sql_query(sql)
+            .bind::<Instant, _>(nominal)
+            .bind::<Instant, _>(due_at)
+            .bind::<Text, _>(&state.task_id)
+            .execute(conn)
+            .await?;
+    } else {
+        leave_out(conn, &rows).await?;
+    }
     Ok(rows.iter().map(|row| ExecutionId(row.id)).collect())
+}
+
+/// Whether the task can go back to `nominal` without meeting again what is accounted for already: nothing later is in
+/// the ledger, and its schedule has not changed to one that is not as far.
+async fn came_back_to(
+    conn: &mut Connection,
+    state: &ActorServerStateRow,
+    nominal: DateTime<Utc>,
+) -> Work<bool> {
+    #[derive(QueryableByName)]
+    struct Later {
+        #[diesel(sql_type = BigInt)]
+        later: i64,
+    }
+    if state.next_run.is_some_and(|next_run| next_run <= nominal) {
+        return Ok(false);
+    }
+    let sql = "SELECT count(*) AS later FROM ( \
+             SELECT 1 FROM actor_server_executions WHERE task_id = $1 AND scheduled_for >= $2 UNION ALL \
+             SELECT 1 FROM actor_server_open_executions WHERE task_id = $1 AND scheduled_for >= $2) AS later";
+    let later: Later =
+        sql_query(sql).bind::<Text, _>(&state.task_id).bind::<Instant, _>(nominal).get_result(conn).await?;
+    Ok(later.later == 0)
+}
+
+/// Writes occurrences into the history that a pause leaves no other place for.
+async fn leave_out(conn: &mut Connection, rows: &[OpenExecutionRow]) -> Work<()> {
+    let now = now(conn).await?;
+    let mut history = Vec::new();
+    for row in rows {
+        let Some(nominal) = row.scheduled_for else { continue };
+        let range = SkippedRange { from: nominal, to: nominal, count: 1, reason: SkipReason::Paused };
+        let (task, actor) = (task_id(row.task_id.clone())?, actor_name(row.actor_name.clone())?);
+        history.push(NewActorServerExecution::skipped(row.id, &task, &actor, &range, now));
+    }
+    insert_executions(conn, &history).await.map(drop)
 }

@@ -1,6 +1,6 @@
 //! Taking work: occurrences that are due, and executions that wait for a node.
 
-use super::agenda::{lock_free_states, occupied};
+use super::agenda::{lock_free_states, occupying, running};
 use super::rows::{
     ActorServerStateRow, NewActorServerExecution, OpenExecutionRow, insert_executions, task_id,
 };
@@ -26,7 +26,7 @@ pub(crate) async fn claim(
     let states: HashMap<String, ActorServerStateRow> =
         lock_free_states(conn, &tasks).await?.into_iter().map(|row| (row.task_id.clone(), row)).collect();
     let occupied: HashSet<String> =
-        occupied(conn, &tasks).await?.into_iter().map(|row| row.task_id).collect();
+        occupying(conn, &tasks).await?.into_iter().map(|row| row.task_id).collect();
     let horizon = horizon(conn, latest_due).await?;
     let now = horizon.now;
     let mut seen = HashSet::new();
@@ -36,7 +36,10 @@ pub(crate) async fn claim(
         .filter(|request| seen.insert(request.task_id.as_str()))
         .filter_map(|request| Some((request, states.get(request.task_id.as_str())?)))
         .filter(|(request, state)| {
-            let free = request.overlap_allowed || !occupied.contains(request.task_id.as_str());
+            // A step that runs nothing needs no slot.
+            let free = request.overlap_allowed
+                || request.plan.run.is_none()
+                || !occupied.contains(request.task_id.as_str());
             free && still_as_planned(request, state) && is_due(request, horizon.until)
         })
         .collect();
@@ -283,19 +286,19 @@ pub(crate) async fn take(
         lock_free_states(conn, &tasks).await?.into_iter().map(|row| (row.task_id.clone(), row)).collect();
     // Read again under the locks: another node may have been quicker.
     let candidates = candidates(conn).await?;
-    let mut busy: HashMap<String, i64> = HashMap::new();
-    for row in occupied(conn, &tasks).await? {
-        busy.insert(row.task_id, row.id);
-    }
+    let mut busy: HashSet<String> = running(conn, &tasks).await?.into_iter().map(|row| row.task_id).collect();
     let now = horizon(conn, ahead).await?.now;
     let mut taken = Vec::new();
     for row in candidates {
         let Some(state) = states.get(&row.task_id) else { continue };
-        let asked_for = matches!(row.trigger()?, Trigger::Manual | Trigger::Event | Trigger::Probe);
+        let wanted = match row.trigger()? {
+            Trigger::Manual | Trigger::Event => true,
+            Trigger::Schedule => !state.is_paused,
+            Trigger::Probe => !state.is_paused || state.pause_reason.as_deref() == Some("breaker"),
+        };
         let may_overlap = overlapping.iter().any(|task| task.as_str() == row.task_id);
-        let slot_is_free = may_overlap || busy.get(&row.task_id).is_none_or(|id| *id == row.id);
-        if slot_is_free && (asked_for || !state.is_paused) {
-            busy.insert(row.task_id.clone(), row.id);
+        if wanted && (may_overlap || !busy.contains(&row.task_id)) {
+            busy.insert(row.task_id.clone());
             taken.push((row, state.consecutive_failures.unsigned_abs()));
         }
     }

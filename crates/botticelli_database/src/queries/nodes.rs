@@ -28,21 +28,17 @@ pub(crate) async fn renew(conn: &mut Connection, node: NodeId, lease: i64) -> Wo
     Ok(if renewed == 0 { Lease::Lost } else { Lease::Held })
 }
 
-/// Hands on what silent nodes have. With `sole_server`, every other node is dead: this process has the database's lock.
-pub(crate) async fn rescue(conn: &mut Connection, sole_server: Option<NodeId>) -> Work<Rescued> {
-    let silent = match &sole_server {
-        Some(_) => "SELECT node FROM actor_server_nodes WHERE left_at IS NULL AND node <> $1",
-        None => {
-            "SELECT node FROM actor_server_nodes \
-             WHERE left_at IS NULL AND lease_until < actor_server_now() AND node <> $1"
-        }
-    };
-    let myself = sole_server.as_ref().map_or("", NodeId::as_str);
-    let sql = format!("{silent} ORDER BY node {}", dialect::LOCK_ROWS_SKIPPING);
-    let silent: Vec<NodeRow> = sql_query(sql).bind::<Text, _>(myself).load(conn).await?;
-    let mut rescued = Rescued::default();
+/// Hands on what other, silent nodes have. With `sole_server` they all count as silent: this process has the
+/// database's lock.
+pub(crate) async fn rescue(conn: &mut Connection, myself: NodeId, sole_server: bool) -> Work<Rescued> {
+    let silent = if sole_server { "" } else { "AND lease_until < actor_server_now()" };
+    let sql = format!(
+        "SELECT node FROM actor_server_nodes WHERE left_at IS NULL AND node <> $1 {silent} ORDER BY node {}",
+        dialect::LOCK_ROWS_SKIPPING
+    );
+    let silent: Vec<NodeRow> = sql_query(sql).bind::<Text, _>(myself.as_str()).load(conn).await?;
+    let mut rescued = hand_on(conn, &silent, Counting::Interruption).await?;
     for silent in silent {
-        hand_on(conn, &silent.node, Counting::Interruption, &mut rescued).await?;
         rescued.nodes.push(NodeId::new(silent.node).map_err(|error| WorkError::corrupt("node", error))?);
     }
     Ok(rescued)
@@ -50,12 +46,13 @@ pub(crate) async fn rescue(conn: &mut Connection, sole_server: Option<NodeId>) -
 
 /// The node goes in good order: what it could not finish does not count against anybody.
 pub(crate) async fn leave(conn: &mut Connection, node: NodeId) -> Work<Rescued> {
-    let mut rescued = Rescued::default();
-    hand_on(conn, node.as_str(), Counting::Nothing, &mut rescued).await?;
-    Ok(rescued)
+    // First the node, then its tasks, as in a rescue, which may come at the same time.
+    let sql = format!("SELECT node FROM actor_server_nodes WHERE node = $1 {}", dialect::LOCK_ROWS);
+    let leaving: Vec<NodeRow> = sql_query(sql).bind::<Text, _>(node.as_str()).load(conn).await?;
+    hand_on(conn, &leaving, Counting::Nothing).await
 }
 
-#[derive(QueryableByName)]
+#[derive(QueryableByName, Serialize)]
 struct NodeRow {
     #[diesel(sql_type = Text)]
     node: String,
@@ -67,10 +64,18 @@ enum Counting {
     Nothing,
 }
 
-async fn hand_on(conn: &mut Connection, node: &str, counting: Counting, rescued: &mut Rescued) -> Work<()> {
-    let owned = "SELECT * FROM actor_server_open_executions WHERE node = $1 ORDER BY id";
+/// All nodes in one go, because the locks of their tasks are taken in the tasks' order.
+async fn hand_on(conn: &mut Connection, nodes: &[NodeRow], counting: Counting) -> Work<Rescued> {
+    let mut rescued = Rescued::default();
+    if nodes.is_empty() {
+        return Ok(rescued);
+    }
+    let owned = format!(
+        "SELECT o.* FROM actor_server_open_executions AS o WHERE o.node IN (SELECT r.node FROM {}) ORDER BY o.id",
+        dialect::rows(NODE)
+    );
     let owned = async |conn: &mut Connection| -> Work<Vec<OpenExecutionRow>> {
-        Ok(sql_query(owned).bind::<Text, _>(node).load(conn).await?)
+        Ok(sql_query(&owned).bind::<Json, _>(batch::parameter(nodes)?).load(conn).await?)
     };
     let tasks = owned(conn).await?.into_iter().map(|row| task_id(row.task_id)).collect::<Work<Vec<_>>>()?;
     let states = lock_states(conn, &tasks).await?;
@@ -104,11 +109,16 @@ async fn hand_on(conn: &mut Connection, node: &str, counting: Counting, rescued:
         [("id", "bigint"), ("attempt", "integer"), ("interruptions", "integer"), ("ready_at", "timestamptz")];
     batch::update(conn, sql, &columns, &handed_on).await?;
     fail_poison(conn, poisoned, states, now).await?;
-    super::outbox::hand_on_posts(conn, node).await?;
-    let left = "UPDATE actor_server_nodes SET left_at = actor_server_now() WHERE node = $1";
-    sql_query(left).bind::<Text, _>(node).execute(conn).await?;
-    Ok(())
+    for node in nodes {
+        super::outbox::hand_on_posts(conn, &node.node).await?;
+    }
+    let left =
+        "UPDATE actor_server_nodes AS n SET left_at = actor_server_now() FROM {r} WHERE n.node = r.node";
+    batch::update(conn, left, NODE, nodes).await?;
+    Ok(rescued)
 }
+
+const NODE: &[batch::Column] = &[("node", "text")];
 
 #[derive(Serialize)]
 struct HandedOn {

@@ -12,7 +12,8 @@ use serde_json::Value;
 
 /// Pauses a task; claims whose time has not come are taken back. Says whether there is such a task.
 pub(crate) async fn pause(conn: &mut Connection, task: TaskId) -> Work<bool> {
-    withdraw(conn, &task).await?;
+    let Some(state) = lock_state(conn, &task).await? else { return Ok(false) };
+    withdraw(conn, &state, true).await?;
     let sql = "UPDATE actor_server_state SET is_paused = $1, pause_reason = 'operator', probe_at = NULL, \
          updated_at = actor_server_now() WHERE task_id = $2";
     let paused = sql_query(sql)
@@ -23,8 +24,8 @@ pub(crate) async fn pause(conn: &mut Connection, task: TaskId) -> Work<bool> {
     Ok(paused > 0)
 }
 
-/// Resumes a task and forgets its failures. `pause_reason` stays until a server looks at the task: it tells that what
-/// was missed was missed on purpose.
+/// Resumes a task and forgets its failures. If it missed something, `pause_reason` stays until a server looks at the
+/// task: it tells that what was missed was missed on purpose.
 pub(crate) async fn resume(conn: &mut Connection, task: TaskId) -> Work<Resumed> {
     let Some(row) = lock_state(conn, &task).await? else { return Ok(Resumed::UnknownTask) };
     if row.is_paused && row.pause_reason.as_deref() == Some("definition") {
@@ -34,7 +35,8 @@ pub(crate) async fn resume(conn: &mut Connection, task: TaskId) -> Work<Resumed>
         return Ok(Resumed::WasNotPaused);
     }
     let sql = "UPDATE actor_server_state SET is_paused = $1, consecutive_failures = 0, probe_at = NULL, \
-         pause_reason = COALESCE(pause_reason, 'operator'), updated_at = actor_server_now() WHERE task_id = $2";
+         pause_reason = CASE WHEN next_run <= actor_server_now() THEN COALESCE(pause_reason, 'operator') END, \
+         updated_at = actor_server_now() WHERE task_id = $2";
     sql_query(sql)
         .bind::<diesel::sql_types::Bool, _>(false)
         .bind::<Text, _>(task.as_str())

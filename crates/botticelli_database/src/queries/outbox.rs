@@ -27,18 +27,22 @@ pub(crate) async fn claim_posts(
     if let Some(serialize) = dialect::SERIALIZE_POST_CLAIMS {
         sql_query(serialize).execute(conn).await?;
     }
+    // An earlier part that was given up took the later ones with it; if one of those is due, a person wants it.
     let first_of_each_destination = "SELECT p.* FROM actor_server_posts AS p WHERE p.id IN ( \
              SELECT min(q.id) FROM actor_server_posts AS q \
              WHERE q.deliver_at <= actor_server_now() AND NOT EXISTS ( \
                  SELECT 1 FROM actor_server_posts AS earlier \
                  WHERE earlier.execution_id = q.execution_id AND earlier.platform = q.platform \
                      AND earlier.destination = q.destination AND earlier.first_part = q.first_part \
-                     AND earlier.part < q.part AND earlier.state <> 'posted') \
+                     AND earlier.part < q.part \
+                     AND earlier.state NOT IN ('posted', 'failed', 'skipped')) \
              GROUP BY q.platform, q.destination) \
          AND NOT EXISTS (SELECT 1 FROM actor_server_posts AS s \
              WHERE s.state = 'sending' AND s.platform = p.platform AND s.destination = p.destination) \
-         ORDER BY p.deliver_at LIMIT $1";
-    let rows: Vec<PostRow> = sql_query(first_of_each_destination).bind::<BigInt, _>(limit).load(conn).await?;
+         AND p.deliver_at <= actor_server_now() ORDER BY p.deliver_at LIMIT $1";
+    // A person may be deciding about a post at this moment: then it is left for the next time.
+    let sql = format!("{first_of_each_destination} {}", dialect::LOCK_POSTS_SKIPPING);
+    let rows: Vec<PostRow> = sql_query(sql).bind::<BigInt, _>(limit).load(conn).await?;
     if rows.is_empty() {
         return Ok(Vec::new());
     }
@@ -164,16 +168,21 @@ pub(crate) async fn settle_posts(
     node: NodeId,
     ended: Arc<[SettledPost]>,
 ) -> Work<Vec<PostId>> {
-    let rows = sending_posts(conn, &node, &ended).await?;
+    let rows = sending_posts(conn, &node, &ended, "").await?;
     let tasks = rows.values().map(|row| task_id(row.task_id.clone())).collect::<Work<Vec<_>>>()?;
     let states = lock_states(conn, &tasks).await?;
-    // Again, under the locks: a rescue of this node takes the same ones.
-    let rows = sending_posts(conn, &node, &ended).await?;
+    // Again, and now locked: a rescue may have been quicker. First the tasks and then the posts, as everywhere.
+    let rows = sending_posts(conn, &node, &ended, dialect::LOCK_POSTS).await?;
     let now = super::now(conn).await?;
 
-    let lost = ended.iter().filter(|ended| !rows.contains_key(&ended.id.0)).map(|ended| ended.id).collect();
-    let ours: Vec<(&SettledPost, &PostRow)> =
-        ended.iter().filter_map(|ended| Some((ended, rows.get(&ended.id.0)?))).collect();
+    let (mut lost, mut ours, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+    for ended in ended.iter() {
+        match rows.get(&(ended.id.0, ended.fence.0)) {
+            Some(row) if seen.insert(ended.id) => ours.push((ended, row)),
+            Some(_) => {}
+            None => lost.push(ended.id),
+        }
+    }
     let settled: Vec<Settled> = ours.iter().map(|(ended, row)| Settled::new(ended, row, now)).collect();
     write_settled(conn, &settled).await?;
     skip_later_parts(conn, &ours, now).await?;
@@ -211,20 +220,21 @@ async fn sending_posts(
     conn: &mut Connection,
     node: &NodeId,
     ended: &[SettledPost],
-) -> Work<HashMap<i64, PostRow>> {
+    lock: &str,
+) -> Work<HashMap<(i64, i64), PostRow>> {
     let refs: Vec<PostRef> =
         ended.iter().map(|ended| PostRef { id: ended.id.0, fence: ended.fence.0 }).collect();
     let wanted = dialect::rows(POST_REF);
     let sql = format!(
-        "SELECT p.* FROM {wanted} JOIN actor_server_posts AS p ON p.id = r.id AND p.fence = r.fence \
-         WHERE p.state = 'sending' AND p.node = $2"
+        "SELECT p.* FROM actor_server_posts AS p WHERE p.state = 'sending' AND p.node = $2 \
+             AND (p.id, p.fence) IN (SELECT r.id, r.fence FROM {wanted}) ORDER BY p.id {lock}"
     );
     let rows: Vec<PostRow> = sql_query(sql)
         .bind::<Json, _>(batch::parameter(&refs)?)
         .bind::<Text, _>(node.as_str())
         .load(conn)
         .await?;
-    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+    Ok(rows.into_iter().map(|row| ((row.id, row.fence.unwrap_or(0)), row)).collect())
 }
 
 #[derive(Serialize)]
@@ -368,7 +378,9 @@ async fn forget_failures(conn: &mut Connection, ended: &[(&SettledPost, &PostRow
              WHERE NOT EXISTS (SELECT 1 FROM actor_server_posts AS p \
                  WHERE p.execution_id = r.execution_id AND p.state NOT IN ('posted', 'skipped')) \
              AND NOT EXISTS (SELECT 1 FROM actor_server_executions AS e \
-                 WHERE e.task_id = r.task_id AND e.id > r.execution_id AND e.outcome = 'failed'))";
+                 WHERE e.task_id = r.task_id AND e.id > r.execution_id AND e.outcome = 'failed') \
+             AND NOT EXISTS (SELECT 1 FROM actor_server_posts AS p \
+                 WHERE p.task_id = r.task_id AND p.execution_id > r.execution_id AND p.state = 'failed'))";
     let columns = [("task_id", "text"), ("execution_id", "bigint")];
     batch::update(conn, sql, &columns, &settled).await?;
     Ok(())
@@ -376,31 +388,40 @@ async fn forget_failures(conn: &mut Connection, ended: &[(&SettledPost, &PostRow
 
 /// Posts whose lease is over become due again; the lost attempt may have taken effect.
 pub(crate) async fn rescue_posts(conn: &mut Connection) -> Work<usize> {
-    take_back(conn, "p.lease_until < actor_server_now() AND $1 IS NULL", None).await
+    take_back(conn, "p.lease_until < actor_server_now() AND $1 = ''", "", dialect::LOCK_POSTS_SKIPPING).await
 }
 
 /// The same for everything that a dead node was sending.
 pub(super) async fn hand_on_posts(conn: &mut Connection, node: &str) -> Work<usize> {
-    take_back(conn, "p.node = $1", Some(node)).await
+    take_back(conn, "p.node = $1", node, dialect::LOCK_POSTS).await
 }
 
-async fn take_back(conn: &mut Connection, which: &str, node: Option<&str>) -> Work<usize> {
+async fn take_back(conn: &mut Connection, which: &str, node: &str, lock: &str) -> Work<usize> {
+    #[derive(QueryableByName, Serialize)]
+    struct LostPost {
+        #[diesel(sql_type = BigInt)]
+        id: i64,
+        #[diesel(sql_type = Integer)]
+        attempts: i32,
+    }
     let lost = format!(
-        "UPDATE actor_server_post_attempts SET ended_at = actor_server_now(), ended = 'lost' \
-         WHERE ended IS NULL AND post_id IN ( \
-             SELECT p.id FROM actor_server_posts AS p WHERE p.state = 'sending' AND {which})"
+        "SELECT p.id, p.attempts FROM actor_server_posts AS p WHERE p.state = 'sending' AND {which} \
+         ORDER BY p.id {lock}"
     );
-    sql_query(lost).bind::<Nullable<Text>, _>(node).execute(conn).await?;
-    let due_again = format!(
-        "UPDATE actor_server_posts AS p SET state = 'pending', deliver_at = actor_server_now(), \
+    let lost: Vec<LostPost> = sql_query(lost).bind::<Text, _>(node).load(conn).await?;
+    let columns = [("id", "bigint"), ("attempts", "integer")];
+    let due_again = "UPDATE actor_server_posts AS p SET state = 'pending', deliver_at = actor_server_now(), \
              reason = 'the node that was sending it was lost', node = NULL, fence = NULL, lease_until = NULL, \
              uncertain_since = COALESCE(p.uncertain_since, ( \
                  SELECT a.sent_at FROM actor_server_post_attempts AS a \
                  WHERE a.post_id = p.id AND a.attempt = p.attempts)), \
              updated_at = actor_server_now() \
-         WHERE p.state = 'sending' AND {which}"
-    );
-    Ok(sql_query(due_again).bind::<Nullable<Text>, _>(node).execute(conn).await?)
+         FROM {r} WHERE p.id = r.id";
+    batch::update(conn, due_again, &columns, &lost).await?;
+    let end = "UPDATE actor_server_post_attempts AS a SET ended_at = actor_server_now(), ended = 'lost' \
+         FROM {r} WHERE a.post_id = r.id AND a.attempt = r.attempts AND a.ended IS NULL";
+    batch::update(conn, end, &columns, &lost).await?;
+    Ok(lost.len())
 }
 
 pub(crate) async fn next_post_due(conn: &mut Connection) -> Work<Option<DateTime<Utc>>> {
@@ -421,13 +442,13 @@ pub(crate) async fn decide(
     decision: crate::store::PostDecision,
 ) -> Work<crate::store::Decided> {
     use crate::store::{Decided, PostDecision};
-    let sql = "SELECT * FROM actor_server_posts WHERE id = $1";
-    let find = async |conn: &mut Connection| -> Work<Option<PostRow>> {
+    let find = async |conn: &mut Connection, lock: &str| -> Work<Option<PostRow>> {
+        let sql = format!("SELECT p.* FROM actor_server_posts AS p WHERE p.id = $1 {lock}");
         Ok(sql_query(sql).bind::<BigInt, _>(post.0).load::<PostRow>(conn).await?.into_iter().next())
     };
-    let Some(row) = find(conn).await? else { return Ok(Decided::UnknownPost) };
+    let Some(row) = find(conn, "").await? else { return Ok(Decided::UnknownPost) };
     lock_state(conn, &task_id(row.task_id)?).await?;
-    let Some(row) = find(conn).await? else { return Ok(Decided::UnknownPost) };
+    let Some(row) = find(conn, dialect::LOCK_POSTS).await? else { return Ok(Decided::UnknownPost) };
     let state = word("state", &row.state)?;
     let now = super::now(conn).await?;
     match decision {

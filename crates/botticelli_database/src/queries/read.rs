@@ -151,16 +151,25 @@ pub(crate) async fn post_attempts(conn: &mut Connection, id: PostId) -> Work<Vec
     Ok(rows.into_iter().map(view).collect())
 }
 
-/// The keys of the items that a task posted, or has on their way. A dismissed post gives its item free again.
+/// The post that carries the used item `u`. An item whose post failed, or was left out, is free again; one without a
+/// post stays used.
+const CARRIED_BY: &str = "LEFT JOIN actor_server_posts AS p ON p.execution_id = u.execution_id \
+     AND p.platform = u.platform AND p.destination = u.destination AND p.part = u.part";
+const STILL_USED: &str = "(p.id IS NULL OR p.state NOT IN ('failed', 'skipped'))";
+
 pub(crate) async fn used_keys(conn: &mut Connection, task: TaskId, source: String) -> Work<Vec<String>> {
-    use actor_server_used_items::dsl as used;
-    Ok(used::actor_server_used_items
-        .filter(used::task_id.eq(task.as_str().to_owned()))
-        .filter(used::source.eq(source))
-        .select(used::item_key)
-        .distinct()
-        .load(conn)
-        .await?)
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        item_key: String,
+    }
+    let sql = format!(
+        "SELECT DISTINCT u.item_key FROM actor_server_used_items AS u {CARRIED_BY} \
+         WHERE u.task_id = $1 AND u.source = $2 AND {STILL_USED}"
+    );
+    let rows: Vec<Row> =
+        sql_query(sql).bind::<Text, _>(task.as_str()).bind::<Text, _>(source).load(conn).await?;
+    Ok(rows.into_iter().map(|row| row.item_key).collect())
 }
 
 pub(crate) async fn earlier_items(
@@ -177,10 +186,11 @@ pub(crate) async fn earlier_items(
         #[diesel(sql_type = Instant)]
         used_at: DateTime<Utc>,
     }
-    let sql = "SELECT p.id AS post_id, u.text, u.used_at FROM actor_server_used_items AS u \
-         LEFT JOIN actor_server_posts AS p ON p.execution_id = u.execution_id AND p.platform = u.platform \
-             AND p.destination = u.destination AND p.part = u.part \
-         WHERE u.platform = $1 AND u.destination = $2 AND u.used_at >= $3 ORDER BY u.used_at DESC";
+    let sql = format!(
+        "SELECT p.id AS post_id, u.text, u.used_at FROM actor_server_used_items AS u {CARRIED_BY} \
+         WHERE u.platform = $1 AND u.destination = $2 AND u.used_at >= $3 AND {STILL_USED} \
+         ORDER BY u.used_at DESC"
+    );
     let rows: Vec<Row> = sql_query(sql)
         .bind::<Text, _>(destination.platform)
         .bind::<Text, _>(destination.target)

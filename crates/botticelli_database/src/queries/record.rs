@@ -6,11 +6,11 @@ use super::*;
 use botticelli_server::breaker::{BreakerPolicy, BreakerState};
 use botticelli_server::clock::to_microseconds;
 use botticelli_server::ids::{NodeId, TaskId};
-use botticelli_server::ledger::{EndedAttempt, Recorded, TaskChange};
+use botticelli_server::ledger::{EndedAttempt, Recorded, TaskChange, Trigger};
 use botticelli_server::outcome::{AttemptEnd, Outcome};
 use botticelli_server::plan::{Advance, BreakerEffect, Settlement};
 use botticelli_server::post::IdempotencyKey;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::sql_types::{BigInt, Text};
 use diesel::{QueryableByName, sql_query};
 use serde::Serialize;
@@ -149,6 +149,9 @@ impl Writes {
                     Some(state) => {
                         state.ran(ended.started_at);
                         let opened = state.breaker(*breaker, !ended.posts.is_empty(), now)?;
+                        if ended.attempt.trigger == Trigger::Probe {
+                            state.probe_again(now);
+                        }
                         Some(state.change(opened))
                     }
                 }
@@ -335,6 +338,15 @@ impl StateAfter {
         row.pause_reason = after.pause_reason.map(|reason| reason.as_str().to_owned());
         row.probe_at = after.probe_at;
         Ok(after.opened_since(&before))
+    }
+
+    /// A probe that told nothing, because it was cancelled, leaves the breaker open: there will be another.
+    fn probe_again(&mut self, now: DateTime<Utc>) {
+        let row = &mut self.row;
+        if row.is_paused && row.pause_reason.as_deref() == Some("breaker") && row.probe_at.is_none() {
+            let cooldown = row.cooldown_seconds.and_then(TimeDelta::try_seconds);
+            row.probe_at = cooldown.and_then(|cooldown| now.checked_add_signed(cooldown));
+        }
     }
 
     fn change(&self, breaker_opened: bool) -> TaskChange {

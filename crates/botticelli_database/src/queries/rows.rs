@@ -294,6 +294,7 @@ pub(super) struct PostRow {
     pub(super) attempts: i32,
     pub(super) uncertain_since: Option<DateTime<Utc>>,
     pub(super) node: Option<String>,
+    pub(super) fence: Option<i64>,
     pub(super) receipt: Option<Value>,
     pub(super) created_at: DateTime<Utc>,
     pub(super) posted_at: Option<DateTime<Utc>>,

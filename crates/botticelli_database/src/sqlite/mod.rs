@@ -28,6 +28,9 @@ mod dialect {
     // A transaction that writes has the whole database to itself.
     pub(super) const LOCK_STATE: &str = "";
     pub(super) const LOCK_STATE_SKIPPING: &str = "";
+    pub(super) const LOCK_POSTS: &str = "";
+    pub(super) const LOCK_POSTS_SKIPPING: &str = "";
+    pub(super) const LOCK_ROWS: &str = "";
     pub(super) const LOCK_ROWS_SKIPPING: &str = "";
     pub(super) const SERIALIZE_POST_CLAIMS: Option<&str> = None;
 

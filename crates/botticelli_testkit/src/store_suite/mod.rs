@@ -1,10 +1,14 @@
 //! What a store must do, in sentences. `botticelli_database` runs this on both databases.
 
 mod claims;
+mod nodes;
+mod operators;
 mod players;
 mod records;
 
 pub use claims::*;
+pub use nodes::*;
+pub use operators::*;
 pub use records::*;
 
 /// A test for each rule: `store_suite!(sqlite, TestStore::sqlite());`. Needs `tokio` with its macros.
@@ -31,6 +35,23 @@ macro_rules! store_suite {
             a_run_that_found_nothing_is_skipped_and_one_that_was_stopped_is_cancelled,
             an_item_that_is_used_again_belongs_to_the_later_run,
             odd_text_comes_back_as_it_went_in,
+            a_dead_nodes_executions_are_handed_on_when_its_lease_is_over,
+            a_stall_shorter_than_the_lease_costs_nothing,
+            a_node_does_not_rescue_itself,
+            the_third_interruption_of_an_execution_fails_it,
+            work_that_is_given_back_or_left_behind_in_good_order_does_not_count,
+            work_claimed_ahead_by_a_node_that_dies_still_starts_in_its_order,
+            what_waits_is_taken_when_the_slot_is_free_and_the_pause_allows_it,
+            a_rescue_by_many_at_once_hands_on_once,
+            the_breaker_opens_at_its_limit_and_a_good_probe_closes_it,
+            an_operators_pause_is_not_undone_by_a_probe,
+            an_open_breaker_without_cooldown_waits_for_a_person,
+            a_pause_takes_back_claims_whose_time_has_not_come,
+            a_pause_leaves_what_has_begun_alone,
+            a_pause_does_not_go_back_over_what_the_ledger_has,
+            what_was_missed_in_a_pause_is_skipped_at_the_resume,
+            the_first_occurrence_after_a_resume_runs_even_if_nobody_looked_before,
+            setting_is_paused_to_false_by_sql_resumes_a_task,
         );
     };
     (@each $name:ident, $make:expr, $($rule:ident,)+) => {

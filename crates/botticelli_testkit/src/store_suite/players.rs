@@ -1,9 +1,11 @@
 //! Tasks, and nodes that play the engine's part by hand.
 
 use crate::databases::TestStore;
-use botticelli_database::{Registered, Registration, Store};
+use botticelli_database::Store;
 use botticelli_server::ids::{ActorName, DefinitionHash, NodeId, TaskId};
-use botticelli_server::ledger::{Attempt, ClaimRequest, EndedAttempt, Ledger as _, Recorded, TaskChange};
+use botticelli_server::ledger::{
+    Attempt, ClaimRequest, EndedAttempt, Ledger as _, Recorded, Registered, Registration, TaskChange,
+};
 use botticelli_server::limits::DeliveryLimits;
 use botticelli_server::outbox::{NewPost, OnUnknown, UsedItem};
 use botticelli_server::outcome::{AttemptEnd, SkillCounts};
@@ -50,7 +52,10 @@ pub fn with(mut task: Task, change: impl FnOnce(&mut TaskPolicy)) -> Task {
 /// Registers these tasks, as at a start.
 pub async fn register(store: &Store, tasks: &[&Task]) -> Registered {
     let tasks = tasks.iter().map(|task| (*task).clone()).collect();
-    store.register(Registration { tasks, start: true }).await.expect("the tasks are registered")
+    store
+        .register(Registration { tasks, start: true, complete: true })
+        .await
+        .expect("the tasks are registered")
 }
 
 /// The state of a task.

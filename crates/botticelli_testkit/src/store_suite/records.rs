@@ -39,7 +39,7 @@ pub async fn a_record_stores_all_that_a_run_made(db: &TestStore) {
     assert_eq!(execution.metadata, serde_json::json!({ "skills": ["selected 1 item"] }));
 
     let posts = db.posts(PostFilter { limit: 10, ..PostFilter::default() }).await.expect("posts");
-    let texts: Vec<_> = posts.iter().map(|post| post.content.text.as_str()).collect();
+    let texts: Vec<_> = posts.iter().map(|post| post.content.as_str()).collect();
     assert_eq!(texts, ["three", "two", "one"], "newest first");
     assert!(posts.iter().all(|post| post.execution_id == attempt.execution_id && post.key.len() == 22));
     let mut used = db.used_keys(&task.id, "facts").await.expect("keys");
@@ -248,7 +248,7 @@ pub async fn odd_text_comes_back_as_it_went_in(db: &TestStore) {
     assert_eq!(db.used_keys(&task.id, "facts").await.expect("keys"), [ODD]);
     let posts = db.posts(PostFilter { task: Some(task.id.clone()), limit: 1, ..PostFilter::default() }).await;
     let post = posts.expect("posts").remove(0);
-    assert_eq!((post.content.text.as_str(), post.destination.as_str()), (ODD, ODD));
+    assert_eq!((post.content.as_str(), post.destination.as_str()), (ODD, ODD));
     let over = db.execution(attempt.execution_id).await.expect("an answer").expect("it is over");
     assert_eq!(over.metadata, serde_json::json!({ ODD: ODD }));
     assert_eq!(over.node.as_deref(), Some(name));

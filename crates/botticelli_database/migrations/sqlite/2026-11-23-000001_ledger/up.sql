@@ -37,6 +37,8 @@ CREATE TABLE actor_server_state (
 ) STRICT;
 CREATE INDEX actor_server_state_due ON actor_server_state (wake_at) WHERE NOT is_paused;
 CREATE INDEX actor_server_state_probe ON actor_server_state (probe_at) WHERE probe_at IS NOT NULL;
+CREATE INDEX actor_server_state_resumed ON actor_server_state (task_id)
+    WHERE pause_reason IS NOT NULL AND NOT is_paused;
 CREATE INDEX actor_server_state_next_run ON actor_server_state (next_run);
 CREATE INDEX actor_server_state_actor_name ON actor_server_state (actor_name);
 
@@ -139,6 +141,7 @@ CREATE INDEX actor_server_posts_due ON actor_server_posts (deliver_at) WHERE del
 CREATE INDEX actor_server_posts_sending ON actor_server_posts (platform, destination) WHERE state = 'sending';
 CREATE INDEX actor_server_posts_unsettled ON actor_server_posts (execution_id)
     WHERE state NOT IN ('posted', 'failed', 'skipped');
+CREATE INDEX actor_server_posts_failed ON actor_server_posts (task_id, execution_id) WHERE state = 'failed';
 CREATE INDEX actor_server_posts_task ON actor_server_posts (task_id, platform, destination, id);
 
 -- One row for every request that left, or may have left. It is committed before the request.
