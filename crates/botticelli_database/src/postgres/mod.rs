@@ -16,6 +16,7 @@ use std::time::Duration;
 pub(crate) mod queries;
 
 // What `queries` is written in terms of.
+use diesel::sql_query;
 use diesel::sql_types::{Jsonb as Json, Timestamptz as Instant};
 use diesel_async::RunQueryDsl;
 type Connection = AsyncPgConnection;
@@ -105,7 +106,7 @@ impl Postgres {
     /// Tells whoever listens.
     pub(crate) async fn notify(&self, what: &str) -> Result<(), WorkError> {
         let mut connection = checkout(&self.pool).await?;
-        diesel::sql_query("SELECT pg_notify($1, $2)")
+        sql_query("SELECT pg_notify($1, $2)")
             .bind::<diesel::sql_types::Text, _>(CHANNEL)
             .bind::<diesel::sql_types::Text, _>(what)
             .execute(&mut connection)

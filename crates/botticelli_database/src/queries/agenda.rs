@@ -10,8 +10,8 @@ use botticelli_server::ledger::{Agenda, SkippedRange, Waiting};
 use botticelli_server::outcome::SkipReason;
 use botticelli_server::task::TaskState;
 use chrono::{DateTime, Utc};
+use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
-use diesel::{QueryableByName, sql_query};
 use serde::Serialize;
 
 /// The database's time.

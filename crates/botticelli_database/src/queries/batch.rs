@@ -2,8 +2,8 @@
 
 use super::*;
 use chrono::{DateTime, Utc};
+use diesel::QueryableByName;
 use diesel::sql_types::BigInt;
-use diesel::{QueryableByName, sql_query};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 

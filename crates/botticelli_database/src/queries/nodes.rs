@@ -8,8 +8,8 @@ use botticelli_server::ids::{ExecutionId, NodeId};
 use botticelli_server::ledger::{Lease, POISON_INTERRUPTIONS, Rescued};
 use botticelli_server::plan::BreakerEffect;
 use chrono::{DateTime, Utc};
+use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
-use diesel::{QueryableByName, sql_query};
 use serde::Serialize;
 use serde_json::Value;
 

@@ -6,7 +6,6 @@ use super::*;
 use crate::store::Resumed;
 use botticelli_server::ids::{ExecutionId, TaskId};
 use botticelli_server::server::{Accepted, Event};
-use diesel::sql_query;
 use diesel::sql_types::Text;
 use serde_json::Value;
 

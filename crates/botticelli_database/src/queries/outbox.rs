@@ -10,8 +10,8 @@ use botticelli_server::outbox::{ClaimedPost, PostEnd, SettledPost};
 use botticelli_server::plan::BreakerEffect;
 use botticelli_server::post::{Destination, IdempotencyKey};
 use chrono::{DateTime, Utc};
+use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text};
-use diesel::{QueryableByName, sql_query};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
@@ -98,7 +98,8 @@ async fn earlier_posts(conn: &mut Connection, row: &PostRow) -> Work<Vec<DateTim
     }
     let sql = "SELECT COALESCE(posted_at, uncertain_since, updated_at) AS at FROM actor_server_posts \
          WHERE task_id = $1 AND platform = $2 AND destination = $3 AND part = first_part \
-             AND state IN ('posted', 'sending', 'needs_review') \
+             AND (state IN ('posted', 'sending', 'needs_review') \
+                 OR (state IN ('pending', 'deferred') AND uncertain_since IS NOT NULL)) \
              AND NOT (execution_id = $4 AND first_part = $5) \
          ORDER BY id DESC LIMIT 1000";
     let rows: Vec<At> = sql_query(sql)

@@ -9,9 +9,9 @@ use botticelli_server::ids::{ExecutionId, PostId, TaskId};
 use botticelli_server::outbox::EarlierItem;
 use botticelli_server::post::Destination;
 use chrono::{DateTime, Utc};
+use diesel::QueryableByName;
 use diesel::prelude::{ExpressionMethods as _, QueryDsl as _, SelectableHelper as _};
 use diesel::sql_types::{BigInt, Nullable, Text};
-use diesel::{QueryableByName, sql_query};
 use std::collections::HashMap;
 
 /// What a database says of itself.

@@ -7,7 +7,6 @@ use botticelli_server::ledger::{Registered, Registration};
 use botticelli_server::register::register as registered_state;
 use botticelli_server::task::{PauseReason, Task, TaskState};
 use chrono::{DateTime, Utc};
-use diesel::sql_query;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::HashMap;

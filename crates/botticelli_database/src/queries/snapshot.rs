@@ -1,8 +1,8 @@
 //! Snapshots by name.
 
 use super::*;
+use diesel::QueryableByName;
 use diesel::sql_types::Text;
-use diesel::{QueryableByName, sql_query};
 use serde_json::Value;
 
 pub(crate) async fn snapshot_load(conn: &mut Connection, name: String) -> Work<Option<Value>> {

@@ -24,6 +24,11 @@ use diesel::sql_types::{Json, TimestamptzSqlite as Instant};
 use run_query_dsl::RunQueryDsl;
 type Connection = SqliteConnection;
 
+/// To SQLite `$2` is a name, whose place is where it first stands in the text; what means the second value is `?2`.
+fn sql_query(sql: impl Into<String>) -> diesel::query_builder::SqlQuery {
+    diesel::sql_query(sql.into().replace('$', "?"))
+}
+
 mod dialect {
     // A transaction that writes has the whole database to itself.
     pub(super) const LOCK_STATE: &str = "";

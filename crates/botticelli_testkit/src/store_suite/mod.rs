@@ -4,11 +4,13 @@ mod claims;
 mod nodes;
 mod operators;
 mod players;
+mod posts;
 mod records;
 
 pub use claims::*;
 pub use nodes::*;
 pub use operators::*;
+pub use posts::*;
 pub use records::*;
 
 /// A test for each rule: `store_suite!(sqlite, TestStore::sqlite());`. Needs `tokio` with its macros.
@@ -52,6 +54,21 @@ macro_rules! store_suite {
             what_was_missed_in_a_pause_is_skipped_at_the_resume,
             the_first_occurrence_after_a_resume_runs_even_if_nobody_looked_before,
             setting_is_paused_to_false_by_sql_resumes_a_task,
+            one_post_of_a_destination_is_on_its_way_at_a_time,
+            many_deliverers_at_once_send_each_post_once_and_in_order,
+            parts_go_out_in_order_and_not_after_one_that_failed,
+            a_post_that_needs_review_does_not_hold_up_the_destination,
+            a_deferred_post_goes_out_at_its_time_and_not_before,
+            a_doubt_is_kept_from_the_first_attempt_until_it_is_cleared,
+            a_post_whose_lease_was_lost_is_uncertain_and_belongs_to_another,
+            a_late_end_that_nobody_overtook_is_stored,
+            a_post_that_failed_counts_as_one_failure_of_its_task,
+            failures_are_forgotten_when_the_posts_of_a_success_are_settled,
+            a_person_decides_about_a_post_in_any_state,
+            a_later_part_that_a_person_sends_again_goes_out,
+            a_claimed_post_knows_the_times_that_its_limits_count,
+            skills_are_told_what_was_posted_or_is_on_its_way,
+            deliveries_decisions_and_rescues_at_once_do_not_write_over_each_other,
         );
     };
     (@each $name:ident, $make:expr, $($rule:ident,)+) => {

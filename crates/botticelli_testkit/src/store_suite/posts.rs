@@ -1,0 +1,634 @@
+//! The outbox: in order, one at a time, and never by two nodes.
+
+use super::players::*;
+use crate::databases::TestStore;
+use botticelli_database::{Decided, PostDecision, PostFilter, PostView};
+use botticelli_server::ids::{Fence, PostId};
+use botticelli_server::ledger::Ledger as _;
+use botticelli_server::limits::DeliveryLimits;
+use botticelli_server::outbox::{
+    ClaimedPost, NewPost, Outbox as _, PostEnd, PostHistory as _, PostState, SettledPost,
+};
+use botticelli_server::outcome::{AttemptEnd, SkipReason};
+use botticelli_server::post::Receipt;
+use botticelli_server::task::{PauseReason, Task};
+use chrono::{DateTime, Utc};
+use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn claim(player: &Player) -> Vec<ClaimedPost> {
+    player.store.claim_posts(&player.id, 100, LEASE).await.expect("an answer")
+}
+
+async fn claim_one(player: &Player) -> ClaimedPost {
+    let mut claimed = claim(player).await;
+    assert_eq!(claimed.len(), 1, "{claimed:?}");
+    claimed.remove(0)
+}
+
+fn texts(claimed: &[ClaimedPost]) -> Vec<&str> {
+    let mut texts: Vec<_> = claimed.iter().map(|post| post.content.text.as_str()).collect();
+    texts.sort_unstable();
+    texts
+}
+
+fn posted(db: &TestStore, id: &str) -> PostEnd {
+    PostEnd::Posted(Receipt {
+        message_id: id.into(),
+        posted_at: db.time(),
+        link: Some(format!("https://example.org/{id}")),
+        recovered: false,
+    })
+}
+
+fn post_failed() -> PostEnd {
+    PostEnd::Failed { error: "no such channel".into() }
+}
+
+fn needs_review() -> PostEnd {
+    PostEnd::NeedsReview { reason: "nobody can tell".into() }
+}
+
+fn deferred(until: DateTime<Utc>, uncertain: bool) -> PostEnd {
+    PostEnd::Deferred { until, reason: "a limit".into(), uncertain }
+}
+
+async fn settle(player: &Player, post: &ClaimedPost, end: PostEnd) -> Vec<PostId> {
+    let ended = [SettledPost { id: post.id, fence: post.fence, end }];
+    player.store.settle_posts(&player.id, &ended).await.expect("an answer")
+}
+
+async fn view(db: &TestStore, id: PostId) -> PostView {
+    db.post(id).await.expect("an answer").expect("the post")
+}
+
+/// A node, and a task whose runs make posts.
+async fn sender(db: &TestStore) -> (Player, Task) {
+    let task = each_minute("task");
+    register(db, &[&task]).await;
+    (Player::enter(db, "node").await, task)
+}
+
+/// One run of `task` that makes these posts, a minute after the last.
+async fn makes(db: &TestStore, player: &Player, task: &Task, posts: Vec<NewPost>) {
+    player.run(task, posts).await;
+    db.advance(MINUTE).await;
+}
+
+/// The oldest first.
+pub async fn one_post_of_a_destination_is_on_its_way_at_a_time(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    assert_eq!(db.next_post_due().await.expect("an answer"), None);
+    let first = db.time();
+    makes(db, &player, &task, vec![message("a", "a1"), message("b", "b1")]).await;
+    makes(db, &player, &task, vec![message("a", "a2")]).await;
+    assert_eq!(db.next_post_due().await.expect("an answer"), Some(first));
+    let claimed = claim(&player).await;
+    assert_eq!(texts(&claimed), ["a1", "b1"]);
+    assert_eq!(texts(&claim(&player).await), Vec::<&str>::new(), "a2 waits for a1");
+    assert_eq!(db.next_post_due().await.expect("an answer"), Some(first + MINUTE));
+    let a1 = claimed.iter().find(|post| post.content.text == "a1").expect("a1");
+    assert_eq!((a1.attempt, a1.uncertain_since, a1.lease_until), (1, None, db.time() + LEASE));
+    let attempts = db.post_attempts(a1.id).await.expect("attempts");
+    assert_eq!((attempts.len(), attempts[0].sent_at, attempts[0].ended_at), (1, db.time(), None));
+    assert_eq!(settle(&player, a1, posted(db, "77")).await, []);
+    let there = view(db, a1.id).await;
+    assert_eq!((there.state, there.posted_at), (PostState::Posted, Some(db.time())));
+    assert_eq!(there.receipt.expect("a receipt").message_id, "77");
+    let attempts = db.post_attempts(a1.id).await.expect("attempts");
+    assert_eq!(attempts[0].ended.as_deref(), Some("posted"));
+    assert_eq!(texts(&claim(&player).await), ["a2"]);
+    assert_eq!(db.next_post_due().await.expect("an answer"), None);
+}
+
+/// Each post once, each destination in order, however many send.
+pub async fn many_deliverers_at_once_send_each_post_once_and_in_order(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    let posts: Vec<_> = (0..5)
+        .flat_map(|part_no| (0..8).map(move |d| part(&format!("channel {d}"), part_no, &part_no.to_string())))
+        .collect();
+    makes(db, &player, &task, posts).await;
+    let mut deliverers = Vec::new();
+    for n in 0..4 {
+        let player = Player::enter(db, &format!("deliverer {n}")).await;
+        deliverers.push(tokio::spawn(async move {
+            let mut sent = Vec::new();
+            // Each round may find the destinations busy with the others' posts.
+            while player.store.value_of_waiting().await {
+                for post in player.store.claim_posts(&player.id, 3, LEASE).await.expect("an answer") {
+                    sent.push((post.fence, post.destination.target.clone(), post.content.text.clone()));
+                    let receipt = Receipt {
+                        message_id: "1".into(),
+                        posted_at: post.lease_until,
+                        link: None,
+                        recovered: false,
+                    };
+                    assert_eq!(settle(&player, &post, PostEnd::Posted(receipt)).await, []);
+                }
+            }
+            sent
+        }));
+    }
+    let mut sent = Vec::new();
+    for deliverer in deliverers {
+        sent.extend(deliverer.await.expect("no panic"));
+    }
+    sent.sort();
+    let mut by_destination: HashMap<String, Vec<String>> = HashMap::new();
+    for (_, destination, text) in sent {
+        by_destination.entry(destination).or_default().push(text);
+    }
+    assert_eq!(by_destination.len(), 8);
+    for texts in by_destination.values() {
+        assert_eq!(texts, &["0", "1", "2", "3", "4"]);
+    }
+}
+
+trait Waiting {
+    async fn value_of_waiting(&self) -> bool;
+}
+
+impl Waiting for botticelli_database::Store {
+    /// Whether any post is not there yet.
+    async fn value_of_waiting(&self) -> bool {
+        let all = self.posts(PostFilter { limit: 1000, ..PostFilter::default() }).await.expect("posts");
+        all.iter().any(|post| post.state != PostState::Posted)
+    }
+}
+
+/// A part goes out after the parts before it, or not at all.
+pub async fn parts_go_out_in_order_and_not_after_one_that_failed(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    let parts = |target: &str| (0..3).map(|n| part(target, n, &format!("{target}{n}"))).collect::<Vec<_>>();
+    makes(db, &player, &task, [parts("a"), parts("b")].concat()).await;
+    for round in ["a0 b0", "a1 b1"] {
+        let claimed = claim(&player).await;
+        assert_eq!(texts(&claimed).join(" "), round);
+        for post in &claimed {
+            let fails = post.content.text == "b1";
+            settle(&player, post, if fails { post_failed() } else { posted(db, "1") }).await;
+        }
+    }
+    let last = claim_one(&player).await;
+    assert_eq!(last.content.text, "a2");
+    settle(&player, &last, PostEnd::Skipped { reason: SkipReason::RateLimited }).await;
+    let all = db.posts(PostFilter { limit: 10, ..PostFilter::default() }).await.expect("posts");
+    let b2 = all.iter().find(|post| post.content == "b2").expect("b2");
+    assert_eq!(b2.state, PostState::Skipped);
+    assert!(b2.reason.as_deref().expect("a reason").contains("an earlier part"));
+    assert_eq!(b2.attempts, 0);
+}
+
+/// Its own later parts wait for the person; other messages do not.
+pub async fn a_post_that_needs_review_does_not_hold_up_the_destination(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    makes(db, &player, &task, vec![part("a", 0, "doubtful"), part("a", 1, "after it")]).await;
+    makes(db, &player, &task, vec![message("a", "next message")]).await;
+    let doubtful = claim_one(&player).await;
+    settle(&player, &doubtful, needs_review()).await;
+    let next = claim_one(&player).await;
+    assert_eq!(next.content.text, "next message");
+    settle(&player, &next, posted(db, "1")).await;
+    assert_eq!(claim(&player).await, []);
+    // The person has looked, and it is not there.
+    assert_eq!(db.decide(doubtful.id, PostDecision::Retry).await.expect("an answer"), Decided::Done);
+    let again = claim_one(&player).await;
+    assert_eq!((again.id, again.attempt, again.uncertain_since), (doubtful.id, 2, None));
+    assert_eq!(again.key, doubtful.key);
+    settle(&player, &again, posted(db, "2")).await;
+    assert_eq!(claim_one(&player).await.content.text, "after it");
+}
+
+/// Waiting is not failing.
+pub async fn a_deferred_post_goes_out_at_its_time_and_not_before(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    let mut later = message("a", "later");
+    later.not_before = Some(db.time() + 3 * MINUTE);
+    makes(db, &player, &task, vec![later]).await;
+    makes(db, &player, &task, vec![message("a", "now")]).await;
+    let now = claim_one(&player).await;
+    assert_eq!(now.content.text, "now", "who waits for a time holds up nobody");
+    settle(&player, &now, deferred(db.time() + 5 * MINUTE, false)).await;
+    let waiting = view(db, now.id).await;
+    assert_eq!((waiting.state, waiting.reason.as_deref()), (PostState::Deferred, Some("a limit")));
+    assert_eq!(db.next_post_due().await.expect("an answer"), Some(db.time() + MINUTE));
+    assert_eq!(claim(&player).await, []);
+    db.advance(MINUTE - Duration::from_micros(1)).await;
+    assert_eq!(claim(&player).await, []);
+    db.advance(Duration::from_micros(1)).await;
+    let later = claim_one(&player).await;
+    assert_eq!(later.content.text, "later");
+    settle(&player, &later, posted(db, "1")).await;
+    db.advance(4 * MINUTE).await;
+    assert_eq!(claim_one(&player).await.attempt, 2);
+    assert_eq!(state(db, &task).await.consecutive_failures, 0);
+}
+
+/// The first doubt counts, until somebody knows.
+pub async fn a_doubt_is_kept_from_the_first_attempt_until_it_is_cleared(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    makes(db, &player, &task, vec![message("a", "text")]).await;
+    let first = db.time();
+    for uncertain in [true, true, false, true] {
+        let post = claim_one(&player).await;
+        settle(&player, &post, deferred(db.time() + SECOND, uncertain)).await;
+        db.advance(SECOND).await;
+        let again = claim_one(&player).await;
+        match post.attempt {
+            1 | 3 => assert_eq!(again.uncertain_since, Some(first)),
+            5 => assert_eq!(again.uncertain_since, None),
+            7 => assert_eq!(again.uncertain_since, Some(db.time() - SECOND)),
+            other => panic!("attempt {other}"),
+        }
+        // Waits without any new doubt, and without knowing more.
+        let keep = again.uncertain_since.is_some();
+        settle(&player, &again, deferred(db.time(), keep)).await;
+    }
+}
+
+/// By time, by death, by leaving: the attempt may have taken effect, and who comes late is told.
+pub async fn a_post_whose_lease_was_lost_is_uncertain_and_belongs_to_another(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    let other = Player::enter(db, "other").await;
+    makes(db, &player, &task, vec![message("a", "text"), message("b", "text")]).await;
+    let claimed = claim(&player).await;
+    let sent_at = db.time();
+    assert_eq!(db.rescue_posts().await.expect("an answer"), 0);
+    db.advance(LEASE + SECOND).await;
+    assert_eq!(db.rescue_posts().await.expect("an answer"), 2);
+    assert_eq!(db.rescue_posts().await.expect("an answer"), 0);
+    for post in &claimed {
+        assert_eq!(settle(&player, post, posted(db, "1")).await, [post.id], "the lease is lost");
+        assert_eq!(view(db, post.id).await.state, PostState::Pending);
+        let attempts = db.post_attempts(post.id).await.expect("attempts");
+        assert_eq!(attempts[0].ended.as_deref(), Some("lost"));
+    }
+    let again = claim(&other).await;
+    for post in &again {
+        assert_eq!((post.attempt, post.uncertain_since), (2, Some(sent_at)));
+        let first = claimed.iter().find(|first| first.id == post.id).expect("the same");
+        assert_eq!(first.key, post.key);
+        assert_eq!(settle(&player, first, post_failed()).await, [post.id], "another node has it");
+        assert_eq!(settle(&player, post, post_failed()).await, [post.id], "the fence is not this node's");
+        // A stale end and a valid one in one batch.
+        let ends = [
+            SettledPost { id: post.id, fence: first.fence, end: post_failed() },
+            SettledPost { id: post.id, fence: post.fence, end: posted(db, "2") },
+            SettledPost { id: post.id, fence: post.fence, end: post_failed() },
+        ];
+        assert_eq!(other.store.settle_posts(&other.id, &ends).await.expect("an answer"), [post.id]);
+        assert_eq!(view(db, post.id).await.state, PostState::Posted);
+    }
+    assert_eq!(state(db, &task).await.consecutive_failures, 0);
+
+    player.store.renew(&player.id, LEASE).await.expect("a heartbeat");
+    makes(db, &player, &task, vec![message("a", "dies")]).await;
+    let dying = claim_one(&player).await;
+    db.advance(LEASE + SECOND).await;
+    other.store.renew(&other.id, LEASE).await.expect("a heartbeat");
+    other.store.rescue(&other.id).await.expect("an answer");
+    assert_eq!(settle(&player, &dying, posted(db, "1")).await, [dying.id]);
+    let taken = claim_one(&other).await;
+    assert_eq!((taken.id, taken.uncertain_since.is_some()), (dying.id, true));
+    other.store.leave(&other.id).await.expect("an answer");
+    assert_eq!(claim_one(&player).await.attempt, 3);
+}
+
+/// Unlike a record, which is too late once a rescue has been: a lease that is over, but that nobody took, still counts.
+pub async fn a_late_end_that_nobody_overtook_is_stored(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    makes(db, &player, &task, vec![message("a", "text")]).await;
+    let post = claim_one(&player).await;
+    db.advance(10 * LEASE).await;
+    assert_eq!(settle(&player, &post, posted(db, "1")).await, []);
+    let unknown = [SettledPost { id: PostId(999), fence: Fence(1), end: post_failed() }];
+    assert_eq!(player.store.settle_posts(&player.id, &unknown).await.expect("an answer"), [PostId(999)]);
+}
+
+/// Three of them open the breaker.
+pub async fn a_post_that_failed_counts_as_one_failure_of_its_task(db: &TestStore) {
+    let task = with(each_minute("task"), |policy| {
+        policy.max_consecutive_failures = NonZeroU32::new(3).expect("not 0");
+        policy.cooldown = Some(MINUTE);
+    });
+    register(db, &[&task]).await;
+    let player = Player::enter(db, "node").await;
+    makes(db, &player, &task, vec![message("a", "1"), message("b", "2"), message("c", "3")]).await;
+    let claimed = claim(&player).await;
+    settle(&player, &claimed[0], post_failed()).await;
+    assert_eq!(state(db, &task).await.consecutive_failures, 1);
+    let ends: Vec<_> = claimed[1..]
+        .iter()
+        .map(|post| SettledPost { id: post.id, fence: post.fence, end: post_failed() })
+        .collect();
+    assert_eq!(player.store.settle_posts(&player.id, &ends).await.expect("an answer"), []);
+    let open = state(db, &task).await;
+    assert_eq!((open.consecutive_failures, open.pause_reason), (3, Some(PauseReason::Breaker)));
+    assert_eq!(open.probe_at, Some(db.time() + MINUTE));
+}
+
+/// Not before: a success whose post then fails is none.
+pub async fn failures_are_forgotten_when_the_posts_of_a_success_are_settled(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    let fail = async || {
+        let attempt = player.claim(&task).await;
+        player.end(&task, &attempt, failed_for_good("broken"), Made::default()).await;
+        db.advance(MINUTE).await;
+    };
+    let failures = async || state(db, &task).await.consecutive_failures;
+    fail().await;
+    makes(db, &player, &task, vec![message("a", "1"), message("b", "2")]).await;
+    assert_eq!(failures().await, 1);
+    let claimed = claim(&player).await;
+    settle(&player, &claimed[0], posted(db, "1")).await;
+    assert_eq!(failures().await, 1, "one of them is on its way");
+    settle(&player, &claimed[1], PostEnd::Skipped { reason: SkipReason::RateLimited }).await;
+    assert_eq!(failures().await, 0);
+
+    // An older success does not make up for a later failure: of an execution, or of a post.
+    makes(db, &player, &task, vec![message("a", "older")]).await;
+    fail().await;
+    let older = claim_one(&player).await;
+    settle(&player, &older, posted(db, "1")).await;
+    assert_eq!(failures().await, 1);
+    makes(db, &player, &task, vec![message("a", "older")]).await;
+    makes(db, &player, &task, vec![message("b", "newer")]).await;
+    let claimed = claim(&player).await;
+    let find = |text| claimed.iter().find(|post| post.content.text == text).expect("it was claimed");
+    settle(&player, find("newer"), post_failed()).await;
+    settle(&player, find("older"), posted(db, "1")).await;
+    assert_eq!(failures().await, 2);
+
+    // A run without posts settles nothing later.
+    makes(db, &player, &task, Vec::new()).await;
+    assert_eq!(failures().await, 0);
+}
+
+/// Every state, both decisions.
+pub async fn a_person_decides_about_a_post_in_any_state(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    let post_in = async |wanted: PostState| -> PostId {
+        makes(db, &player, &task, vec![message("a", "text")]).await;
+        let waiting =
+            db.posts(PostFilter { limit: 1, ..PostFilter::default() }).await.expect("posts").remove(0);
+        if wanted != PostState::Pending {
+            let post = claim_one(&player).await;
+            let end = match wanted {
+                PostState::Pending | PostState::Sending => None,
+                PostState::Deferred => Some(deferred(db.time() + 1000 * MINUTE, true)),
+                PostState::Posted => Some(posted(db, "1")),
+                PostState::Failed => Some(post_failed()),
+                PostState::NeedsReview => Some(needs_review()),
+                PostState::Skipped => Some(PostEnd::Skipped { reason: SkipReason::RateLimited }),
+            };
+            if let Some(end) = end {
+                settle(&player, &post, end).await;
+            }
+        }
+        assert_eq!(view(db, waiting.id).await.state, wanted);
+        waiting.id
+    };
+    use PostDecision::{Dismiss, Retry};
+    use PostState::{Deferred, Failed, NeedsReview, Pending, Posted, Sending, Skipped};
+    for (wanted, decision, allowed) in [
+        (Deferred, Retry, true),
+        (Failed, Retry, true),
+        (NeedsReview, Retry, true),
+        (Skipped, Retry, true),
+        (Posted, Retry, false),
+        (Pending, Retry, false),
+        (Pending, Dismiss, true),
+        (Deferred, Dismiss, true),
+        (Failed, Dismiss, true),
+        (NeedsReview, Dismiss, true),
+        (Posted, Dismiss, false),
+        (Skipped, Dismiss, false),
+        (Sending, Dismiss, false),
+        (Sending, Retry, false),
+    ] {
+        db.resume(&task.id).await.expect("an answer");
+        let id = post_in(wanted).await;
+        let decided = db.decide(id, decision).await.expect("an answer");
+        let after = view(db, id).await;
+        if !allowed {
+            assert_eq!(decided, Decided::NotNow(wanted));
+            assert_eq!(after.state, wanted);
+        } else {
+            assert_eq!(decided, Decided::Done, "{decision:?} {wanted:?}");
+            assert_eq!(after.state, if decision == Retry { Pending } else { Skipped });
+            assert_eq!(after.deliver_at, (decision == Retry).then(|| db.time()));
+        }
+        // So that the next one is alone on its way.
+        db.sql("DELETE FROM actor_server_posts").await;
+    }
+    assert_eq!(db.decide(PostId(999), Retry).await.expect("an answer"), Decided::UnknownPost);
+}
+
+/// Even if the parts before it were given up, because that is what the person wants.
+pub async fn a_later_part_that_a_person_sends_again_goes_out(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    makes(db, &player, &task, vec![part("a", 0, "first"), part("a", 1, "second"), part("a", 2, "third")])
+        .await;
+    let first = claim_one(&player).await;
+    settle(&player, &first, post_failed()).await;
+    let second = PostId(first.id.0 + 1);
+    assert_eq!(db.decide(second, PostDecision::Retry).await.expect("an answer"), Decided::Done);
+    assert_eq!(claim_one(&player).await.id, second);
+
+    // Dismissing takes the later parts with it.
+    makes(db, &player, &task, vec![part("b", 0, "first"), part("b", 1, "second")]).await;
+    let all = db.posts(PostFilter { limit: 2, ..PostFilter::default() }).await.expect("posts");
+    assert_eq!(db.decide(all[1].id, PostDecision::Dismiss).await.expect("an answer"), Decided::Done);
+    assert_eq!(view(db, all[0].id).await.state, PostState::Skipped);
+    assert_eq!(claim(&player).await, []);
+}
+
+/// What this task posted there, or may have posted; not what waits, nor this message's own parts.
+pub async fn a_claimed_post_knows_the_times_that_its_limits_count(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    let other = each_minute("other");
+    register(db, &[&task, &other]).await;
+    let limited = |target: &str, n: u32, text: &str| NewPost {
+        limits: DeliveryLimits { max_posts_per_day: NonZeroU32::new(10), ..DeliveryLimits::default() },
+        ..part(target, n, text)
+    };
+    makes(db, &player, &other, vec![message("a", "another task's")]).await;
+    let others = claim_one(&player).await;
+    settle(&player, &others, posted(db, "1")).await;
+    let mut expected = Vec::new();
+    for end in [posted(db, "2"), post_failed(), needs_review(), deferred(db.time() + 1000 * MINUTE, true)] {
+        let counts = !matches!(end, PostEnd::Failed { .. });
+        makes(db, &player, &task, vec![message("a", "earlier")]).await;
+        let post = claim_one(&player).await;
+        let end = match end {
+            PostEnd::Posted(_) => posted(db, "2"),
+            other => other,
+        };
+        settle(&player, &post, end).await;
+        if counts {
+            expected.push(db.time());
+        }
+    }
+    makes(
+        db,
+        &player,
+        &task,
+        vec![limited("a", 0, "one"), limited("a", 1, "two"), limited("b", 0, "elsewhere")],
+    )
+    .await;
+    makes(db, &player, &task, vec![limited("a", 0, "waits")]).await;
+    let claimed = claim(&player).await;
+    for post in &claimed {
+        let here = post.destination.target == "a";
+        assert_eq!(post.earlier, if here { expected.clone() } else { Vec::new() });
+        settle(&player, post, posted(db, "3")).await;
+    }
+    let second = claim_one(&player).await;
+    assert_eq!((second.content.text.as_str(), &second.earlier), ("two", &expected));
+    settle(&player, &second, posted(db, "3")).await;
+    let next = claim_one(&player).await;
+    expected.push(db.time());
+    assert_eq!((next.content.text.as_str(), &next.earlier), ("waits", &expected));
+}
+
+/// What was posted, or is on its way. What failed or was left out is free again.
+pub async fn skills_are_told_what_was_posted_or_is_on_its_way(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    let other = each_minute("other");
+    register(db, &[&task, &other]).await;
+    let start = db.time();
+    let uses = async |task: &Task, key: &str, at: Option<DateTime<Utc>>| {
+        let attempt = player.claim(task).await;
+        let post = NewPost { not_before: at, ..message("a", key) };
+        let made =
+            Made { posts: vec![post, part("a", 1, "its second part")], used_items: vec![item("a", key)] };
+        player.end(task, &attempt, AttemptEnd::Succeeded, made).await;
+        db.advance(MINUTE).await;
+    };
+    let keys = async |task: &Task| {
+        let keys = db.used_keys(&task.id, "facts").await.expect("keys");
+        assert_eq!(keys.len(), keys.iter().collect::<HashSet<_>>().len());
+        let mut keys = keys;
+        keys.sort();
+        keys.join(" ")
+    };
+    let window = start + 100 * MINUTE;
+    uses(&task, "posted", None).await;
+    settle(&player, &claim_one(&player).await, posted(db, "1")).await;
+    let posted_at = db.time();
+    settle(&player, &claim_one(&player).await, posted(db, "2")).await;
+    uses(&task, "failed", None).await;
+    settle(&player, &claim_one(&player).await, post_failed()).await;
+    uses(&task, "doubtful", None).await;
+    let doubtful_at = db.time();
+    settle(&player, &claim_one(&player).await, needs_review()).await;
+    uses(&task, "waits", Some(window)).await;
+    uses(&other, "other", None).await;
+    let others = claim_one(&player).await;
+    assert_eq!(keys(&task).await, "doubtful posted waits");
+    assert_eq!(keys(&other).await, "other");
+    assert_eq!(db.used_keys(&task.id, "another source").await.expect("keys"), Vec::<String>::new());
+
+    let items = db.earlier_items(&destination("a"), start).await.expect("items");
+    let seen: Vec<_> = items.iter().map(|item| item.text.as_str()).collect();
+    assert_eq!(
+        seen,
+        ["text of other", "text of waits", "text of doubtful", "text of posted"],
+        "newest first"
+    );
+    assert_eq!(items[0].post_id, Some(others.id));
+    let newer = db.earlier_items(&destination("a"), items[1].used_at).await.expect("items");
+    assert_eq!(newer.len(), 2);
+    assert_eq!(db.earlier_items(&destination("b"), start).await.expect("items"), []);
+
+    let times = db.post_times(&task.id, &destination("a"), start).await.expect("times");
+    assert_eq!(times, [posted_at, doubtful_at, window]);
+    let later = db.post_times(&task.id, &destination("a"), window).await.expect("times");
+    assert_eq!(later, [window]);
+
+    // An item without a post of its own stays used.
+    let attempt = player.claim(&task).await;
+    let made = Made { posts: Vec::new(), used_items: vec![item("a", "no post")] };
+    player.end(&task, &attempt, AttemptEnd::Succeeded, made).await;
+    assert_eq!(keys(&task).await, "doubtful no post posted waits");
+}
+
+/// While people decide and nodes die: no post is in two hands, and each ends where somebody said.
+pub async fn deliveries_decisions_and_rescues_at_once_do_not_write_over_each_other(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    let posts: Vec<_> = (0..60).map(|n| message(&format!("channel {n}"), "text")).collect();
+    makes(db, &player, &task, posts).await;
+    let mut workers = Vec::new();
+    for n in 0..3 {
+        let player = Player::enter(db, &format!("deliverer {n}")).await;
+        workers.push(tokio::spawn(async move {
+            let (mut accepted, mut idle) = (Vec::new(), 0);
+            while idle < 5 {
+                // A lease of no time at all: the rescuers take what they find.
+                let claimed =
+                    player.store.claim_posts(&player.id, 10, Duration::ZERO).await.expect("an answer");
+                idle = if claimed.is_empty() { idle + 1 } else { 0 };
+                let receipt = |n: i64| Receipt {
+                    message_id: n.to_string(),
+                    posted_at: DateTime::UNIX_EPOCH,
+                    link: None,
+                    recovered: false,
+                };
+                let ends: Vec<_> = claimed
+                    .iter()
+                    .map(|post| SettledPost {
+                        id: post.id,
+                        fence: post.fence,
+                        end: PostEnd::Posted(receipt(post.fence.0)),
+                    })
+                    .collect();
+                let lost = player.store.settle_posts(&player.id, &ends).await.expect("an answer");
+                accepted.extend(
+                    ends.into_iter().filter(|end| !lost.contains(&end.id)).map(|end| (end.id, end.fence)),
+                );
+            }
+            accepted
+        }));
+    }
+    let rescuer = db.another().await;
+    let tired = db.another().await;
+    let rescues = tokio::spawn(async move {
+        for _ in 0..60 {
+            rescuer.rescue_posts().await.expect("an answer");
+        }
+    });
+    let decisions = tokio::spawn(async move {
+        let all = tired.posts(PostFilter { limit: 60, ..PostFilter::default() }).await.expect("posts");
+        let mut dismissed = HashSet::new();
+        for post in all {
+            if tired.decide(post.id, PostDecision::Dismiss).await.expect("an answer") == Decided::Done {
+                dismissed.insert(post.id);
+            }
+        }
+        dismissed
+    });
+    // Leases of no time are over one moment later.
+    db.advance(SECOND).await;
+    let mut accepted = HashMap::new();
+    for worker in workers {
+        for (id, fence) in worker.await.expect("no panic") {
+            assert_eq!(accepted.insert(id, fence), None, "two ends of one post were stored");
+        }
+    }
+    rescues.await.expect("no panic");
+    let dismissed = decisions.await.expect("no panic");
+    for post in db.posts(PostFilter { limit: 100, ..PostFilter::default() }).await.expect("posts") {
+        match post.state {
+            PostState::Posted => {
+                let fence = accepted.get(&post.id).expect("somebody was told so");
+                assert_eq!(post.receipt.expect("a receipt").message_id, fence.0.to_string());
+                assert!(!dismissed.contains(&post.id));
+            }
+            PostState::Skipped => assert!(dismissed.contains(&post.id) && !accepted.contains_key(&post.id)),
+            other => assert!(other == PostState::Pending && !accepted.contains_key(&post.id), "{other:?}"),
+        }
+    }
+}
