@@ -48,11 +48,6 @@ impl Log {
         self.0.0.lock().unwrap().join("\n")
     }
 
-    /// How many lines there are that contain `words`.
-    pub(crate) fn count(&self, words: &str) -> usize {
-        self.0.0.lock().unwrap().iter().filter(|line| line.contains(words)).count()
-    }
-
     /// Waits until so many lines contain `words`. Says whether that came to be in time.
     pub(crate) fn reaches(&self, count: usize, words: &str, within: Duration) -> bool {
         let deadline = Instant::now() + within;
@@ -67,13 +62,16 @@ impl Log {
 
 impl Server {
     pub(crate) fn start(command: &mut Command) -> Self {
-        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::printing_to(command, Stdio::piped())
+    }
+
+    /// Its standard output goes there instead.
+    pub(crate) fn printing_to(command: &mut Command, out: impl Into<Stdio>) -> Self {
+        let command = command.stdin(Stdio::null()).stdout(out).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary starts");
         let (log, out) = (Log::default(), Log::default());
-        let readers = vec![
-            log.read(child.stderr.take().expect("a pipe")),
-            out.read(child.stdout.take().expect("a pipe")),
-        ];
+        let mut readers = vec![log.read(child.stderr.take().expect("a pipe"))];
+        readers.extend(child.stdout.take().map(|printed| out.read(printed)));
         Self { child, log, out, readers }
     }
 
