@@ -398,8 +398,11 @@ fn limit_of(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
+/// Later than any clock will show, and still a time that both databases can write.
+const FOR_EVER: Duration = Duration::from_secs(1000 * 366 * 86_400);
+
 fn microseconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+    i64::try_from(duration.min(FOR_EVER).as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Versions are compared part by part; a part that is no number counts as 0.

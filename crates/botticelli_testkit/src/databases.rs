@@ -8,6 +8,7 @@ use diesel::connection::SimpleConnection as _;
 use diesel::{Connection as _, QueryableByName, RunQueryDsl as _};
 use std::io::Write as _;
 use std::ops::Deref;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -131,9 +132,20 @@ impl TestStore {
 }
 
 impl TestDatabase {
-    /// A new SQLite file in a folder of its own.
+    /// A new SQLite file in a folder of its own: in memory where that is possible, because tests need not survive a
+    /// power cut, and syncing is most of their time.
     pub fn sqlite() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let memory = Path::new("/dev/shm");
+        Self::sqlite_in(if memory.is_dir() { memory } else { &std::env::temp_dir() })
+    }
+
+    /// The same where a production database is: on a disk.
+    pub fn sqlite_on_disk() -> Self {
+        Self::sqlite_in(&std::env::temp_dir())
+    }
+
+    fn sqlite_in(folder: &Path) -> Self {
+        let folder = TempDir::new_in(folder).expect("a temporary folder");
         let url = format!("sqlite://{}", folder.path().join("test.db").display());
         Self(Database::Sqlite { url, _folder: folder })
     }

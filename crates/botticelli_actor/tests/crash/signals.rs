@@ -46,7 +46,7 @@ fn a_second_signal_stops_at_once_and_what_ran_is_run_again() {
         endless(&stage);
         stage.server_file("lease_seconds = 2", &task("t", RARELY, ""));
         let server = stage.started();
-        stage.until("it runs", |stage| stage.count("actor_server_open_executions WHERE due_at < '9999'") == 1);
+        stage.until("it runs", |stage| stage.count("actor_server_open_executions") == 1);
         server.signal("TERM");
         server.says("waiting for what runs");
         let told = Instant::now();

@@ -43,6 +43,8 @@ mod dialect {
     /// One claimer of posts at a time: "the first due post of its destination" is a question about many rows.
     pub(super) const SERIALIZE_POST_CLAIMS: Option<&str> = Some("SELECT pg_advisory_xact_lock(7236504111)");
 
+    pub(super) const SERIALIZE_REGISTRATIONS: Option<&str> = Some("SELECT pg_advisory_xact_lock(7236504112)");
+
     /// `$1`, a JSON array of objects, as the table `r` with these columns.
     pub(super) fn rows(columns: &[(&str, &str)]) -> String {
         let columns: Vec<String> = columns.iter().map(|(name, kind)| format!("{name} {kind}")).collect();

@@ -1,6 +1,7 @@
 //! Batches: many rows in one statement, as one JSON parameter.
 
 use super::*;
+use botticelli_server::clock::to_microseconds;
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::BigInt;
@@ -87,9 +88,10 @@ pub(super) async fn take_number(conn: &mut Connection) -> Work<i64> {
     number.ok_or_else(|| WorkError::Corrupt("the ledger's counter ran short".into()))
 }
 
-/// A time as both databases read it from JSON, and as SQLite stores it.
+/// A time as both databases read it from JSON, and as SQLite stores it. Cut to microseconds here, because PostgreSQL
+/// would round and SQLite would keep what is finer.
 pub(super) fn time<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&at.format("%F %T%.f%:z"))
+    serializer.collect_str(&to_microseconds(*at).format("%F %T%.f%:z"))
 }
 
 pub(super) fn optional_time<S: Serializer>(

@@ -16,6 +16,10 @@ use std::sync::Arc;
 const CHUNK: usize = 2000;
 
 pub(crate) async fn register(conn: &mut Connection, registration: Arc<Registration>) -> Work<Registered> {
+    // Two nodes that start at once: the second sees what the first has registered, and that may have run by then.
+    if let Some(serialize) = dialect::SERIALIZE_REGISTRATIONS {
+        sql_query(serialize).execute(conn).await?;
+    }
     let sql = format!("SELECT s.* FROM actor_server_state AS s ORDER BY s.task_id {}", dialect::LOCK_STATE);
     let rows: Vec<ActorServerStateRow> = sql_query(sql).load(conn).await?;
     let now = super::now(conn).await?;

@@ -1,7 +1,7 @@
 //! SQLite: one writer, one reader, the server's lock on the file, and the words of its SQL that differ from PostgreSQL's.
 
 use crate::error::{MigrateError, WorkError};
-use botticelli_server::clock::Clock;
+use botticelli_server::clock::{Clock, to_microseconds};
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::Connection as _;
 use diesel::connection::SimpleConnection as _;
@@ -38,6 +38,7 @@ mod dialect {
     pub(super) const LOCK_ROWS: &str = "";
     pub(super) const LOCK_ROWS_SKIPPING: &str = "";
     pub(super) const SERIALIZE_POST_CLAIMS: Option<&str> = None;
+    pub(super) const SERIALIZE_REGISTRATIONS: Option<&str> = None;
 
     /// Takes `$1` numbers from the ledger's counter; see `numbers`.
     pub(super) const TAKE_NUMBERS: &str =
@@ -216,9 +217,9 @@ fn connect(path: &Path, clock: &Arc<dyn Clock>) -> Result<SqliteConnection, Stri
     Ok(connection)
 }
 
-/// As Diesel writes times.
+/// As Diesel writes times, and no finer than PostgreSQL keeps them.
 fn text(at: DateTime<Utc>) -> String {
-    at.format("%F %T%.f%:z").to_string()
+    to_microseconds(at).format("%F %T%.f%:z").to_string()
 }
 
 fn later(now: DateTime<Utc>, microseconds: i64) -> DateTime<Utc> {

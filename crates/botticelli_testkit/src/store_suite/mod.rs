@@ -5,13 +5,18 @@ mod nodes;
 mod operators;
 mod players;
 mod posts;
+mod readings;
 mod records;
+mod registrations;
 
 pub use claims::*;
 pub use nodes::*;
 pub use operators::*;
+pub use players::*;
 pub use posts::*;
+pub use readings::*;
 pub use records::*;
+pub use registrations::*;
 
 /// A test for each rule: `store_suite!(sqlite, TestStore::sqlite());`. Needs `tokio` with its macros.
 ///
@@ -54,6 +59,12 @@ macro_rules! store_suite {
             what_was_missed_in_a_pause_is_skipped_at_the_resume,
             the_first_occurrence_after_a_resume_runs_even_if_nobody_looked_before,
             setting_is_paused_to_false_by_sql_resumes_a_task,
+            a_registration_that_changes_nothing_writes_nothing,
+            a_changed_schedule_causes_no_catch_up,
+            a_task_that_is_gone_is_retired_and_can_come_back,
+            a_disabled_task_is_known_and_does_not_run,
+            an_immediate_task_runs_once_or_at_every_start,
+            registrations_at_once_agree_on_the_first_occurrence,
             one_post_of_a_destination_is_on_its_way_at_a_time,
             many_deliverers_at_once_send_each_post_once_and_in_order,
             parts_go_out_in_order_and_not_after_one_that_failed,
@@ -69,6 +80,11 @@ macro_rules! store_suite {
             a_claimed_post_knows_the_times_that_its_limits_count,
             skills_are_told_what_was_posted_or_is_on_its_way,
             deliveries_decisions_and_rescues_at_once_do_not_write_over_each_other,
+            history_is_newest_first_and_shows_what_is_open,
+            pruning_keeps_posts_used_items_and_attempts_of_what_is_open,
+            a_snapshot_is_kept_until_it_is_replaced_or_cleared,
+            times_are_kept_to_the_microsecond,
+            the_longest_durations_are_understood,
         );
     };
     (@each $name:ident, $make:expr, $($rule:ident,)+) => {
