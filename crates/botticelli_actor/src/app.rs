@@ -6,7 +6,7 @@
 use crate::actor::{PipelineActor, RegisteredActors, RunContext};
 use crate::config::{ActorFile, LoadedConfig, Problems, ServerSettings};
 use crate::deliverer::{Deliverer, DeliverySettings};
-use crate::engine::{DatabaseClock, Engine, EngineParts, EngineSettings};
+use crate::engine::{Activity, DatabaseClock, Engine, EngineParts, EngineSettings};
 use crate::platforms::Platforms;
 use crate::skills::SkillRegistry;
 use async_trait::async_trait;
@@ -24,10 +24,13 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+
+/// So long a stop waits for the database to take its last word.
+const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// Why the server could not do as told.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +120,11 @@ impl App {
     /// A server that does nothing until it is started. `reload` loads the configuration again.
     pub fn build(config: LoadedConfig, parts: AppParts, reload: Box<Reload>) -> Self {
         Self { parts, config: Mutex::new(config), reload, running: Mutex::new(None) }
+    }
+
+    /// What its engine is doing, as that changes; `None` while the server does not run.
+    pub async fn activity(&self) -> Option<watch::Receiver<Activity>> {
+        Some(self.running.lock().await.as_ref()?.engine.activity())
     }
 
     async fn running_parts(&self, config: &LoadedConfig) -> Result<Running, AppError> {
@@ -210,9 +218,15 @@ impl ActorServer for App {
             );
             running.deliverer.abort();
         }
+        // What is being sent until then is still this node's, and known to have arrived.
+        running.engine.leave().await;
         let state = self.state(&*self.config.lock().await, Some(self.parts.clock.now()));
-        if let Err(error) = running.snapshot.save(&state).await {
-            warn!(error = %error, "the next start will not know that this stop was in good order");
+        let saved = match tokio::time::timeout(LAST_WORD, running.snapshot.save(&state)).await {
+            Ok(saved) => saved.map_err(|error| error.to_string()),
+            Err(_) => Err("the database does not answer".to_owned()),
+        };
+        if let Err(error) = saved {
+            warn!(error, "the next start will not know that this stop was in good order");
         }
         Ok(())
     }

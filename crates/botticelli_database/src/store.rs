@@ -235,6 +235,14 @@ impl Store {
         read!(self, history(task, limit))
     }
 
+    /// How many executions the history holds.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn executions(&self) -> Result<usize, LedgerError> {
+        read!(self, executions())
+    }
+
     /// One execution.
     ///
     /// # Errors
