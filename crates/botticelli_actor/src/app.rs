@@ -64,21 +64,17 @@ pub struct AppParts {
     pub node: NodeId,
     /// How posts are delivered.
     pub delivery: DeliverySettings,
-    /// How often the node says that it lives, and how long it counts as alive after that.
-    pub heartbeat: (Duration, Duration),
 }
 
 impl AppParts {
     /// Those of the production server.
     pub fn new(clock: Arc<dyn Clock>, node: NodeId) -> Self {
-        let engine = EngineSettings::default();
         Self {
             platforms: Platforms::built_in(clock.clone()),
             skills: Arc::new(SkillRegistry::standard()),
             clock,
             node,
             delivery: DeliverySettings::default(),
-            heartbeat: (engine.heartbeat, engine.lease),
         }
     }
 }
@@ -149,7 +145,7 @@ impl App {
             wakeups: wakeups.clone(),
             posts_waiting: posts_waiting.clone(),
             node: parts.node.clone(),
-            settings: engine_settings(&config.settings, parts.heartbeat),
+            settings: engine_settings(&config.settings),
         }));
         let deliverer = Deliverer::new(
             store_arc,
@@ -258,14 +254,17 @@ impl ActorServer for App {
     }
 }
 
-fn engine_settings(settings: &ServerSettings, (heartbeat, lease): (Duration, Duration)) -> EngineSettings {
+/// So many heartbeats fit into a lease: two that are lost, or late, cost nothing.
+const BEATS_PER_LEASE: u32 = 4;
+
+fn engine_settings(settings: &ServerSettings) -> EngineSettings {
     let slots = usize::try_from(settings.max_concurrent_executions.get()).ok().and_then(NonZeroUsize::new);
     EngineSettings {
         check_interval: settings.check_interval,
         max_concurrent_executions: slots.unwrap_or(NonZeroUsize::MIN),
         shutdown_grace: settings.shutdown_grace,
-        heartbeat,
-        lease,
+        heartbeat: settings.lease / BEATS_PER_LEASE,
+        lease: settings.lease,
         history_retention: settings.history_retention,
     }
 }

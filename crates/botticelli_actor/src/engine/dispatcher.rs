@@ -275,6 +275,8 @@ impl Dispatcher {
         let question = if std::mem::take(&mut self.withdraw) {
             tokio::spawn(async move { withdraw(&parts).await })
         } else if self.refill_at.is_none_or(|at| at <= now) {
+            // Set again before the answer comes: what has changed since may not be in it.
+            self.refill_at = None;
             let until = now + self.parts.settings.check_interval + LOOK_FURTHER;
             tokio::spawn(async move { refill(&parts, until).await })
         } else if !self.look_up.is_empty() {
@@ -347,8 +349,8 @@ impl Dispatcher {
             self.timetable.add_waiting(waiting);
         }
         let at_the_latest = self.now() + self.parts.settings.check_interval;
-        self.refill_at =
-            Some(refill_before(until).clamp(self.now() + TimeDelta::milliseconds(200), at_the_latest));
+        let next = refill_before(until).clamp(self.now() + TimeDelta::milliseconds(200), at_the_latest);
+        self.refill_at = Some(self.refill_at.map_or(next, |wanted| wanted.min(next)));
     }
 
     fn note_states(&mut self, states: Vec<TaskState>, refused: &BTreeSet<TaskId>) {
