@@ -120,7 +120,8 @@ fn a_postgresql_that_says_no_is_named_with_its_reason() {
 
 /// PostgreSQL throws everybody out, and lets nobody in for so long.
 fn lock_everybody_out(stage: &Stage, seconds: u32) {
-    let open = |open| format!("UPDATE pg_database SET datallowconn = {open} WHERE datname = current_database()");
+    let open =
+        |open| format!("UPDATE pg_database SET datallowconn = {open} WHERE datname = current_database()");
     stage.sql(&format!(
         "DO $$ BEGIN {}; COMMIT; \
              PERFORM pg_terminate_backend(pid) FROM pg_stat_activity \
@@ -138,7 +139,11 @@ fn a_server_goes_on_when_its_postgresql_was_away() {
     stage.plain_actor();
     stage.actor("slow", "type = \"query\"\nquery = \"SELECT 'item-' || n AS id FROM generate_series(1, 300) AS n, pg_sleep(0.3)\"", 1);
     let tasks = (0..12).map(|n| {
-        let entry = task(&format!("t{n}"), EVERY_SECOND, "catch_up = \"all\"\nbackoff_initial_seconds = 1\nmax_consecutive_failures = 1000");
+        let entry = task(
+            &format!("t{n}"),
+            EVERY_SECOND,
+            "catch_up = \"all\"\nbackoff_initial_seconds = 1\nmax_consecutive_failures = 1000",
+        );
         if n % 3 == 0 { entry.replace("plain.toml", "slow.toml") } else { entry }
     });
     // The second time it is away for longer than the lease.
@@ -222,7 +227,10 @@ fn content_that_can_not_be_read_fails_its_own_task_and_says_why() {
             bad("missing", "type = \"file\"\npath = \"missing.csv\""),
             bad("table", "type = \"table\"\ntable = \"no_such_table\""),
             bad("column", "type = \"query\"\nquery = \"SELECT nothing FROM actor_server_content\""),
-            bad("writes", "type = \"query\"\nquery = \"WITH c AS (SELECT 1) SELECT id, text FROM actor_server_content, c\""),
+            bad(
+                "writes",
+                "type = \"query\"\nquery = \"WITH c AS (SELECT 1) SELECT id, text FROM actor_server_content, c\"",
+            ),
             bad("good", FROM_FILE),
         ];
         stage.server_file("", &tasks.concat());

@@ -68,7 +68,8 @@ fn load(stage: &Stage, slow: &str) -> Vec<String> {
 }
 
 fn killed_again_and_again(mut stage: Stage, slow: &str) {
-    let (kills, seed) = (setting("CRASH_KILLS").unwrap_or(25), setting("CRASH_SEED").unwrap_or_else(arbitrary));
+    let (kills, seed) =
+        (setting("CRASH_KILLS").unwrap_or(25), setting("CRASH_SEED").unwrap_or_else(arbitrary));
     eprintln!("CRASH_SEED={seed} CRASH_KILLS={kills}");
     let mut moments = Moments(seed);
     let tasks = load(&stage, slow);

@@ -92,14 +92,27 @@ impl Ledger {
             execution: row[2].parse().unwrap(),
         };
         let executions = [
-            "id", "task_id", "trigger", "scheduled_for", "scheduled_until", "occurrences", "outcome", "attempt",
+            "id",
+            "task_id",
+            "trigger",
+            "scheduled_for",
+            "scheduled_until",
+            "occurrences",
+            "outcome",
+            "attempt",
             "error_message",
         ];
         let used = ["task_id", "item_key", "execution_id"];
         Self {
-            tasks: rows(stage, &["task_id", "schedule", "next_run"], "actor_server_state").iter().map(task).collect(),
+            tasks: rows(stage, &["task_id", "schedule", "next_run"], "actor_server_state")
+                .iter()
+                .map(task)
+                .collect(),
             executions: rows(stage, &executions, "actor_server_executions").iter().map(execution).collect(),
-            posts: rows(stage, &["execution_id", "key", "state"], "actor_server_posts").iter().map(post).collect(),
+            posts: rows(stage, &["execution_id", "key", "state"], "actor_server_posts")
+                .iter()
+                .map(post)
+                .collect(),
             used_items: rows(stage, &used, "actor_server_used_items").iter().map(used_item).collect(),
             lines: stage.posted_lines(),
         }
@@ -120,9 +133,12 @@ impl Ledger {
             let range = first_start.0..=first_start.1;
             let possible = match &task.schedule {
                 ScheduleType::Cron(_) => {
-                    task.schedule.first_occurrence(*range.start())..=task.schedule.first_occurrence(*range.end())
+                    task.schedule.first_occurrence(*range.start())
+                        ..=task.schedule.first_occurrence(*range.end())
                 }
-                ScheduleType::Interval(_) | ScheduleType::Immediate(_) => Some(*range.start())..=Some(*range.end()),
+                ScheduleType::Interval(_) | ScheduleType::Immediate(_) => {
+                    Some(*range.start())..=Some(*range.end())
+                }
                 ScheduleType::Once(once) => Some(once.at())..=Some(once.at()),
             };
             assert!(possible.contains(&Some(first)), "{}: {first} is not in {possible:?}", task.id);
@@ -132,7 +148,11 @@ impl Ledger {
                 nominal = task.schedule.following(now);
             }
             assert_eq!(nominal, task.next_run, "{} waits for a time that it does not have", task.id);
-            assert!(accounted.is_empty(), "{} has what is still to come, or never was: {accounted:?}", task.id);
+            assert!(
+                accounted.is_empty(),
+                "{} has what is still to come, or never was: {accounted:?}",
+                task.id
+            );
         }
     }
 
@@ -171,7 +191,8 @@ impl Ledger {
         }
         assert!(made.is_empty(), "posts of executions that are not in the history: {made:?}");
 
-        let text = |line: &Value, name: &str| line[name].as_str().unwrap_or_else(|| panic!("{line}")).to_owned();
+        let text =
+            |line: &Value, name: &str| line[name].as_str().unwrap_or_else(|| panic!("{line}")).to_owned();
         let keys: Vec<String> = self.lines.iter().map(|line| text(line, "key")).collect();
         let unique: BTreeSet<&String> = keys.iter().collect();
         assert_eq!(unique.len(), keys.len(), "a key stands in the files twice");
@@ -204,7 +225,8 @@ impl Ledger {
     }
 
     pub(crate) fn summary(&self) -> String {
-        let count = |outcome: &str| self.executions.iter().filter(|execution| execution.outcome == outcome).count();
+        let count =
+            |outcome: &str| self.executions.iter().filter(|execution| execution.outcome == outcome).count();
         let rescued = self.executions.iter().filter(|execution| execution.attempt > 1).count();
         let left_out: u64 =
             self.executions.iter().filter(|e| e.outcome == "skipped").map(|e| e.occurrences).sum();

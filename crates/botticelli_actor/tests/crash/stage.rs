@@ -75,10 +75,7 @@ impl Stage {
 
     pub(crate) fn server_file(&self, server: &str, tasks: &str) {
         let url = self.database.url();
-        self.write(
-            "actor_server.toml",
-            format!("[server]\n{server}\n[database]\nurl = \"{url}\"\n{tasks}"),
-        );
+        self.write("actor_server.toml", format!("[server]\n{server}\n[database]\nurl = \"{url}\"\n{tasks}"));
     }
 
     /// `actor-server` in the stage's folder, without what the environment of the tests might say.
