@@ -394,7 +394,7 @@ pub(crate) async fn rescue_posts(conn: &mut Connection) -> Work<usize> {
 
 /// The same for everything that a dead node was sending.
 pub(super) async fn hand_on_posts(conn: &mut Connection, node: &str) -> Work<usize> {
-    take_back(conn, "p.node = $1", node, dialect::LOCK_POSTS).await
+    take_back(conn, "p.lease_until IS NOT NULL AND p.node = $1", node, dialect::LOCK_POSTS).await
 }
 
 async fn take_back(conn: &mut Connection, which: &str, node: &str, lock: &str) -> Work<usize> {
