@@ -27,8 +27,11 @@ mod dialect {
     pub(super) const LOCK_STATE: &str = "FOR UPDATE OF s";
     pub(super) const LOCK_STATE_SKIPPING: &str = "FOR UPDATE OF s SKIP LOCKED";
 
-    pub(super) const LOCK_POSTS: &str = "FOR UPDATE OF p";
-    pub(super) const LOCK_POSTS_SKIPPING: &str = "FOR UPDATE OF p SKIP LOCKED";
+    /// Locks the rows of a query that selects from `actor_server_posts AS p`, in the order of their ids.
+    pub(super) const LOCK_POSTS: &str = "ORDER BY p.id FOR UPDATE OF p";
+    pub(super) const LOCK_POSTS_SKIPPING: &str = "ORDER BY p.id FOR UPDATE OF p SKIP LOCKED";
+    /// The same after an order and a limit of its own.
+    pub(super) const LOCK_CHOSEN_POSTS: &str = "FOR UPDATE OF p SKIP LOCKED";
     pub(super) const LOCK_ROWS: &str = "FOR UPDATE";
     pub(super) const LOCK_ROWS_SKIPPING: &str = "FOR UPDATE SKIP LOCKED";
 

@@ -36,6 +36,7 @@ mod dialect {
     pub(super) const LOCK_STATE_SKIPPING: &str = "";
     pub(super) const LOCK_POSTS: &str = "";
     pub(super) const LOCK_POSTS_SKIPPING: &str = "";
+    pub(super) const LOCK_CHOSEN_POSTS: &str = "";
     pub(super) const LOCK_ROWS: &str = "";
     pub(super) const LOCK_ROWS_SKIPPING: &str = "";
     pub(super) const SERIALIZE_POST_CLAIMS: Option<&str> = None;
