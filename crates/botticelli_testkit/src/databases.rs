@@ -136,7 +136,7 @@ impl TestDatabase {
     /// power cut, and syncing is most of their time.
     pub fn sqlite() -> Self {
         let memory = Path::new("/dev/shm");
-        Self::sqlite_in(if memory.is_dir() { memory } else { &std::env::temp_dir() })
+        if memory.is_dir() { Self::sqlite_in(memory) } else { Self::sqlite_on_disk() }
     }
 
     /// The same where a production database is: on a disk.

@@ -21,14 +21,15 @@ fn many_tasks(stage: &Stage, count: usize) {
         let overlap = if n % 3 == 0 { "queue_one" } else { "skip" };
         task(&format!("t{n}"), EVERY_SECOND, &format!("catch_up = \"all\"\noverlap = \"{overlap}\""))
     };
-    stage.server_file("lease_seconds = 2\nmax_concurrent_executions = 4", &(0..count).map(entry).collect::<String>());
+    stage.server_file(
+        "lease_seconds = 2\nmax_concurrent_executions = 4",
+        &(0..count).map(entry).collect::<String>(),
+    );
 }
 
 /// Lets everything come to an end, and proves that it is all there.
 fn prove(stage: &Stage, servers: Vec<Server>, first_start: (DateTime<Utc>, DateTime<Utc>)) {
-    stage.sql("UPDATE actor_server_state SET is_paused = true, pause_reason = 'operator'");
-    stage.until("nothing runs any more", |stage| stage.count("actor_server_open_executions") == 0);
-    stage.until("all is posted", |stage| stage.count("actor_server_posts WHERE state <> 'posted'") == 0);
+    stage.comes_to_rest();
     for server in servers {
         server.stop();
     }
@@ -53,9 +54,7 @@ fn servers_of_one_database_share_the_work_and_hand_on_what_a_dead_one_had() {
     let first_start = (before, SystemClock.now());
     servers.extend([stage.started(), stage.started()]);
     let nodes: Vec<String> = servers.iter().map(node).collect();
-    stage.until("all three have run something", |stage| {
-        nodes.iter().all(|node| by_node(stage, node) >= 5)
-    });
+    stage.until("all three have run something", |stage| nodes.iter().all(|node| by_node(stage, node) >= 5));
 
     servers.remove(0).kill();
     let died = Instant::now();
@@ -105,7 +104,8 @@ fn a_second_server_of_one_sqlite_file_is_refused() {
 fn commands_beside_a_busy_server_take_effect_within_a_second() {
     for stage in Stage::each() {
         stage.plain_actor();
-        let busy: String = (0..20).map(|n| task(&format!("busy-{n}"), EVERY_SECOND, "overlap = \"allow\"")).collect();
+        let busy: String =
+            (0..20).map(|n| task(&format!("busy-{n}"), EVERY_SECOND, "overlap = \"allow\"")).collect();
         let rare = task("rare", "{ type = \"Interval\", seconds = 86400 }", "");
         stage.server_file("", &format!("{busy}{rare}"));
         let server = stage.started();
@@ -120,7 +120,8 @@ fn commands_beside_a_busy_server_take_effect_within_a_second() {
 
         let asked = Instant::now();
         assert_eq!(stage.answer(&["tasks", "pause", "busy-0"]), "busy-0: paused");
-        let runs = |stage: &Stage| stage.json(&["tasks", "history", "busy-0", "--limit", "10000", "--json"]).len();
+        let runs =
+            |stage: &Stage| stage.json(&["tasks", "history", "busy-0", "--limit", "10000", "--json"]).len();
         stage.until("what runs of it has ended", |stage| {
             stage.count("actor_server_open_executions WHERE task_id = 'busy-0'") == 0
         });
@@ -140,7 +141,10 @@ fn commands_beside_a_busy_server_take_effect_within_a_second() {
         assert!(tasks.iter().all(|task| task["is_paused"] == false), "{tasks:?}");
         let posts = stage.json(&["posts", "list", "--task", "rare", "--json"]);
         assert_eq!(posts.len(), 2);
-        assert!(posts.iter().all(|post| post["state"] == "posted" && post["receipt"].is_object()), "{posts:?}");
+        assert!(
+            posts.iter().all(|post| post["state"] == "posted" && post["receipt"].is_object()),
+            "{posts:?}"
+        );
 
         let ended = server.stop();
         assert!(!ended.err.contains("locked"), "{}", ended.err);

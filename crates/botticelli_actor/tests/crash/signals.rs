@@ -108,7 +108,9 @@ fn a_hangup_reloads_and_a_bad_file_changes_nothing() {
         server.signal("HUP");
         server.says("configuration reloaded added=0 changed=0 removed=1");
         assert_eq!(
-            stage.values("SELECT task_id || ' ' || pause_reason AS value FROM actor_server_state WHERE is_paused"),
+            stage.values(
+                "SELECT task_id || ' ' || pause_reason AS value FROM actor_server_state WHERE is_paused"
+            ),
             ["one definition"]
         );
         server.stop();

@@ -48,10 +48,7 @@ async fn a_slow_actor_delays_nobody_else(database: TestStore) {
     assert_eq!((slow_probe.runs(), quick_probe.runs()), (1, 6));
     slow_probe.release();
     server.rest().await;
-    assert_eq!(
-        server.ledger(&slow).await,
-        ["00:00:00 succeeded", "00:01:00 to 00:05:00 skipped 5: overlap"]
-    );
+    assert_eq!(server.ledger(&slow).await, ["00:00:00 succeeded", "00:01:00 to 00:05:00 skipped 5: overlap"]);
     server.end().await;
 }
 

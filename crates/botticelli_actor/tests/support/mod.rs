@@ -17,7 +17,9 @@ use botticelli_server::ledger::{Ledger as _, Registration, Trigger};
 use botticelli_server::outbox::PostState;
 use botticelli_server::post::{Destination, PostContent};
 use botticelli_server::schedule::ScheduleType;
-use botticelli_server::server::{Accepted, Actor, ActorManager as _, Event, EventServer as _, TaskScheduler as _};
+use botticelli_server::server::{
+    Accepted, Actor, ActorManager as _, Event, EventServer as _, TaskScheduler as _,
+};
 use botticelli_server::simple::GenericContentPoster;
 use botticelli_server::task::{Task, TaskPolicy, TaskState};
 use botticelli_testkit::clock::ManualClock;
@@ -100,7 +102,12 @@ impl TestServer {
     }
 
     /// The same, by a clock of its own.
-    pub(crate) async fn start_node_by(&mut self, clock: Arc<dyn Clock>, name: &str, settings: EngineSettings) {
+    pub(crate) async fn start_node_by(
+        &mut self,
+        clock: Arc<dyn Clock>,
+        name: &str,
+        settings: EngineSettings,
+    ) {
         let store = self.database.another().await;
         let history = Arc::new(store.clone());
         let clock = Arc::new(DatabaseClock::new(clock));
@@ -219,7 +226,8 @@ impl TestServer {
         if self.nodes.iter().all(|node| node.deliverer.is_none()) {
             return false;
         }
-        let posts = self.database.posts(PostFilter { limit: 100, ..PostFilter::default() }).await.expect("posts");
+        let posts =
+            self.database.posts(PostFilter { limit: 100, ..PostFilter::default() }).await.expect("posts");
         posts.iter().any(|post| match post.state {
             PostState::Pending | PostState::Sending => true,
             PostState::Deferred => post.deliver_at.is_some_and(|at| at <= self.now()),
@@ -366,7 +374,10 @@ impl TestServer {
 
 impl Drop for TestServer {
     fn drop(&mut self) {
-        assert!(self.ended || std::thread::panicking(), "a test ends its server, which looks whether all is well");
+        assert!(
+            self.ended || std::thread::panicking(),
+            "a test ends its server, which looks whether all is well"
+        );
     }
 }
 

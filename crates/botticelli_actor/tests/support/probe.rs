@@ -77,7 +77,9 @@ impl Probe {
         let mut started = self.started.subscribe();
         let enough = started.wait_for(|started| started.len() >= runs);
         let in_time = tokio::time::timeout(super::HANGS, enough).await;
-        in_time.unwrap_or_else(|_| panic!("{runs} runs, not {}", self.runs())).expect("the sender is in self");
+        in_time
+            .unwrap_or_else(|_| panic!("{runs} runs, not {}", self.runs()))
+            .expect("the sender is in self");
     }
 
     /// Lets one run go that waits, or will.
