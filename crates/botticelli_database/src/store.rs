@@ -379,6 +379,8 @@ fn connect(
             Ok((Backend::Postgres(database), None))
         }
         DatabaseUrl::Sqlite(path) => {
+            // First, so that a server and a command say the same of a file that can't be.
+            let database = Sqlite::open(path, &clock).map_err(failed)?;
             let lock = match mode {
                 Mode::Command => None,
                 Mode::Server => {
@@ -387,7 +389,7 @@ fn connect(
                     )?)
                 }
             };
-            Ok((Backend::Sqlite(Sqlite::open(path, &clock).map_err(failed)?), lock))
+            Ok((Backend::Sqlite(database), lock))
         }
     }
 }

@@ -135,8 +135,8 @@ impl TestDatabase {
     /// A new SQLite file in a folder of its own: in memory where that is possible, because tests need not survive a
     /// power cut, and syncing is most of their time.
     pub fn sqlite() -> Self {
-        let (memory, disk) = (Path::new("/dev/shm"), std::env::temp_dir());
-        Self::sqlite_in(if memory.is_dir() { memory } else { &disk })
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { Self::sqlite_in(memory) } else { Self::sqlite_on_disk() }
     }
 
     /// The same where a production database is: on a disk.

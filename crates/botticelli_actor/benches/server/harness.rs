@@ -56,13 +56,13 @@ impl Database {
                 // Beside the build, on a real disk: a temporary folder may be in memory.
                 let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
                 let url = format!("sqlite://{}", folder.path().join("bench.db").display());
-                Fresh { url, path: Some(folder), drop: None }
+                Fresh { url, _folder: Some(folder), drop: None }
             }
             Self::Postgres { url } => {
                 let name = format!("bench_{}_{number}", std::process::id());
                 execute(url, &format!("CREATE DATABASE {name}")).await;
                 let own = replace_database(url, &name);
-                Fresh { url: own, path: None, drop: Some((url.clone(), name)) }
+                Fresh { url: own, _folder: None, drop: Some((url.clone(), name)) }
             }
         }
     }
@@ -70,7 +70,8 @@ impl Database {
 
 pub(crate) struct Fresh {
     pub(crate) url: String,
-    pub(crate) path: Option<TempDir>,
+    /// Goes with this.
+    _folder: Option<TempDir>,
     drop: Option<(String, String)>,
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use botticelli_server::outbox::OnUnknown;
 use botticelli_server::schedule::ScheduleType;
 use botticelli_server::task::{CatchUp, Overlap};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use std::fs;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -437,7 +437,7 @@ fn what_the_skills_refuse_is_reported_at_its_line() {
         "a.toml",
         "[actor]\nname = \"a\"\n[[skills]]\nname = \"formatter\"\n\n[skills.limits]\nlenght = 3\n",
     );
-    let check = |file: &ActorFile| {
+    let check = |file: &ActorFile, _: &SecretString| {
         assert_eq!(file.skills[0].settings["limits"]["lenght"].as_integer(), Some(3));
         let fault = Fault::new("limits", "limits.lenght is not a known key").hint("did you mean \"length\"?");
         vec![

@@ -266,11 +266,21 @@ impl Dispatcher {
         self.under_way.remove(&ended.attempt.execution_id);
         let now = self.now();
         let task = ended.attempt.task_id.clone();
-        let Recorded::Stored { state } = recorded else {
-            debug!(task.id = %task, execution.id = %ended.attempt.execution_id, "the attempt has a successor; its result is dropped");
-            self.timetable.vacate(&task, now);
-            self.look_up.insert(task, false);
-            return;
+        let execution = ended.attempt.execution_id;
+        let state = match recorded {
+            Recorded::Stored { state } => state,
+            Recorded::Overtaken { ready_at } => {
+                info!(task.id = %task, execution.id = %execution, "another run of the task posted the same item first; run again");
+                self.timetable.vacate(&task, now);
+                self.timetable.retry(execution, &task, ready_at);
+                return;
+            }
+            Recorded::Stale | Recorded::Refused { .. } => {
+                debug!(task.id = %task, execution.id = %execution, "the attempt has a successor; its result is dropped");
+                self.timetable.vacate(&task, now);
+                self.look_up.insert(task, false);
+                return;
+            }
         };
         log_end(&ended);
         if !ended.posts.is_empty() {

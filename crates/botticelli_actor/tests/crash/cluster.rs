@@ -29,9 +29,7 @@ fn many_tasks(stage: &Stage, count: usize) {
 
 /// Lets everything come to an end, and proves that it is all there.
 fn prove(stage: &Stage, servers: Vec<Server>, first_start: (DateTime<Utc>, DateTime<Utc>)) {
-    stage.sql("UPDATE actor_server_state SET is_paused = true, pause_reason = 'operator'");
-    stage.until("nothing runs any more", |stage| stage.count("actor_server_open_executions") == 0);
-    stage.until("all is posted", |stage| stage.count("actor_server_posts WHERE state <> 'posted'") == 0);
+    stage.comes_to_rest();
     for server in servers {
         server.stop();
     }

@@ -67,7 +67,7 @@ fn load(stage: &Stage, slow: &str) -> Vec<String> {
     tasks.into_iter().map(|(name, _)| name).collect()
 }
 
-fn killed_again_and_again(mut stage: Stage, slow: &str) {
+fn killed_again_and_again(stage: Stage, slow: &str) {
     let (kills, seed) =
         (setting("CRASH_KILLS").unwrap_or(25), setting("CRASH_SEED").unwrap_or_else(arbitrary));
     eprintln!("CRASH_SEED={seed} CRASH_KILLS={kills}");
@@ -83,7 +83,7 @@ fn killed_again_and_again(mut stage: Stage, slow: &str) {
     for _ in 1..kills {
         let server = stage.start();
         if moments.below(3) == 0 {
-            triggered.push(trigger(&mut stage, &tasks[moments.index(tasks.len())]));
+            triggered.push(trigger(&stage, &tasks[moments.index(tasks.len())]));
         }
         moments.choose(&server);
         server.kill();
@@ -94,13 +94,7 @@ fn killed_again_and_again(mut stage: Stage, slow: &str) {
     let server = stage.started();
     let behind = format!("actor_server_state WHERE next_run <= '{}'", last_start.format("%F %T%.6f+00:00"));
     stage.until("the missed occurrences are made up for", |stage| stage.count(&behind) == 0);
-    let store = stage.store();
-    for task in &tasks {
-        assert!(stage.wait(store.pause(&TaskId::new(task.as_str()).unwrap())).unwrap());
-    }
-    stage.until("nothing runs any more", |stage| stage.count("actor_server_open_executions") == 0);
-    let on_its_way = "actor_server_posts WHERE state IN ('pending', 'deferred', 'sending')";
-    stage.until("nothing is being sent any more", |stage| stage.count(on_its_way) == 0);
+    stage.comes_to_rest();
     server.stop();
 
     let ledger = Ledger::of(&stage);
@@ -112,14 +106,13 @@ fn killed_again_and_again(mut stage: Stage, slow: &str) {
     ledger.knows_every_attempt(&stage);
 }
 
-fn trigger(stage: &mut Stage, task: &str) -> i64 {
-    let store = stage.store();
+fn trigger(stage: &Stage, task: &str) -> i64 {
     let event = Event {
         task: TaskId::new(task).unwrap(),
         trigger: Trigger::Manual,
         parameters: serde_json::Value::Null,
     };
-    match stage.wait(store.publish(event)).unwrap() {
+    match stage.wait(stage.store().publish(event)).unwrap() {
         Accepted::Execution(id) => id.0,
         Accepted::UnknownTask => panic!("{task} is registered"),
     }

@@ -3,12 +3,13 @@
 use crate::server::{Ended, PATIENCE, Server};
 use botticelli_actor::clock::SystemClock;
 use botticelli_database::{Mode, Store};
+use botticelli_server::ids::TaskId;
 use botticelli_testkit::databases::TestDatabase;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -18,7 +19,7 @@ pub(crate) const ITEMS: usize = 2_000;
 
 pub(crate) struct Stage {
     // Dropped in this order: the database before the runtime that its store lives in.
-    store: Option<Store>,
+    store: OnceLock<Store>,
     pub(crate) database: TestDatabase,
     runtime: Runtime,
     folder: TempDir,
@@ -26,7 +27,7 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn sqlite() -> Self {
-        Self::with(runtime(), TestDatabase::sqlite())
+        Self::with(runtime(), TestDatabase::sqlite_on_disk())
     }
 
     /// `None` where the tests are to go without PostgreSQL.
@@ -42,7 +43,7 @@ impl Stage {
     }
 
     fn with(runtime: Runtime, database: TestDatabase) -> Self {
-        let stage = Self { store: None, database, runtime, folder: TempDir::new().unwrap() };
+        let stage = Self { store: OnceLock::new(), database, runtime, folder: TempDir::new().unwrap() };
         let items: String = (1..=ITEMS).map(|n| format!("{{\"id\": \"item-{n}\"}}\n")).collect();
         stage.write("items.jsonl", &items);
         stage
@@ -111,12 +112,10 @@ impl Stage {
     }
 
     /// The database, as a command beside the server has it.
-    pub(crate) fn store(&mut self) -> Store {
-        if self.store.is_none() {
-            let open = Store::open(self.database.url(), Mode::Command, Arc::new(SystemClock));
-            self.store = Some(self.runtime.block_on(open).unwrap());
-        }
-        self.store.clone().unwrap()
+    pub(crate) fn store(&self) -> &Store {
+        let open =
+            || self.wait(Store::open(self.database.url(), Mode::Command, Arc::new(SystemClock))).unwrap();
+        self.store.get_or_init(open)
     }
 
     pub(crate) fn wait<T>(&self, future: impl Future<Output = T>) -> T {
@@ -139,6 +138,18 @@ impl Stage {
     /// Waits until a look at the database says so.
     pub(crate) fn until(&self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
         until(what, PATIENCE, || is_so(self));
+    }
+
+    /// Lets no task start anything any more, and waits until what has started is over.
+    pub(crate) fn comes_to_rest(&self) {
+        for task in self.values("SELECT task_id AS value FROM actor_server_state") {
+            assert!(self.wait(self.store().pause(&TaskId::new(task).unwrap())).unwrap());
+        }
+        self.until("nothing runs any more", |stage| {
+            stage.count("actor_server_open_executions WHERE node IS NOT NULL") == 0
+        });
+        let on_its_way = "actor_server_posts WHERE state IN ('pending', 'deferred', 'sending')";
+        self.until("nothing is being sent any more", |stage| stage.count(on_its_way) == 0);
     }
 
     /// The lines of all files named `*.jsonl` that servers have posted to.
