@@ -3,10 +3,14 @@
 #[expect(dead_code, reason = "not every kind of test needs all of it")]
 mod support;
 
+#[path = "server/cluster.rs"]
+mod cluster;
 #[path = "server/contracts.rs"]
 mod contracts;
 #[path = "server/failures.rs"]
 mod failures;
+#[path = "server/lifetime.rs"]
+mod lifetime;
 #[path = "server/on_time.rs"]
 mod on_time;
 #[path = "server/operators.rs"]
@@ -15,15 +19,7 @@ mod operators;
 /// A test for each promise, on both databases. Without PostgreSQL it is said to be left out.
 #[macro_export]
 macro_rules! promises {
-    ($($promise:ident,)+) => {
-        mod sqlite {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $promise() {
-                    super::$promise(botticelli_testkit::databases::TestStore::sqlite().await).await;
-                }
-            )+
-        }
+    (postgres only: $($promise:ident,)+) => {
         mod postgres {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -31,6 +27,17 @@ macro_rules! promises {
                     if let Some(database) = botticelli_testkit::databases::TestStore::postgres().await {
                         super::$promise(database).await;
                     }
+                }
+            )+
+        }
+    };
+    ($($promise:ident,)+) => {
+        $crate::promises! { postgres only: $($promise,)+ }
+        mod sqlite {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $promise() {
+                    super::$promise(botticelli_testkit::databases::TestStore::sqlite().await).await;
                 }
             )+
         }

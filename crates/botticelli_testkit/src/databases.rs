@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::sync::Mutex;
 
 /// A store on a new, migrated database, which is gone when this is dropped.
 ///
@@ -21,6 +22,8 @@ pub struct TestStore {
     store: Store,
     clock: Arc<ManualClock>,
     database: TestDatabase,
+    /// For setting PostgreSQL's clock, which happens often.
+    clock_setter: Mutex<Option<tokio_postgres::Client>>,
 }
 
 /// A new, empty database, which is gone when this is dropped.
@@ -67,7 +70,8 @@ impl TestStore {
     async fn open(database: TestDatabase) -> Self {
         let clock = ManualClock::new();
         let store = Store::open(database.url(), Mode::Command, clock.clone()).await;
-        Self { store: store.expect("a new database opens"), clock, database }
+        let store = store.expect("a new database opens");
+        Self { store, clock, database, clock_setter: Mutex::default() }
     }
 
     /// Another handle with connections of its own, as another process has it.
@@ -106,13 +110,40 @@ impl TestStore {
 
     async fn set_database_clock(&self, now: DateTime<Utc>) {
         if self.is_postgres() {
-            self.sql(&format!("UPDATE test_clock SET now = '{now}'")).await;
+            let mut setter = self.clock_setter.lock().await;
+            let open = match setter.take().filter(|client| !client.is_closed()) {
+                Some(open) => open,
+                None => client(self.url()).await,
+            };
+            let set = format!("UPDATE test_clock SET now = '{now}'");
+            open.batch_execute(&set).await.expect(&set);
+            *setter = Some(open);
         }
     }
 
     /// Whether this is PostgreSQL.
     pub fn is_postgres(&self) -> bool {
         self.database.is_postgres()
+    }
+
+    /// Cuts all connections to a PostgreSQL database off and lets none in, as when its server has gone, until
+    /// [`TestStore::let_in`].
+    pub async fn cut_off(&self) {
+        let Database::Postgres(PostgresDatabase { server, name, .. }) = &self.database.0 else {
+            panic!("a file does not go away");
+        };
+        let server = client(server).await;
+        let closed = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false");
+        server.batch_execute(&closed).await.expect(&closed);
+        let cut = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
+        server.batch_execute(&cut).await.expect(&cut);
+    }
+
+    /// The database is back.
+    pub async fn let_in(&self) {
+        let Database::Postgres(PostgresDatabase { server, name, .. }) = &self.database.0 else { return };
+        let open = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true");
+        client(server).await.batch_execute(&open).await.expect(&open);
     }
 
     /// As [`TestDatabase::sql`].

@@ -243,9 +243,11 @@ impl Dispatcher {
             // `run_attempt` catches panics; what is left is the end of the grace period.
             Err(error) => return error!(error = %error, "a run was cut off"),
         };
+        // By the definition of now, which may have changed since the run started: so is `next_run`.
+        let task = self.timetable.task(&ended.attempt.task_id).unwrap_or_else(|| ended.task.clone());
         let next_run = self.timetable.next_run(&ended.attempt.task_id);
         let settlement =
-            settle(&ended.task, &ended.attempt, next_run, &ended.run.end, ended.started_at, ended.ended_at);
+            settle(&task, &ended.attempt, next_run, &ended.run.end, ended.started_at, ended.ended_at);
         let ended = EndedAttempt {
             actor_name: ended.task.actor_name.clone(),
             attempt: ended.attempt,

@@ -113,9 +113,11 @@ impl Timetable {
         self.tasks.get(task).map(|entry| entry.task.clone())
     }
 
-    /// The nominal time after what was claimed last, as far as this node knows.
+    /// The nominal time after what was claimed last, as far as this node knows, if it is one of the definition that it
+    /// holds.
     pub(super) fn next_run(&self, task: &TaskId) -> Option<DateTime<Utc>> {
-        self.tasks.get(task)?.state.as_ref()?.next_run
+        let entry = self.tasks.get(task)?;
+        entry.state.as_ref().filter(|state| state.definition == entry.task.definition)?.next_run
     }
 
     /// Until when the timer holds all there is.

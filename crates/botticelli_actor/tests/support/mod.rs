@@ -166,6 +166,14 @@ impl TestServer {
         }
     }
 
+    /// Registers these tasks, and has one node take them up.
+    pub(crate) async fn hold_on(&self, node: usize, tasks: &[Task]) {
+        let registration = Registration { tasks: tasks.to_vec(), complete: false, start: false };
+        self.database.register(registration).await.expect("registered");
+        self.nodes[node].engine.hold(tasks.to_vec());
+        self.rest().await;
+    }
+
     /// The time now.
     pub(crate) fn now(&self) -> DateTime<Utc> {
         self.database.time()
@@ -333,6 +341,33 @@ impl TestServer {
             node.engine.hold(Vec::new());
         }
         self.rest().await;
+    }
+
+    /// Has the nodes look at everything, and does not wait for it.
+    pub(crate) fn look_over(&self) {
+        self.running_nodes().for_each(|node| node.wakeups.changed());
+    }
+
+    /// What a node does.
+    pub(crate) fn activity(&self, node: usize) -> Activity {
+        *self.nodes[node].activity.borrow()
+    }
+
+    /// Whether a node has the time right.
+    pub(crate) fn is_right(&self, node: usize) -> bool {
+        self.nodes[node].clock.now() == self.now()
+    }
+
+    /// Returns when the nodes have found that the database is back: some time passes.
+    pub(crate) async fn recovered(&self) {
+        self.until("results are recorded", |server| {
+            server.running_nodes().all(|node| node.activity.borrow().recording == 0)
+        })
+        .await;
+        while self.running_nodes().any(|node| !node.activity.borrow().reachable) {
+            self.database.set(self.now() + SECOND).await;
+            self.until("the store has answered", |server| server.is_at_rest()).await;
+        }
     }
 
     /// How much the nodes have claimed and not started.
