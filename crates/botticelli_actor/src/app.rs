@@ -91,6 +91,8 @@ pub struct App {
 }
 
 struct Running {
+    /// Cancelled when one of the loops has ended, be it by a panic.
+    broken_down: CancellationToken,
     engine: Arc<Engine>,
     actors: Arc<RegisteredActors>,
     snapshot: DatabaseStatePersistence<ServerState>,
@@ -127,13 +129,23 @@ impl App {
         Some(self.running.lock().await.as_ref()?.engine.activity())
     }
 
+    /// Returns when a part of the running server has come to an end that nobody asked for. A server that goes on without
+    /// it would look alive and do nothing.
+    pub async fn breaks_down(&self) {
+        let broken_down = self.running.lock().await.as_ref().map(|running| running.broken_down.clone());
+        match broken_down {
+            Some(broken_down) => broken_down.cancelled().await,
+            None => std::future::pending().await,
+        }
+    }
+
     async fn running_parts(&self, config: &LoadedConfig) -> Result<Running, AppError> {
         let parts = &self.parts;
         let url = config.database_url.expose_secret();
         let store = Store::open(url, Mode::Server, parts.clock.clone()).await?;
         let store_arc = Arc::new(store.clone());
         let actors = Arc::new(RegisteredActors::default());
-        register_actors(&actors, &config.actors, &parts.skills, url)?;
+        enter_actors(&actors, build_actors(&config.actors, &parts.skills, url)?);
         let clock = Arc::new(DatabaseClock::new(parts.clock.clone()));
         let (wakeups, posts_waiting) = (Wakeups::default(), Arc::new(Notify::new()));
         let engine = Arc::new(Engine::new(EngineParts {
@@ -162,15 +174,32 @@ impl App {
         let registered = register_tasks(&store, &config.tasks, true).await?;
         tell_what_was_recovered(&snapshot, &registered).await?;
         engine.hold(config.tasks.clone());
+        let broken_down = CancellationToken::new();
+        let guard = || broken_down.clone().drop_guard();
         let loops = vec![
             tokio::spawn({
-                let (engine, stop) = (engine.clone(), stop.clone());
-                async move { engine.run(stop).await }
+                let (engine, stop, guard) = (engine.clone(), stop.clone(), guard());
+                async move {
+                    let _until_the_end = guard;
+                    engine.run(stop).await;
+                }
             }),
-            tokio::spawn(store.clone().watch(wakeups, stop.clone())),
+            tokio::spawn({
+                let (watch, guard) = (store.clone().watch(wakeups, stop.clone()), guard());
+                async move {
+                    let _until_the_end = guard;
+                    watch.await;
+                }
+            }),
         ];
-        let deliverer = tokio::spawn(deliverer.run(stop_delivering.clone()));
-        Ok(Running { engine, actors, snapshot, store, stop, loops, deliverer, stop_delivering })
+        let deliverer = tokio::spawn({
+            let (run, guard) = (deliverer.run(stop_delivering.clone()), guard());
+            async move {
+                let _until_the_end = guard;
+                run.await;
+            }
+        });
+        Ok(Running { broken_down, engine, actors, snapshot, store, stop, loops, deliverer, stop_delivering })
     }
 
     fn state(&self, config: &LoadedConfig, stopped_at: Option<DateTime<Utc>>) -> ServerState {
@@ -236,8 +265,10 @@ impl ActorServer for App {
         let running = running.as_ref().ok_or(AppError::NotRunning)?;
         let new = (self.reload)()?;
         let mut config = self.config.lock().await;
-        register_actors(&running.actors, &new.actors, &self.parts.skills, new.database_url.expose_secret())?;
+        let actors = build_actors(&new.actors, &self.parts.skills, new.database_url.expose_secret())?;
         let registered = register_tasks(&running.store, &new.tasks, false).await?;
+        // From here on nothing can fail but the snapshot.
+        enter_actors(&running.actors, actors);
         for gone in config.tasks.iter().filter(|old| new.tasks.iter().all(|task| task.id != old.id)) {
             running.engine.cancel(&gone.id).await?;
         }
@@ -250,6 +281,15 @@ impl ActorServer for App {
             removed = registered.retired.len(),
             "configuration reloaded"
         );
+        for gone in running.actors.ids() {
+            if new.actors.iter().all(|file| file.actor.name != gone) {
+                running.actors.deregister(&gone);
+            }
+        }
+        let same_url = new.database_url.expose_secret() == config.database_url.expose_secret();
+        if new.settings != config.settings || !same_url {
+            warn!("[server] and [database] have changed: that takes effect at the next start");
+        }
         *config = new;
         running.snapshot.save(&self.state(&config, None)).await?;
         Ok(())
@@ -271,24 +311,23 @@ fn engine_settings(settings: &ServerSettings) -> EngineSettings {
     }
 }
 
-/// Builds all actors before the first is entered: a bad one changes nothing.
-fn register_actors(
-    actors: &RegisteredActors,
+/// All actors, before the first is entered: a bad one changes nothing.
+fn build_actors(
     files: &[ActorFile],
     skills: &SkillRegistry,
     own_database_url: &str,
-) -> Result<(), Problems> {
-    let built = files
-        .iter()
-        .map(|file| match PipelineActor::build(file, skills, own_database_url) {
-            Ok(actor) => Ok((file.actor.name.clone(), actor)),
-            Err(faults) => Err(Problems::of(&file.actor.name, faults)),
-        })
-        .collect::<Result<Vec<(ActorName, PipelineActor)>, Problems>>()?;
+) -> Result<Vec<(ActorName, PipelineActor)>, Problems> {
+    let build = |file: &ActorFile| match PipelineActor::build(file, skills, own_database_url) {
+        Ok(actor) => Ok((file.actor.name.clone(), actor)),
+        Err(faults) => Err(Problems::of(&file.actor.name, faults)),
+    };
+    files.iter().map(build).collect()
+}
+
+fn enter_actors(actors: &RegisteredActors, built: Vec<(ActorName, PipelineActor)>) {
     for (name, actor) in built {
         actors.register(name, Arc::new(actor));
     }
-    Ok(())
 }
 
 async fn register_tasks(store: &Store, tasks: &[Task], start: bool) -> Result<Registered, LedgerError> {

@@ -24,15 +24,22 @@ pub(super) async fn run(global: GlobalArgs) -> anyhow::Result<()> {
         () = signals.stop() => return Ok(()),
     }
     info!("running; Ctrl-C stops");
-    loop {
-        match signals.next().await {
-            Told::Stop => break,
+    let broke_down = loop {
+        let told = tokio::select! {
+            told = signals.next() => told,
+            () = app.breaks_down() => break true,
+        };
+        match told {
+            Told::Stop => break false,
             Told::Reload => {
                 if let Err(error) = app.reload().await {
                     error!("not reloaded, the server goes on as before: {error}");
                 }
             }
         }
+    };
+    if broke_down {
+        error!("a part of the server has broken down: stopping, so that it can be started again");
     }
     info!("stopping; a second signal stops at once");
     tokio::select! {
@@ -43,6 +50,7 @@ pub(super) async fn run(global: GlobalArgs) -> anyhow::Result<()> {
         }
     }
     info!("stopped");
+    anyhow::ensure!(!broke_down, "a part of the server broke down; the log above says which");
     Ok(())
 }
 
