@@ -152,6 +152,8 @@ impl Dispatcher {
                 () = wakeups.wait() => {
                     self.check = true;
                     self.refill_at = Some(DateTime::<Utc>::MIN_UTC);
+                    // A person may have decided about a post.
+                    self.parts.posts_waiting.notify_one();
                 }
                 () = clock.sleep_until(wake_at) => {}
                 // A clock that is set back does not put the poll off.
@@ -509,9 +511,14 @@ impl Dispatcher {
                     self.timetable.hold(task);
                 }
                 info!(tasks = self.timetable.len(), "scheduling");
+                // What is retired or disabled now may have been claimed a moment ago.
+                self.check = true;
                 self.refill_at = Some(DateTime::<Utc>::MIN_UTC);
             }
-            Command::Drop(task, known) => drop(known.send(self.timetable.drop_task(&task))),
+            Command::Drop(task, known) => {
+                self.check = true;
+                drop(known.send(self.timetable.drop_task(&task)));
+            }
             Command::Held(held) => {
                 // Who knows the answer finds that all commands before it show in the activity, too.
                 self.tell_activity(self.wake_at());

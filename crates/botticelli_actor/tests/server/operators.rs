@@ -1,6 +1,9 @@
 //! What people do takes effect, at once and in good order.
 
 use crate::support::*;
+use botticelli_database::{Decided, PostDecision, PostFilter};
+use botticelli_server::outbox::PostState;
+use botticelli_server::post::Destination;
 use botticelli_testkit::databases::TestStore;
 use std::time::Duration;
 
@@ -11,6 +14,7 @@ crate::promises! {
     a_pause_between_claim_and_start_wins,
     a_task_resumed_by_sql_goes_on_from_now,
     a_task_that_is_resumed_is_not_flooded_by_what_fell_into_its_pause,
+    a_post_that_a_person_retries_goes_out_at_once,
     what_a_task_waits_for_is_not_forgotten_when_the_agenda_is_read_again_and_again,
 }
 
@@ -120,5 +124,19 @@ async fn what_a_task_waits_for_is_not_forgotten_when_the_agenda_is_read_again_an
     probe.has_started(4).await;
     server.rest().await;
     assert_eq!(server.ledger(&task).await.len(), 4);
+    server.end().await;
+}
+
+async fn a_post_that_a_person_retries_goes_out_at_once(database: TestStore) {
+    let server = TestServer::start(database).await;
+    let mut task = task("task", once(server.now()));
+    task.destinations = vec![Destination { platform: "unknown".into(), target: "here".into() }];
+    server.add(&task, &[Does::Post("lost")]).await;
+    let all = || PostFilter { limit: 10, ..PostFilter::default() };
+    let post = server.database.posts(all()).await.expect("posts").remove(0);
+    assert_eq!((post.state, post.attempts), (PostState::Deferred, 1));
+    let decided = server.database.decide(post.id, PostDecision::Retry).await.expect("an answer");
+    assert_eq!(decided, Decided::Done);
+    server.attempted(post.id, 2).await;
     server.end().await;
 }

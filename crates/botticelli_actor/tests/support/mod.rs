@@ -12,7 +12,7 @@ use botticelli_actor::engine::{Activity, DatabaseClock, Engine, EngineParts, Eng
 use botticelli_actor::platforms::Platforms;
 use botticelli_database::{ExecutionView, PostFilter, Resumed, Store, Wakeups};
 use botticelli_server::clock::Clock;
-use botticelli_server::ids::{ActorName, DefinitionHash, NodeId, TaskId};
+use botticelli_server::ids::{ActorName, DefinitionHash, NodeId, PostId, TaskId};
 use botticelli_server::ledger::{Ledger as _, Registration, Trigger};
 use botticelli_server::outbox::PostState;
 use botticelli_server::post::{Destination, PostContent};
@@ -367,6 +367,19 @@ impl TestServer {
         while self.running_nodes().any(|node| !node.activity.borrow().reachable) {
             self.database.set(self.now() + SECOND).await;
             self.until("the store has answered", |server| server.is_at_rest()).await;
+        }
+    }
+
+    /// Returns when a post has been tried so often.
+    pub(crate) async fn attempted(&self, post: PostId, attempts: u32) {
+        let mut sleepers = self.database.clock().sleepers();
+        loop {
+            let post = self.database.post(post).await.expect("an answer").expect("it is there");
+            if post.attempts >= attempts && post.state != PostState::Sending {
+                return;
+            }
+            let changed = tokio::time::timeout(HANGS, sleepers.changed()).await;
+            changed.expect("the deliverer looks at it").expect("the clock is there");
         }
     }
 
