@@ -315,6 +315,7 @@ impl Pass<'_> {
                     text: entry.item.text().into_owned(),
                     destination: delivery.destination.clone(),
                     part: first_part,
+                    again: entry.again,
                 });
             }
         }

@@ -6,7 +6,7 @@
 use crate::actor::{PipelineActor, RegisteredActors, RunContext};
 use crate::config::{ActorFile, LoadedConfig, Problems, ServerSettings};
 use crate::deliverer::{Deliverer, DeliverySettings};
-use crate::engine::{DatabaseClock, Engine, EngineParts, EngineSettings};
+use crate::engine::{Activity, DatabaseClock, Engine, EngineParts, EngineSettings};
 use crate::platforms::Platforms;
 use crate::skills::SkillRegistry;
 use async_trait::async_trait;
@@ -24,10 +24,13 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+
+/// So long a stop waits for the database to take its last word.
+const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// Why the server could not do as told.
 #[derive(Debug, thiserror::Error)]
@@ -61,21 +64,17 @@ pub struct AppParts {
     pub node: NodeId,
     /// How posts are delivered.
     pub delivery: DeliverySettings,
-    /// How often the node says that it lives, and how long it counts as alive after that.
-    pub heartbeat: (Duration, Duration),
 }
 
 impl AppParts {
     /// Those of the production server.
     pub fn new(clock: Arc<dyn Clock>, node: NodeId) -> Self {
-        let engine = EngineSettings::default();
         Self {
             platforms: Platforms::built_in(clock.clone()),
             skills: Arc::new(SkillRegistry::standard()),
             clock,
             node,
             delivery: DeliverySettings::default(),
-            heartbeat: (engine.heartbeat, engine.lease),
         }
     }
 }
@@ -123,6 +122,11 @@ impl App {
         Self { parts, config: Mutex::new(config), reload, running: Mutex::new(None) }
     }
 
+    /// What its engine is doing, as that changes; `None` while the server does not run.
+    pub async fn activity(&self) -> Option<watch::Receiver<Activity>> {
+        Some(self.running.lock().await.as_ref()?.engine.activity())
+    }
+
     async fn running_parts(&self, config: &LoadedConfig) -> Result<Running, AppError> {
         let parts = &self.parts;
         let url = config.database_url.expose_secret();
@@ -141,7 +145,7 @@ impl App {
             wakeups: wakeups.clone(),
             posts_waiting: posts_waiting.clone(),
             node: parts.node.clone(),
-            settings: engine_settings(&config.settings, parts.heartbeat),
+            settings: engine_settings(&config.settings),
         }));
         let deliverer = Deliverer::new(
             store_arc,
@@ -214,9 +218,15 @@ impl ActorServer for App {
             );
             running.deliverer.abort();
         }
+        // What is being sent until then is still this node's, and known to have arrived.
+        running.engine.leave().await;
         let state = self.state(&*self.config.lock().await, Some(self.parts.clock.now()));
-        if let Err(error) = running.snapshot.save(&state).await {
-            warn!(error = %error, "the next start will not know that this stop was in good order");
+        let saved = match tokio::time::timeout(LAST_WORD, running.snapshot.save(&state)).await {
+            Ok(saved) => saved.map_err(|error| error.to_string()),
+            Err(_) => Err("the database does not answer".to_owned()),
+        };
+        if let Err(error) = saved {
+            warn!(error, "the next start will not know that this stop was in good order");
         }
         Ok(())
     }
@@ -232,7 +242,9 @@ impl ActorServer for App {
             running.engine.cancel(&gone.id).await?;
         }
         running.engine.hold(new.tasks.clone());
+        let tasks = running.engine.scheduled().await?.len();
         info!(
+            tasks,
             added = registered.added.len(),
             changed = registered.changed.len(),
             removed = registered.retired.len(),
@@ -244,14 +256,17 @@ impl ActorServer for App {
     }
 }
 
-fn engine_settings(settings: &ServerSettings, (heartbeat, lease): (Duration, Duration)) -> EngineSettings {
+/// So many heartbeats fit into a lease: two that are lost, or late, cost nothing.
+const BEATS_PER_LEASE: u32 = 4;
+
+fn engine_settings(settings: &ServerSettings) -> EngineSettings {
     let slots = usize::try_from(settings.max_concurrent_executions.get()).ok().and_then(NonZeroUsize::new);
     EngineSettings {
         check_interval: settings.check_interval,
         max_concurrent_executions: slots.unwrap_or(NonZeroUsize::MIN),
         shutdown_grace: settings.shutdown_grace,
-        heartbeat,
-        lease,
+        heartbeat: settings.lease / BEATS_PER_LEASE,
+        lease: settings.lease,
         history_retention: settings.history_retention,
     }
 }

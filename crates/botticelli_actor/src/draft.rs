@@ -88,6 +88,9 @@ pub struct Entry {
     pub parts: Option<Vec<String>>,
     /// Where it goes. An entry that goes nowhere is taken out.
     pub deliveries: Vec<Delivery>,
+    /// It was posted before, and is posted again on purpose. Otherwise the run is made anew if another run of the task
+    /// posts the item first.
+    pub again: bool,
 }
 
 /// One destination of an entry.

@@ -235,6 +235,14 @@ impl Store {
         read!(self, history(task, limit))
     }
 
+    /// How many executions the history holds.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn executions(&self) -> Result<usize, LedgerError> {
+        read!(self, executions())
+    }
+
     /// One execution.
     ///
     /// # Errors
@@ -371,6 +379,8 @@ fn connect(
             Ok((Backend::Postgres(database), None))
         }
         DatabaseUrl::Sqlite(path) => {
+            // First, so that a server and a command say the same of a file that can't be.
+            let database = Sqlite::open(path, &clock).map_err(failed)?;
             let lock = match mode {
                 Mode::Command => None,
                 Mode::Server => {
@@ -379,7 +389,7 @@ fn connect(
                     )?)
                 }
             };
-            Ok((Backend::Sqlite(Sqlite::open(path, &clock).map_err(failed)?), lock))
+            Ok((Backend::Sqlite(database), lock))
         }
     }
 }

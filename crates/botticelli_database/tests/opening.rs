@@ -4,7 +4,7 @@ use botticelli_database::{Mode, OpenError, Store};
 use botticelli_server::ledger::{Ledger as _, LedgerError};
 use botticelli_server::server::StatePersistence as _;
 use botticelli_testkit::clock::ManualClock;
-use botticelli_testkit::databases::TestStore;
+use botticelli_testkit::databases::{TestDatabase, TestStore};
 use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -146,7 +146,7 @@ async fn many_may_open_and_migrate_a_new_database_at_once() {
         let folder = Folder::new();
         eight_open_at_once(&url(&folder.file("a.db"))).await;
     }
-    if let Some(empty) = TestStore::empty_postgres().await {
+    if let Some(empty) = TestDatabase::postgres().await {
         eight_open_at_once(empty.url()).await;
     }
 }

@@ -166,6 +166,12 @@ pub enum Recorded {
     },
     /// The attempt has a successor: nothing was stored.
     Stale,
+    /// Another run of the task has used up an item that this one took for unused (`overlap = "allow"`): nothing that it
+    /// made was stored, and the execution waits for its next attempt.
+    Overtaken {
+        /// When that may be made.
+        ready_at: DateTime<Utc>,
+    },
     /// The database refuses what this attempt made: nothing was stored, and asking again will not help. The attempt
     /// is still this node's, and must be recorded in another way.
     Refused {

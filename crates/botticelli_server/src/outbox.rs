@@ -65,6 +65,9 @@ pub struct UsedItem {
     pub destination: Destination,
     /// The `part` of the post that carries it (its first part).
     pub part: u32,
+    /// The run knew that it was used before. Otherwise it took it for unused: if it is not, when the run is recorded,
+    /// another run of the task was quicker.
+    pub again: bool,
 }
 
 /// An item that was posted to a destination, or is on its way there.

@@ -81,6 +81,11 @@ impl ManualClock {
         }
     }
 
+    /// Changes whenever somebody falls asleep or stops sleeping.
+    pub fn sleepers(&self) -> watch::Receiver<()> {
+        self.sleepers_changed.subscribe()
+    }
+
     /// The times for which sleepers wait, soonest first.
     pub fn wake_times(&self) -> Vec<DateTime<Utc>> {
         self.state().sleepers.keys().map(|sleeper| sleeper.wakes_at).collect()

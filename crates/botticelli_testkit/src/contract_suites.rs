@@ -1,6 +1,9 @@
 //! What every implementation of a contract must do, the small ones and those of the production server alike. Each
 //! suite is a macro that makes a test of each rule (it needs `tokio` with its macros), over a trait by which a rule
 //! gets at the implementation.
+//!
+//! `suite!(name, place())` runs the rules each on a place of its own; `suite!(name, if_any place().await)` those on a
+//! place that there may not be (`None`), such as a PostgreSQL server.
 
 use crate::clock::ManualClock;
 use async_trait::async_trait;
@@ -27,7 +30,21 @@ const MINUTE: Duration = Duration::from_secs(60);
 #[doc(hidden)]
 #[macro_export]
 macro_rules! suite {
-    ($name:ident, $make:expr, $($rule:ident,)+) => {
+    // On a runtime of several threads, and left out without a place.
+    ($name:ident, [if_any $make:expr], $($rule:ident,)+) => {
+        mod $name {
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $rule() {
+                    if let Some(place) = $make {
+                        $crate::contract_suites::$rule(&place).await;
+                    }
+                }
+            )+
+        }
+    };
+    ($name:ident, [$make:expr], $($rule:ident,)+) => {
         mod $name {
             use super::*;
             $(
@@ -129,10 +146,10 @@ pub trait SchedulerUnderTest: Send + Sync {
 /// `scheduler_suite!(simple, SimpleUnderTest::new());`
 #[macro_export]
 macro_rules! scheduler_suite {
-    ($name:ident, $make:expr) => {
+    ($name:ident, $($make:tt)+) => {
         $crate::suite!(
             $name,
-            $make,
+            [$($make)+],
             due_work_runs_at_its_time,
             work_goes_on_from_one_occurrence_to_the_next,
             a_task_that_is_cancelled_does_not_run_any_more,
@@ -369,10 +386,10 @@ pub trait ManagerUnderTest: Send + Sync {
 /// `manager_suite!(generic, GenericUnderTest::default());`
 #[macro_export]
 macro_rules! manager_suite {
-    ($name:ident, $make:expr) => {
+    ($name:ident, $($make:tt)+) => {
         $crate::suite!(
             $name,
-            $make,
+            [$($make)+],
             who_is_registered_can_be_run,
             a_name_belongs_to_the_last_one_registered,
             a_panicking_actor_has_failed_and_can_be_run_again,
@@ -446,10 +463,10 @@ pub trait PersistenceUnderTest: Send + Sync {
 /// `persistence_suite!(json, JsonUnderTest::default());`
 #[macro_export]
 macro_rules! persistence_suite {
-    ($name:ident, $make:expr) => {
+    ($name:ident, $($make:tt)+) => {
         $crate::suite!(
             $name,
-            $make,
+            [$($make)+],
             what_was_saved_is_loaded_by_the_next_process,
             a_save_replaces_the_whole_snapshot,
             a_snapshot_that_was_cleared_is_gone,
@@ -521,10 +538,10 @@ pub trait ServerUnderTest: Send + Sync {
 /// `server_suite!(basic, BasicUnderTest::new());`
 #[macro_export]
 macro_rules! server_suite {
-    ($name:ident, $make:expr) => {
+    ($name:ident, $($make:tt)+) => {
         $crate::suite!(
             $name,
-            $make,
+            [$($make)+],
             a_server_works_from_start_to_stop,
             a_bad_configuration_does_not_start,
             a_reload_takes_up_what_is_new_and_drops_what_is_gone,

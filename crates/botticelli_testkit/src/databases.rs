@@ -20,8 +20,11 @@ use tempfile::TempDir;
 pub struct TestStore {
     store: Store,
     clock: Arc<ManualClock>,
-    database: Database,
+    database: TestDatabase,
 }
+
+/// A new, empty database, which is gone when this is dropped.
+pub struct TestDatabase(Database);
 
 enum Database {
     Sqlite { url: String, _folder: TempDir },
@@ -39,12 +42,7 @@ impl Deref for TestStore {
 impl TestStore {
     /// A new SQLite file in a folder of its own.
     pub async fn sqlite() -> Self {
-        // In memory where that is possible: tests need not survive a power cut, and syncing is most of their time.
-        let memory = Path::new("/dev/shm");
-        let folder = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() };
-        let folder = folder.expect("a temporary folder");
-        let url = format!("sqlite://{}", folder.path().join("test.db").display());
-        Self::open(Database::Sqlite { url, _folder: folder }).await
+        Self::open(TestDatabase::sqlite()).await
     }
 
     /// A new database on the server that `TEST_DATABASE_URL` names. `None`, said on standard error, when
@@ -53,8 +51,7 @@ impl TestStore {
     /// # Panics
     /// When neither is set: a test that did not run must not look as if it had passed.
     pub async fn postgres() -> Option<Self> {
-        let server = postgres_server()?;
-        let this = Self::open(Database::Postgres(PostgresDatabase::create(&server).await)).await;
+        let this = Self::open(TestDatabase::postgres().await?).await;
         // Nothing else asks for the time, so from here on the test decides it.
         this.sql(&format!(
             "CREATE TABLE test_clock (now timestamptz NOT NULL); \
@@ -67,12 +64,7 @@ impl TestStore {
         Some(this)
     }
 
-    /// The same, for a test of what happens to a database that has no tables yet.
-    pub async fn empty_postgres() -> Option<EmptyDatabase> {
-        Some(EmptyDatabase(PostgresDatabase::create(&postgres_server()?).await))
-    }
-
-    async fn open(database: Database) -> Self {
+    async fn open(database: TestDatabase) -> Self {
         let clock = ManualClock::new();
         let store = Store::open(database.url(), Mode::Command, clock.clone()).await;
         Self { store: store.expect("a new database opens"), clock, database }
@@ -120,12 +112,66 @@ impl TestStore {
 
     /// Whether this is PostgreSQL.
     pub fn is_postgres(&self) -> bool {
-        matches!(self.database, Database::Postgres(_))
+        self.database.is_postgres()
+    }
+
+    /// As [`TestDatabase::sql`].
+    pub async fn sql(&self, sql: &str) {
+        self.database.sql(sql).await;
+    }
+
+    /// As [`TestDatabase::values`].
+    pub async fn values(&self, sql: &str) -> Vec<String> {
+        self.database.values(sql).await
+    }
+
+    /// As [`TestDatabase::value`].
+    pub async fn value(&self, sql: &str) -> String {
+        self.database.value(sql).await
+    }
+}
+
+impl TestDatabase {
+    /// A new SQLite file in a folder of its own: in memory where that is possible, because tests need not survive a
+    /// power cut, and syncing is most of their time.
+    pub fn sqlite() -> Self {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { Self::sqlite_in(memory) } else { Self::sqlite_on_disk() }
+    }
+
+    /// The same where a production database is: on a disk.
+    pub fn sqlite_on_disk() -> Self {
+        Self::sqlite_in(&std::env::temp_dir())
+    }
+
+    fn sqlite_in(folder: &Path) -> Self {
+        let folder = TempDir::new_in(folder).expect("a temporary folder");
+        let url = format!("sqlite://{}", folder.path().join("test.db").display());
+        Self(Database::Sqlite { url, _folder: folder })
+    }
+
+    /// As [`TestStore::postgres`].
+    pub async fn postgres() -> Option<Self> {
+        let server = postgres_server()?;
+        Some(Self(Database::Postgres(PostgresDatabase::create(&server).await)))
+    }
+
+    /// Where the database is.
+    pub fn url(&self) -> &str {
+        match &self.0 {
+            Database::Sqlite { url, .. } => url,
+            Database::Postgres(database) => &database.url,
+        }
+    }
+
+    /// Whether this is PostgreSQL.
+    pub fn is_postgres(&self) -> bool {
+        matches!(self.0, Database::Postgres(_))
     }
 
     /// Does something to the database behind the store's back, as a person with a database client does.
     pub async fn sql(&self, sql: &str) {
-        match &self.database {
+        match &self.0 {
             Database::Sqlite { .. } => self.sqlite_connection().batch_execute(sql).expect(sql),
             Database::Postgres(database) => client(&database.url).await.batch_execute(sql).await.expect(sql),
         }
@@ -139,7 +185,7 @@ impl TestStore {
             value: String,
         }
         let sql = format!("SELECT COALESCE(CAST(value AS text), '∅') AS value FROM ({sql}) AS answer");
-        match &self.database {
+        match &self.0 {
             Database::Sqlite { .. } => {
                 let rows: Vec<Row> = diesel::sql_query(&sql).load(&mut self.sqlite_connection()).expect(&sql);
                 rows.into_iter().map(|row| row.value).collect()
@@ -166,15 +212,6 @@ impl TestStore {
     }
 }
 
-impl Database {
-    fn url(&self) -> &str {
-        match self {
-            Self::Sqlite { url, .. } => url,
-            Self::Postgres(database) => &database.url,
-        }
-    }
-}
-
 /// The server for tests, if they are to run on PostgreSQL.
 #[expect(clippy::disallowed_methods, reason = "tests are told where PostgreSQL is by the environment")]
 fn postgres_server() -> Option<String> {
@@ -195,16 +232,6 @@ fn postgres_server() -> Option<String> {
         );
     });
     None
-}
-
-/// A new PostgreSQL database without tables, which is gone when this is dropped.
-pub struct EmptyDatabase(PostgresDatabase);
-
-impl EmptyDatabase {
-    /// Where it is.
-    pub fn url(&self) -> &str {
-        &self.0.url
-    }
 }
 
 /// A database that is dropped with this.

@@ -226,6 +226,9 @@ async fn run_as(
     match store.record(node, &[ended]).await?.pop() {
         Some(Recorded::Stored { .. }) => {}
         Some(Recorded::Refused { reason }) => anyhow::bail!("the result could not be stored: {reason}"),
+        Some(Recorded::Overtaken { .. }) => {
+            anyhow::bail!("another run of the task posted the same item first; a server runs this one again")
+        }
         Some(Recorded::Stale) | None => {
             anyhow::bail!("the result came too late: another node has taken over")
         }

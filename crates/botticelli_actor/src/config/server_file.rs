@@ -45,6 +45,8 @@ pub struct ServerSection {
     pub max_concurrent_executions: Within<1, 1_000>,
     /// After SIGTERM or SIGINT, so long may running work go on.
     pub shutdown_grace_seconds: Within<0, 3_600>,
+    /// A server that was silent for so long is taken for dead, and its work is handed on.
+    pub lease_seconds: Within<2, 600>,
     /// Executions that ended longer ago are deleted; 0 keeps them for ever. What was posted is always remembered.
     pub history_retention_days: Within<0, 36_500>,
     /// The wait after a task's first failure; it doubles with each further one.
@@ -60,6 +62,7 @@ impl Default for ServerSection {
             max_consecutive_failures: Within::of::<5>(),
             max_concurrent_executions: Within::of::<16>(),
             shutdown_grace_seconds: Within::of::<30>(),
+            lease_seconds: Within::of::<8>(),
             history_retention_days: Within::of::<90>(),
             backoff_initial_seconds: Within::of::<5>(),
             backoff_max_seconds: Within::of::<900>(),
@@ -191,6 +194,8 @@ pub struct ServerSettings {
     pub max_concurrent_executions: NonZeroU32,
     /// So long may running work go on after the signal to stop.
     pub shutdown_grace: Duration,
+    /// A server that was silent for so long is taken for dead.
+    pub lease: Duration,
     /// Executions that ended longer ago are deleted. `None`: never.
     pub history_retention: Option<Duration>,
     /// The wait after failures, where a task does not say otherwise.
@@ -205,6 +210,7 @@ impl From<&ServerSection> for ServerSettings {
             max_consecutive_failures: section.max_consecutive_failures.count(),
             max_concurrent_executions: section.max_concurrent_executions.count(),
             shutdown_grace: section.shutdown_grace_seconds.seconds(),
+            lease: section.lease_seconds.seconds(),
             history_retention: (days > 0).then(|| Duration::from_secs(days * DAY)),
             backoff: Backoff {
                 initial: section.backoff_initial_seconds.seconds(),

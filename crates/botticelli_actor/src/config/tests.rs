@@ -89,7 +89,8 @@ fn a_small_file_has_all_defaults() {
 fn every_key_is_taken() {
     let files = Files::new(&format!(
         "[server]\ncheck_interval_seconds = 7\nmax_consecutive_failures = 2\nmax_concurrent_executions = 3\n\
-         shutdown_grace_seconds = 0\nhistory_retention_days = 0\nbackoff_initial_seconds = 2\nbackoff_max_seconds = 9\n\
+         shutdown_grace_seconds = 0\nlease_seconds = 5\nhistory_retention_days = 0\nbackoff_initial_seconds = 2\n\
+         backoff_max_seconds = 9\n\
          [database]\nurl = \"postgres://db/x\"\n{}",
         task(
             "platform = \"file\"\ndestination = \"out/posts.jsonl\"\nenabled = false\ncatch_up = \"all\"\n\
@@ -103,6 +104,7 @@ fn every_key_is_taken() {
     assert_eq!(config.settings.max_consecutive_failures.get(), 2);
     assert_eq!(config.settings.max_concurrent_executions.get(), 3);
     assert_eq!(config.settings.shutdown_grace, Duration::ZERO);
+    assert_eq!(config.settings.lease, Duration::from_secs(5));
     assert_eq!(config.settings.history_retention, None);
     assert_eq!(config.database_url.expose_secret(), "postgres://db/x");
     let task = &config.tasks[0];

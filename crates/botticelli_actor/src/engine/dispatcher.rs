@@ -3,7 +3,7 @@
 use super::recorder::{Answer, Recorder};
 use super::timetable::{Timetable, Wanted, refill_before};
 use super::window::Window;
-use super::{Command, Parts};
+use super::{Activity, Command, LAST_MOMENTS, Parts};
 use botticelli_server::clock::Clock as _;
 use botticelli_server::ids::{ExecutionId, TaskId};
 use botticelli_server::ledger::{
@@ -36,8 +36,6 @@ const AGENDA: usize = 20_000;
 const LATE_FOR_A_SLOT: TimeDelta = TimeDelta::milliseconds(100);
 /// After a question that failed.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
-/// For runs that are told to stop at the end of the grace period, and for the last results to be recorded.
-const LAST_MOMENTS: Duration = Duration::from_secs(5);
 
 pub(super) struct Dispatcher {
     parts: Arc<Parts>,
@@ -113,6 +111,7 @@ impl Dispatcher {
             self.start_due();
             self.ask();
             let wake_at = self.wake_at();
+            self.tell_activity(wake_at);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -136,6 +135,18 @@ impl Dispatcher {
 
     fn slots(&self) -> usize {
         self.parts.settings.max_concurrent_executions.get()
+    }
+
+    fn tell_activity(&self, next_look: DateTime<Utc>) {
+        let activity = Activity {
+            claimed: self.ready.len(),
+            running: self.running.len(),
+            recording: self.recording,
+            asking: self.question.is_some(),
+            reachable: !self.unreachable,
+            next_look,
+        };
+        self.parts.activity.send_if_modified(|known| std::mem::replace(known, activity) != activity);
     }
 
     /// When something is to be done even if nothing happens.
@@ -225,11 +236,21 @@ impl Dispatcher {
         self.recording -= 1;
         let now = self.now();
         let task = ended.attempt.task_id.clone();
-        let Recorded::Stored { state } = recorded else {
-            debug!(task.id = %task, execution.id = %ended.attempt.execution_id, "the attempt has a successor; its result is dropped");
-            self.timetable.vacate(&task, now);
-            self.look_up.insert(task, false);
-            return;
+        let execution = ended.attempt.execution_id;
+        let state = match recorded {
+            Recorded::Stored { state } => state,
+            Recorded::Overtaken { ready_at } => {
+                info!(task.id = %task, execution.id = %execution, "another run of the task posted the same item first; run again");
+                self.timetable.vacate(&task, now);
+                self.timetable.retry(execution, &task, ready_at);
+                return;
+            }
+            Recorded::Stale | Recorded::Refused { .. } => {
+                debug!(task.id = %task, execution.id = %execution, "the attempt has a successor; its result is dropped");
+                self.timetable.vacate(&task, now);
+                self.look_up.insert(task, false);
+                return;
+            }
         };
         log_end(&ended);
         if !ended.posts.is_empty() {
@@ -264,6 +285,8 @@ impl Dispatcher {
         let question = if std::mem::take(&mut self.withdraw) {
             tokio::spawn(async move { withdraw(&parts).await })
         } else if self.refill_at.is_none_or(|at| at <= now) {
+            // Set again before the answer comes: what has changed since may not be in it.
+            self.refill_at = None;
             let until = now + self.parts.settings.check_interval + LOOK_FURTHER;
             tokio::spawn(async move { refill(&parts, until).await })
         } else if !self.look_up.is_empty() {
@@ -336,8 +359,8 @@ impl Dispatcher {
             self.timetable.add_waiting(waiting);
         }
         let at_the_latest = self.now() + self.parts.settings.check_interval;
-        self.refill_at =
-            Some(refill_before(until).clamp(self.now() + TimeDelta::milliseconds(200), at_the_latest));
+        let next = refill_before(until).clamp(self.now() + TimeDelta::milliseconds(200), at_the_latest);
+        self.refill_at = Some(self.refill_at.map_or(next, |wanted| wanted.min(next)));
     }
 
     fn note_states(&mut self, states: Vec<TaskState>, refused: &BTreeSet<TaskId>) {
@@ -383,7 +406,11 @@ impl Dispatcher {
                 self.refill_at = Some(DateTime::<Utc>::MIN_UTC);
             }
             Command::Drop(task, known) => drop(known.send(self.timetable.drop_task(&task))),
-            Command::Held(held) => drop(held.send(self.timetable.held())),
+            Command::Held(held) => {
+                // Who knows the answer finds that all commands before it show in the activity, too.
+                self.tell_activity(self.wake_at());
+                drop(held.send(self.timetable.held()));
+            }
             Command::LeaseLost => self.forget_claims(),
         }
     }
@@ -399,52 +426,56 @@ impl Dispatcher {
 
     // Stopping.
 
-    /// Nothing new starts; what was claimed goes back; what runs is finished within the grace period, and recorded.
+    /// Nothing new starts; what was claimed goes back; what runs is finished within the grace period, and recorded. Takes
+    /// no longer than that and a few moments for the store, even if the store does not answer.
     async fn drain(mut self) {
         if let Some(question) = self.question.take()
-            && let Ok(Reply::Work { claimed, taken, .. }) = question.await
+            && let Ok(Ok(Reply::Work { claimed, taken, .. })) =
+                tokio::time::timeout(LAST_MOMENTS, question).await
         {
             self.ready.extend(claimed.into_iter().chain(taken).map(|a| ((a.due_at, a.execution_id), a)));
         }
         let unstarted: Vec<Attempt> = std::mem::take(&mut self.ready).into_values().collect();
-        release(&self.parts, &unstarted).await;
+        if tokio::time::timeout(LAST_MOMENTS, release(&self.parts, &unstarted)).await.is_err() {
+            warn!("claimed work could not be given back in time; it is handed on when the lease runs out");
+        }
         if !self.running.is_empty() {
             info!(running = self.running.len(), "stopping: waiting for what runs");
         }
-        let grace = self.parts.clock.local_now() + self.parts.settings.shutdown_grace;
-        self.finish_running(grace).await;
+        self.until_ended(self.parts.settings.shutdown_grace).await;
         if !self.running.is_empty() {
             warn!(running = self.running.len(), "the grace period is over: what still runs is handed on");
             self.abort.cancel();
-            self.finish_running(self.parts.clock.local_now() + LAST_MOMENTS).await;
+            self.until_ended(LAST_MOMENTS).await;
         }
-        self.running.shutdown().await;
+        self.running.abort_all();
         drop(self.recorder.take());
-        if tokio::time::timeout(LAST_MOMENTS, &mut self.recorder_task).await.is_err() {
+        let recorded = async {
+            while let Some(answer) = self.recorded.recv().await {
+                self.note_recorded(answer);
+            }
+        };
+        if tokio::time::timeout(LAST_MOMENTS, recorded).await.is_err() {
             error!(
                 results = self.recording,
                 "results could not be recorded in time; they are lost, and will be run again"
             );
             self.recorder_task.abort();
         }
-        while let Ok(answer) = self.recorded.try_recv() {
-            if matches!(answer.recorded, Recorded::Stored { .. }) {
-                log_end(&answer.ended);
-            }
-        }
+        self.tell_activity(DateTime::<Utc>::MAX_UTC);
     }
 
-    async fn finish_running(&mut self, until: DateTime<Utc>) {
+    /// Returns when nothing runs any more, or after `at_most`.
+    async fn until_ended(&mut self, at_most: Duration) {
         let clock = self.parts.clock.clone();
-        let deadline = clock.sleep_until(until + clock.offset());
-        tokio::pin!(deadline);
-        loop {
+        let until = clock.now() + at_most;
+        while !self.running.is_empty() {
+            self.tell_activity(until);
             tokio::select! {
-                ended = self.running.join_next() => match ended {
-                    Some(ended) => self.ended(ended),
-                    None => return,
-                },
-                () = &mut deadline => return,
+                Some(ended) = self.running.join_next() => self.ended(ended),
+                Some(answer) = self.recorded.recv() => self.note_recorded(answer),
+                Some(command) = self.commands.recv() => self.obey(command),
+                () = clock.sleep_until(until) => return,
             }
         }
     }

@@ -8,6 +8,7 @@
 //! One task, the [`dispatcher`], owns all of that state; it never waits for the database: it has at most one question
 //! there, and goes on starting what is due until the answer comes.
 
+mod activity;
 mod clock;
 mod dispatcher;
 mod node;
@@ -16,6 +17,7 @@ mod retention;
 mod timetable;
 mod window;
 
+pub use activity::Activity;
 pub use clock::DatabaseClock;
 pub use node::node_name;
 
@@ -32,9 +34,12 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
+
+/// When the engine stops: so long it waits for the store, and for runs that are told to end.
+const LAST_MOMENTS: Duration = Duration::from_secs(5);
 
 /// How the engine behaves.
 #[derive(Debug, Clone)]
@@ -112,6 +117,7 @@ struct Parts {
     node: RwLock<NodeId>,
     renamed: AtomicU32,
     settings: EngineSettings,
+    activity: watch::Sender<Activity>,
 }
 
 impl Parts {
@@ -152,6 +158,7 @@ impl Engine {
             first_name: parts.node,
             renamed: AtomicU32::new(0),
             settings: parts.settings,
+            activity: watch::Sender::new(Activity::NEW),
         };
         Self { parts: Arc::new(parts), commands, inbox: Mutex::new(Some(inbox)) }
     }
@@ -159,6 +166,23 @@ impl Engine {
     /// Takes up definitions that are registered.
     pub fn hold(&self, tasks: Vec<Task>) {
         self.tell(Command::Hold(tasks));
+    }
+
+    /// The last word of a node that has run: what it still has is handed on at once. Who sends posts in the node's name
+    /// has ended before.
+    pub async fn leave(&self) {
+        let node = self.parts.node();
+        let told = match tokio::time::timeout(LAST_MOMENTS, self.parts.ledger.leave(&node)).await {
+            Ok(Ok(_)) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the database does not answer".to_owned(),
+        };
+        warn!(error = told, "the other nodes will find out by themselves that this one has gone");
+    }
+
+    /// What it is doing, as that changes.
+    pub fn activity(&self) -> watch::Receiver<Activity> {
+        self.parts.activity.subscribe()
     }
 
     fn tell(&self, command: Command) {
@@ -209,13 +233,13 @@ impl TaskScheduler for Engine {
             .map(|keep| tokio::spawn(retention::run(self.parts.clone(), keep, helpers.clone())));
         Dispatcher::new(self.parts.clone(), inbox).run(stop).await;
         helpers.cancel();
-        for helper in std::iter::once(heartbeat).chain(retention) {
-            if let Err(error) = helper.await {
-                warn!(error = %error, "a helper of the engine did not end well");
+        for mut helper in std::iter::once(heartbeat).chain(retention) {
+            match tokio::time::timeout(LAST_MOMENTS, &mut helper).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => warn!(error = %error, "a helper of the engine did not end well"),
+                // It waits for a database that does not answer.
+                Err(_) => helper.abort(),
             }
-        }
-        if let Err(error) = self.parts.ledger.leave(&self.parts.node()).await {
-            warn!(error = %error, "the other nodes will find out by themselves that this one has gone");
         }
     }
 }

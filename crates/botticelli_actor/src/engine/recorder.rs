@@ -60,7 +60,7 @@ impl Recorder {
         for (ended, recorded) in batch.into_iter().zip(recorded) {
             let (ended, recorded) = match recorded {
                 Recorded::Refused { reason } => self.as_failure(ended, &reason).await,
-                Recorded::Stored { .. } | Recorded::Stale => (ended, recorded),
+                Recorded::Stored { .. } | Recorded::Stale | Recorded::Overtaken { .. } => (ended, recorded),
             };
             // Nobody listens any more during the last moments of a shutdown.
             drop(self.answers.send(Answer { ended, recorded }));

@@ -173,7 +173,8 @@ impl Skill for ContentSelection {
         for (item, why) in candidates.into_iter().take(self.limit.get() as usize) {
             notes.push(format!("chose {:?}{why}", item.key));
             let deliveries = context.destinations.iter().cloned().map(Delivery::to).collect();
-            draft.entries.push(Entry { item: item.clone(), parts: None, deliveries });
+            let again = used.contains(&item.key);
+            draft.entries.push(Entry { item: item.clone(), parts: None, deliveries, again });
         }
         Ok(Step::Continue { draft, notes })
     }

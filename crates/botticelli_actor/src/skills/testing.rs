@@ -84,7 +84,12 @@ impl World {
 
     pub(crate) fn draft_of_items(&self) -> Draft {
         let deliveries: Vec<_> = self.destinations.iter().cloned().map(Delivery::to).collect();
-        let entry = |item: &Item| Entry { item: item.clone(), parts: None, deliveries: deliveries.clone() };
+        let entry = |item: &Item| Entry {
+            item: item.clone(),
+            parts: None,
+            deliveries: deliveries.clone(),
+            again: false,
+        };
         Draft { entries: self.items.iter().map(entry).collect() }
     }
 

@@ -20,6 +20,7 @@ use diesel::sql_query;
 use diesel::sql_types::{Jsonb as Json, Timestamptz as Instant};
 use diesel_async::RunQueryDsl;
 type Connection = AsyncPgConnection;
+type Backend = diesel::pg::Pg;
 
 mod dialect {
     /// Locks the task rows of a query that selects from `actor_server_state AS s`.
@@ -51,7 +52,7 @@ mod dialect {
     /// `$1`, a JSON array of objects, as the table `r` with these columns.
     pub(super) fn rows(columns: &[(&str, &str)]) -> String {
         let columns: Vec<String> = columns.iter().map(|(name, kind)| format!("{name} {kind}")).collect();
-        format!("jsonb_to_recordset($1) AS r({})", columns.join(", "))
+        format!("json_to_recordset($1::json) AS r({})", columns.join(", "))
     }
 }
 

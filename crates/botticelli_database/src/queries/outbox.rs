@@ -231,7 +231,7 @@ async fn sending_posts(
              AND (p.id, p.fence) IN (SELECT r.id, r.fence FROM {wanted}) {lock}"
     );
     let rows: Vec<PostRow> = sql_query(sql)
-        .bind::<Json, _>(batch::parameter(&refs)?)
+        .bind::<Text, _>(batch::parameter(&refs)?)
         .bind::<Text, _>(node.as_str())
         .load(conn)
         .await?;

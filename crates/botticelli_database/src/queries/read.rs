@@ -70,6 +70,11 @@ pub(crate) async fn history(conn: &mut Connection, task: TaskId, limit: i64) -> 
     Ok(views)
 }
 
+pub(crate) async fn executions(conn: &mut Connection) -> Work<usize> {
+    let count: i64 = actor_server_executions::table.count().get_result(conn).await?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
 pub(crate) async fn execution(conn: &mut Connection, id: ExecutionId) -> Work<Option<ExecutionView>> {
     let open: Vec<OpenExecutionRow> = actor_server_open_executions::table
         .find(id.0)

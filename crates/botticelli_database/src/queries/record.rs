@@ -1,12 +1,13 @@
 //! Storing how attempts ended, with everything they made.
 
 use super::agenda::lock_states;
-use super::rows::{ActorServerStateRow, NewActorServerExecution, OpenExecutionRow, insert_executions, word};
+use super::rows::{LockedState, NewActorServerExecution, OpenExecutionRow, insert_executions, word};
 use super::*;
 use botticelli_server::breaker::{BreakerPolicy, BreakerState};
 use botticelli_server::clock::to_microseconds;
 use botticelli_server::ids::{NodeId, TaskId};
 use botticelli_server::ledger::{EndedAttempt, Recorded, TaskChange, Trigger};
+use botticelli_server::outbox::UsedItem;
 use botticelli_server::outcome::{AttemptEnd, Outcome};
 use botticelli_server::plan::{Advance, BreakerEffect, Settlement};
 use botticelli_server::post::IdempotencyKey;
@@ -48,12 +49,18 @@ pub(crate) async fn record(
         states: states.into_iter().map(|row| (row.task_id.clone(), StateAfter::new(row))).collect(),
         ..Writes::default()
     };
+    let used = used_before(conn, &ended).await?;
     let mut answers = Vec::with_capacity(ended.len());
     for ended in ended.iter() {
         // Taken out: who comes twice in one batch is stale the second time.
         let owner = owned.remove(&ended.attempt.execution_id.0);
         if owner.and_then(|row| row.fence) == Some(ended.attempt.fence.0) {
-            answers.push(writes.add(ended, &node, &ledger_id, now)?);
+            let taken = |key| used.contains(&key) || writes.used_items.contains_key(&key);
+            if fresh_items(ended).any(|item| taken(item_key(ended, item))) {
+                answers.push(writes.overtaken(ended, &node, now));
+            } else {
+                answers.push(writes.add(ended, &node, &ledger_id, now)?);
+            }
         } else {
             answers.push(Recorded::Stale);
         }
@@ -70,6 +77,58 @@ pub(crate) async fn record(
         }
     }
     Ok(answers)
+}
+
+fn fresh_items(ended: &EndedAttempt) -> impl Iterator<Item = &UsedItem> {
+    ended.used_items.iter().filter(|item| !item.again)
+}
+
+/// The key of the item's row in the table.
+fn item_key(ended: &EndedAttempt, item: &UsedItem) -> [String; 5] {
+    let to = &item.destination;
+    [ended.attempt.task_id.as_str(), &item.source, &item.key, &to.platform, &to.target].map(str::to_owned)
+}
+
+/// Of the items that these attempts took for unused, those that are not. Their tasks are locked, so it stays so.
+async fn used_before(conn: &mut Connection, ended: &[EndedAttempt]) -> Work<HashSet<[String; 5]>> {
+    #[derive(Serialize, QueryableByName)]
+    struct ItemKey {
+        #[diesel(sql_type = Text)]
+        task_id: String,
+        #[diesel(sql_type = Text)]
+        source: String,
+        #[diesel(sql_type = Text)]
+        item_key: String,
+        #[diesel(sql_type = Text)]
+        platform: String,
+        #[diesel(sql_type = Text)]
+        destination: String,
+    }
+    let wanted: Vec<ItemKey> = ended
+        .iter()
+        .flat_map(|ended| fresh_items(ended).map(|item| item_key(ended, item)))
+        .map(|[task_id, source, item_key, platform, destination]| ItemKey {
+            task_id,
+            source,
+            item_key,
+            platform,
+            destination,
+        })
+        .collect();
+    if wanted.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let columns = ["task_id", "source", "item_key", "platform", "destination"].map(|column| (column, "text"));
+    let sql = format!(
+        "SELECT u.task_id, u.source, u.item_key, u.platform, u.destination \
+         FROM {} JOIN actor_server_used_items AS u \
+             ON u.task_id = r.task_id AND u.source = r.source AND u.item_key = r.item_key \
+             AND u.platform = r.platform AND u.destination = r.destination",
+        dialect::rows(&columns)
+    );
+    let used: Vec<ItemKey> = sql_query(sql).bind::<Text, _>(batch::parameter(&wanted)?).load(conn).await?;
+    let key = |row: ItemKey| [row.task_id, row.source, row.item_key, row.platform, row.destination];
+    Ok(used.into_iter().map(key).collect())
 }
 
 /// The executions, with their fences, that these very attempts have closed: the node did not hear of it then.
@@ -91,7 +150,7 @@ async fn stored_before(
          WHERE e.id IN (SELECT r.id FROM {wanted}) AND e.node = $2 AND e.fence IS NOT NULL"
     );
     let closed: Vec<Closed> = sql_query(sql)
-        .bind::<Json, _>(batch::parameter(&execution_refs(ended))?)
+        .bind::<Text, _>(batch::parameter(&execution_refs(ended))?)
         .bind::<Text, _>(node.as_str())
         .load(conn)
         .await?;
@@ -114,7 +173,7 @@ async fn owned_attempts(
          WHERE o.id IN (SELECT r.id FROM {wanted}) AND o.node = $2"
     );
     let rows: Vec<OpenExecutionRow> = sql_query(sql)
-        .bind::<Json, _>(batch::parameter(&execution_refs(ended))?)
+        .bind::<Text, _>(batch::parameter(&execution_refs(ended))?)
         .bind::<Text, _>(node.as_str())
         .load(conn)
         .await?;
@@ -158,6 +217,16 @@ impl Writes {
             }
         };
         Ok(Recorded::Stored { state: change.map(Box::new) })
+    }
+
+    /// Two runs of a task side by side chose the same item. The second one chooses again.
+    fn overtaken(&mut self, ended: &EndedAttempt, node: &NodeId, now: DateTime<Utc>) -> Recorded {
+        self.wait(ended, node, now);
+        if let Some(attempt) = self.earlier_attempts.last_mut() {
+            attempt.error_message =
+                Some("another run of the task had posted an item of this one first".into());
+        }
+        Recorded::Overtaken { ready_at: now }
     }
 
     fn wait(&mut self, ended: &EndedAttempt, node: &NodeId, at: DateTime<Utc>) {
@@ -249,7 +318,7 @@ impl Writes {
                 part: item.part,
                 used_at: now,
             };
-            self.used_items.insert(used.key(), used);
+            self.used_items.insert(item_key(ended, item), used);
         }
     }
 
@@ -302,11 +371,11 @@ impl Writes {
 
 /// A locked state row, changed in memory and written once.
 pub(super) struct StateAfter {
-    row: ActorServerStateRow,
+    row: LockedState,
 }
 
 impl StateAfter {
-    pub(super) fn new(row: ActorServerStateRow) -> Self {
+    pub(super) fn new(row: LockedState) -> Self {
         Self { row }
     }
 
@@ -501,12 +570,6 @@ struct NewUsedItem {
     part: u32,
     #[serde(serialize_with = "batch::time")]
     used_at: DateTime<Utc>,
-}
-
-impl NewUsedItem {
-    fn key(&self) -> [String; 5] {
-        [&self.task_id, &self.source, &self.item_key, &self.platform, &self.destination].map(String::clone)
-    }
 }
 
 const USED_ITEM_COLUMNS: &[batch::Column] = &[

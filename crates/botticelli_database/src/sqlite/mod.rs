@@ -23,6 +23,7 @@ pub(crate) mod queries;
 use diesel::sql_types::{Json, TimestamptzSqlite as Instant};
 use run_query_dsl::RunQueryDsl;
 type Connection = SqliteConnection;
+type Backend = diesel::sqlite::Sqlite;
 
 /// To SQLite `$2` is a name, whose place is where it first stands in the text; what means the second value is `?2`.
 fn sql_query(sql: impl Into<String>) -> diesel::query_builder::SqlQuery {

@@ -43,6 +43,7 @@ macro_rules! store_suite {
             occurrences_that_fall_into_the_wait_after_a_failure_are_skipped,
             a_run_that_found_nothing_is_skipped_and_one_that_was_stopped_is_cancelled,
             an_item_that_is_used_again_belongs_to_the_later_run,
+            two_runs_side_by_side_do_not_use_up_the_same_item,
             odd_text_comes_back_as_it_went_in,
             a_dead_nodes_executions_are_handed_on_when_its_lease_is_over,
             a_stall_shorter_than_the_lease_costs_nothing,

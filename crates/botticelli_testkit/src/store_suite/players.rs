@@ -119,6 +119,7 @@ pub fn item(target: &str, key: &str) -> UsedItem {
         text: format!("text of {key}"),
         destination: destination(target),
         part: 0,
+        again: false,
     }
 }
 

@@ -4,7 +4,7 @@ use super::players::*;
 use crate::databases::TestStore;
 use botticelli_database::PostFilter;
 use botticelli_server::ledger::{Ledger as _, Recorded};
-use botticelli_server::outbox::PostHistory as _;
+use botticelli_server::outbox::{PostHistory as _, UsedItem};
 use botticelli_server::outcome::{AttemptEnd, SkipReason};
 use botticelli_server::plan::Settlement;
 use botticelli_server::task::{Backoff, Overlap};
@@ -74,7 +74,7 @@ pub async fn a_record_that_the_database_refuses_stores_nothing_and_harms_no_othe
                 assert!(!reason.is_empty());
             }
             Recorded::Stored { state } => assert!(n != 3 && state.is_some()),
-            Recorded::Stale => panic!("{n} is stale"),
+            Recorded::Stale | Recorded::Overtaken { .. } => panic!("{n}: {recorded:?}"),
         }
     }
     assert_eq!(db.value("SELECT count(*) AS value FROM actor_server_posts").await, "6");
@@ -220,7 +220,7 @@ pub async fn an_item_that_is_used_again_belongs_to_the_later_run(db: &TestStore)
     for _ in 0..2 {
         let attempt = player.claim(&task).await;
         let made =
-            Made { posts: vec![message("a", "text")], used_items: vec![item("a", "1"), item("a", "1")] };
+            Made { posts: vec![message("a", "text")], used_items: vec![used_again("1"), used_again("1")] };
         batch.push(player.ended(&task, &attempt, AttemptEnd::Succeeded, made).await);
         db.advance(MINUTE).await;
     }
@@ -228,6 +228,39 @@ pub async fn an_item_that_is_used_again_belongs_to_the_later_run(db: &TestStore)
     assert!(recorded.iter().all(|recorded| matches!(recorded, Recorded::Stored { .. })), "{recorded:?}");
     let used_by = db.values("SELECT execution_id AS value FROM actor_server_used_items").await;
     assert_eq!(used_by, [batch[1].attempt.execution_id.to_string()]);
+}
+
+fn used_again(key: &str) -> UsedItem {
+    UsedItem { again: true, ..item("a", key) }
+}
+
+/// Two runs of a task side by side both found an item unused: the first to be recorded has it, in one batch or in two.
+pub async fn two_runs_side_by_side_do_not_use_up_the_same_item(db: &TestStore) {
+    let task = with(each_minute("task"), |policy| policy.overlap = Overlap::Allow);
+    register(db, &[&task]).await;
+    let player = Player::enter(db, "node").await;
+    let mut batch = Vec::new();
+    for _ in 0..3 {
+        let attempt = player.claim(&task).await;
+        let made = Made { posts: vec![message("a", "text")], used_items: vec![item("a", "1")] };
+        batch.push(player.ended(&task, &attempt, AttemptEnd::Succeeded, made).await);
+        db.advance(MINUTE).await;
+    }
+    let last = batch.pop().expect("three of them");
+    let recorded = player.store.record(&player.id, &batch).await.expect("an answer");
+    assert!(matches!(recorded[..], [Recorded::Stored { .. }, Recorded::Overtaken { .. }]), "{recorded:?}");
+    assert!(matches!(player.record(last).await, Recorded::Overtaken { .. }));
+    assert_eq!(db.value("SELECT count(*) AS value FROM actor_server_posts").await, "1");
+
+    // They choose again, and that counts as no failure.
+    let waiting = [batch[1].attempt.execution_id];
+    let taken = player.store.take(&player.id, &waiting, &[task.id.clone()], Duration::ZERO).await;
+    let [attempt] = &taken.expect("an answer")[..] else { panic!("it waits for its next attempt") };
+    assert_eq!((attempt.attempt, attempt.consecutive_failures), (2, 0));
+    let made = Made { posts: vec![message("a", "text")], used_items: vec![item("a", "2")] };
+    player.end(&task, attempt, AttemptEnd::Succeeded, made).await;
+    let used = db.values("SELECT item_key AS value FROM actor_server_used_items ORDER BY item_key").await;
+    assert_eq!(used, ["1", "2"]);
 }
 
 /// Text comes back as it went in; what PostgreSQL can't hold is refused or, in messages for people, replaced.

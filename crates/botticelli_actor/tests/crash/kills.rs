@@ -1,0 +1,177 @@
+//! Killed at any moment: every occurrence is accounted for, and every post appears once.
+
+use crate::ledger::Ledger;
+use crate::server::Server;
+use crate::stage::{EVERY_SECOND, FROM_FILE, Stage, task};
+use botticelli_actor::clock::SystemClock;
+use botticelli_server::clock::Clock as _;
+use botticelli_server::ids::TaskId;
+use botticelli_server::ledger::Trigger;
+use botticelli_server::server::{Accepted, Event, EventServer as _};
+use std::time::Duration;
+
+#[test]
+fn on_sqlite_nothing_is_lost_and_nothing_doubled_at_whatever_moment_the_server_is_killed() {
+    // SQLite computes so long for the items of a slow actor.
+    let slow = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 100000) \
+                SELECT 'slow-' || n AS id FROM c ORDER BY c.n DESC LIMIT 300";
+    killed_again_and_again(Stage::sqlite(), slow);
+}
+
+#[test]
+fn on_postgresql_nothing_is_lost_and_nothing_doubled_at_whatever_moment_the_server_is_killed() {
+    let Some(stage) = Stage::postgres() else { return };
+    let slow = "SELECT 'slow-' || n AS id FROM generate_series(1, 300) AS n, pg_sleep(0.25)";
+    killed_again_and_again(stage, slow);
+}
+
+/// Items that an actor called `bulk` posts in one run.
+const BULK: usize = 5;
+
+fn load(stage: &Stage, slow: &str) -> Vec<String> {
+    stage.plain_actor();
+    stage.actor("bulk", FROM_FILE, BULK);
+    stage.actor("slow", &format!("type = \"query\"\nquery = \"{slow}\""), 1);
+    let cron = "{ type = \"Cron\", expression = \"* * * * * * *\" }";
+    let long_ago = "{ type = \"Once\", at = \"2026-01-02T03:04:05Z\" }";
+    let soon = (SystemClock.now() + Duration::from_secs(2)).format("%FT%TZ");
+    let soon = format!("{{ type = \"Once\", at = \"{soon}\" }}");
+    let at_once = "{ type = \"Immediate\" }";
+    let mut tasks = Vec::new();
+    let mut add = |name: &str, schedule: &str, actor: &str, more: &str| {
+        let entry = task(name, schedule, &format!("max_consecutive_failures = 1000\n{more}"));
+        tasks.push((name.to_owned(), entry.replace("plain.toml", &format!("{actor}.toml"))));
+    };
+    for overlap in ["skip", "queue_one", "allow"] {
+        for catch_up in ["all", "latest", "skip"] {
+            let more = format!("catch_up = \"{catch_up}\"\noverlap = \"{overlap}\"");
+            add(&format!("interval-{overlap}-{catch_up}"), EVERY_SECOND, "plain", &more);
+            add(&format!("cron-{overlap}-{catch_up}"), cron, "plain", &more);
+        }
+        let more = format!("catch_up = \"all\"\noverlap = \"{overlap}\"");
+        add(&format!("slow-{overlap}"), EVERY_SECOND, "slow", &more);
+        add(&format!("bulk-{overlap}"), cron, "bulk", &more);
+    }
+    add("jitter", EVERY_SECOND, "plain", "catch_up = \"all\"\njitter_seconds = 1");
+    add("long-ago", long_ago, "plain", "");
+    add("soon", &soon, "slow", "");
+    add("at-once", at_once, "plain", "");
+    add("at-once-slow", at_once, "slow", "");
+    // Some share a destination.
+    let entry = |(name, entry): &(String, String)| match name.starts_with("cron") {
+        true => entry.replace(&format!("{name}.posts"), "shared.posts"),
+        false => entry.clone(),
+    };
+    let entries: String = tasks.iter().map(entry).collect();
+    stage.server_file("lease_seconds = 2\ncheck_interval_seconds = 5", &entries);
+    tasks.into_iter().map(|(name, _)| name).collect()
+}
+
+fn killed_again_and_again(stage: Stage, slow: &str) {
+    let (kills, seed) =
+        (setting("CRASH_KILLS").unwrap_or(25), setting("CRASH_SEED").unwrap_or_else(arbitrary));
+    eprintln!("CRASH_SEED={seed} CRASH_KILLS={kills}");
+    let mut moments = Moments(seed);
+    let tasks = load(&stage, slow);
+
+    let before = SystemClock.now();
+    let server = stage.started();
+    let first_start = (before, SystemClock.now());
+    moments.pass(300_000);
+    server.kill();
+    let mut triggered = Vec::new();
+    for _ in 1..kills {
+        let server = stage.start();
+        if moments.below(3) == 0 {
+            triggered.push(trigger(&stage, &tasks[moments.index(tasks.len())]));
+        }
+        moments.choose(&server);
+        server.kill();
+    }
+
+    // Left alone, it comes to rest; told to, it stops.
+    let last_start = SystemClock.now();
+    let server = stage.started();
+    let behind = format!("actor_server_state WHERE next_run <= '{}'", last_start.format("%F %T%.6f+00:00"));
+    stage.until("the missed occurrences are made up for", |stage| stage.count(&behind) == 0);
+    stage.comes_to_rest();
+    server.stop();
+
+    let ledger = Ledger::of(&stage);
+    eprintln!("{}", ledger.summary());
+    ledger.accounts_for_every_occurrence(first_start);
+    ledger.has_each_trigger_once(&triggered);
+    ledger.has_no_failures_but_poison();
+    ledger.has_every_post_exactly_once(|task| if task.starts_with("bulk") { BULK } else { 1 });
+    ledger.knows_every_attempt(&stage);
+}
+
+fn trigger(stage: &Stage, task: &str) -> i64 {
+    let event = Event {
+        task: TaskId::new(task).unwrap(),
+        trigger: Trigger::Manual,
+        parameters: serde_json::Value::Null,
+    };
+    match stage.wait(stage.store().publish(event)).unwrap() {
+        Accepted::Execution(id) => id.0,
+        Accepted::UnknownTask => panic!("{task} is registered"),
+    }
+}
+
+/// When to kill: a pseudo-random sequence (SplitMix64), the same for the same seed.
+struct Moments(u64);
+
+impl Moments {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+
+    fn index(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(length as u64)).unwrap()
+    }
+
+    /// Lets up to so many microseconds go by; short times are the likelier ones.
+    fn pass(&mut self, most: u64) {
+        let square = self.below(most) * self.below(most) / most;
+        std::thread::sleep(Duration::from_micros(square));
+    }
+
+    /// Waits for the moment.
+    fn choose(&mut self, server: &Server) {
+        // After a kill a cluster waits for the lease of the dead: such a line may not come.
+        const A_WHILE: Duration = Duration::from_millis(1_000);
+        match self.below(8) {
+            // While it starts.
+            0 => self.pass(200_000),
+            // After its first sign of life.
+            1 | 2 => {
+                server.says("starting");
+                self.pass(300_000);
+            }
+            3 => {
+                server.says("running; Ctrl-C stops");
+                self.pass(300_000);
+            }
+            // In the midst of it: something was just recorded, or posted, and the next is under way.
+            choice => {
+                let words = if choice % 2 == 0 { " succeeded " } else { " posted " };
+                let count = 1 + self.index(20);
+                let _seen = server.log.reaches(count, words, A_WHILE);
+                self.pass(20_000);
+            }
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the caller's wishes for this test")]
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name}={value}")))
+}
+
+fn arbitrary() -> u64 {
+    SystemClock.now().timestamp_micros().unsigned_abs()
+}

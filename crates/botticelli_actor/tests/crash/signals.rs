@@ -1,0 +1,144 @@
+//! What a running server does when it is told something.
+
+use crate::server::{PATIENCE, Server};
+use crate::stage::{EVERY_SECOND, FROM_FILE, Stage, task};
+use std::io::{BufRead, BufReader};
+use std::time::{Duration, Instant};
+
+const RARELY: &str = "{ type = \"Interval\", seconds = 86400 }";
+
+/// An idle server ends as soon as it is told to; this leaves room for a busy machine.
+const QUICKLY: Duration = Duration::from_secs(3);
+
+#[test]
+fn an_idle_server_stops_quickly_and_well() {
+    for stage in Stage::each() {
+        stage.plain_actor();
+        stage.server_file("", &task("t", RARELY, ""));
+        for signal in ["TERM", "INT"] {
+            let server = stage.started();
+            stage.until("its one run is over", |stage| {
+                stage.count("actor_server_posts WHERE state = 'posted'") == 1
+            });
+            let told = Instant::now();
+            server.signal(signal);
+            let ended = server.ended_within(PATIENCE);
+            assert_eq!(ended.status.code(), Some(0), "{signal}: {}", ended.err);
+            assert!(told.elapsed() < QUICKLY, "{signal}: {:?}\n{}", told.elapsed(), ended.err);
+            assert!(ended.err.trim_end().ends_with("stopped"), "{}", ended.err);
+        }
+    }
+}
+
+/// A task whose run takes longer than any test.
+fn endless(stage: &Stage) {
+    let endless = match stage.database.is_postgres() {
+        true => "SELECT 1 AS id FROM pg_sleep(600)",
+        // Computes one row for ever.
+        false => "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT max(n) AS id FROM c",
+    };
+    stage.actor("plain", &format!("type = \"query\"\ntimeout_seconds = 600\nquery = \"{endless}\""), 1);
+}
+
+#[test]
+fn a_second_signal_stops_at_once_and_what_ran_is_run_again() {
+    for stage in Stage::each() {
+        endless(&stage);
+        stage.server_file("lease_seconds = 2", &task("t", RARELY, ""));
+        let server = stage.started();
+        stage.until("it runs", |stage| stage.count("actor_server_open_executions") == 1);
+        server.signal("TERM");
+        server.says("waiting for what runs");
+        let told = Instant::now();
+        server.signal("INT");
+        let ended = server.ended_within(PATIENCE);
+        assert_eq!(ended.status.code(), Some(1), "{}", ended.err);
+        assert!(told.elapsed() < QUICKLY, "{:?}\n{}", told.elapsed(), ended.err);
+        assert!(ended.err.contains("error: stopped by a second signal"), "{}", ended.err);
+
+        stage.actor("plain", FROM_FILE, 1);
+        let server = stage.started();
+        stage.until("it is run again", |stage| stage.count("actor_server_posts WHERE state = 'posted'") == 1);
+        assert_eq!(stage.values("SELECT attempt AS value FROM actor_server_executions"), ["2"]);
+        server.stop();
+    }
+}
+
+#[test]
+fn what_runs_longer_than_the_grace_period_is_handed_on() {
+    for stage in Stage::each() {
+        endless(&stage);
+        stage.server_file("shutdown_grace_seconds = 1", &task("t", RARELY, ""));
+        let server = stage.started();
+        stage.until("it runs", |stage| stage.count("actor_server_open_executions") == 1);
+        let told = Instant::now();
+        let ended = server.stop();
+        assert!(told.elapsed() < Duration::from_secs(8), "{:?}\n{}", told.elapsed(), ended.err);
+        assert_eq!(
+            stage.count("actor_server_open_executions WHERE node IS NULL AND interruptions = 0"),
+            1,
+            "it waits for a node, and nobody is blamed"
+        );
+        // The next server need not wait for a lease.
+        stage.actor("plain", FROM_FILE, 1);
+        let server = stage.started();
+        stage.until("it is run again", |stage| stage.count("actor_server_posts WHERE state = 'posted'") == 1);
+        server.stop();
+    }
+}
+
+#[test]
+fn a_hangup_reloads_and_a_bad_file_changes_nothing() {
+    for stage in Stage::each() {
+        stage.plain_actor();
+        stage.server_file("", &task("one", RARELY, ""));
+        let server = stage.started();
+        stage.server_file("", &format!("{}{}", task("one", RARELY, ""), task("two", RARELY, "")));
+        server.signal("HUP");
+        server.says("configuration reloaded added=1 changed=0 removed=0");
+        let posted = |task: &str| format!("actor_server_posts WHERE task_id = '{task}' AND state = 'posted'");
+        stage.until("the new one runs", |stage| stage.count(&posted("two")) == 1);
+
+        stage.server_file("", &task("three", "{ type = \"Cron\", expression = \"0 0 25 * * * *\" }", ""));
+        server.signal("HUP");
+        server.says("not reloaded, the server goes on as before");
+        assert!(server.log.text().contains("has hour 25"), "{}", server.log.text());
+
+        stage.server_file("", &task("two", RARELY, ""));
+        server.signal("HUP");
+        server.says("configuration reloaded added=0 changed=0 removed=1");
+        assert_eq!(
+            stage.values(
+                "SELECT task_id || ' ' || pause_reason AS value FROM actor_server_state WHERE is_paused"
+            ),
+            ["one definition"]
+        );
+        server.stop();
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_does_not_stop_the_server() {
+    let stage = Stage::sqlite();
+    stage.plain_actor();
+    let to_console = task("t", EVERY_SECOND, "").replace("\"file\"", "\"console\"");
+    let to_console = to_console.replace("destination = \"t.posts.jsonl\"\n", "");
+    stage.server_file("", &format!("{to_console}{}", task("other", EVERY_SECOND, "")));
+    // As `actor-server | head -1`: the reader sees a line and closes the pipe.
+    let mut command = stage.command(&[]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    let server = Server::printing_to(&mut command, writer);
+    // The command holds the writing end, too.
+    drop(command);
+    let mut reader = BufReader::new(reader);
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    assert!(line.contains("console:stdout"), "{line}");
+    drop(reader);
+    server.says("nobody reads the standard output any more");
+    let done = stage.posted_lines().len();
+    stage.until("the other task goes on", |stage| stage.posted_lines().len() > done + 1);
+    let deferred = "actor_server_posts WHERE platform = 'console' AND state = 'deferred'";
+    assert!(stage.count(deferred) > 0, "what could not be shown waits");
+    server.stop();
+}
