@@ -21,7 +21,7 @@ fn on_sqlite_nothing_is_lost_and_nothing_doubled_at_whatever_moment_the_server_i
 #[test]
 fn on_postgresql_nothing_is_lost_and_nothing_doubled_at_whatever_moment_the_server_is_killed() {
     let Some(stage) = Stage::postgres() else { return };
-    let slow = "SELECT 'slow-' || n AS id FROM generate_series(1, 300) AS n, pg_sleep(0.25)";
+    let slow = "SELECT 'slow-' || n AS id FROM generate_series(1, 300) AS n, pg_sleep(0.15)";
     killed_again_and_again(stage, slow);
 }
 
