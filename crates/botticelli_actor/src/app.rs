@@ -242,7 +242,9 @@ impl ActorServer for App {
             running.engine.cancel(&gone.id).await?;
         }
         running.engine.hold(new.tasks.clone());
+        let tasks = running.engine.scheduled().await?.len();
         info!(
+            tasks,
             added = registered.added.len(),
             changed = registered.changed.len(),
             removed = registered.retired.len(),

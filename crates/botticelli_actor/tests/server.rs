@@ -5,6 +5,8 @@ mod support;
 
 #[path = "server/contracts.rs"]
 mod contracts;
+#[path = "server/failures.rs"]
+mod failures;
 #[path = "server/on_time.rs"]
 mod on_time;
 

@@ -5,6 +5,8 @@
 //! blocking closure. What truly differs between the databases stands in `postgres/mod.rs` and `sqlite/mod.rs`, side by
 //! side under the same names.
 
+#![expect(clippy::duplicate_mod, reason = "the queries are compiled once for each database, on purpose")]
+
 mod error;
 mod persistence;
 mod postgres;

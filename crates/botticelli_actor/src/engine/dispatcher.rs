@@ -406,7 +406,11 @@ impl Dispatcher {
                 self.refill_at = Some(DateTime::<Utc>::MIN_UTC);
             }
             Command::Drop(task, known) => drop(known.send(self.timetable.drop_task(&task))),
-            Command::Held(held) => drop(held.send(self.timetable.held())),
+            Command::Held(held) => {
+                // Who knows the answer finds that all commands before it show in the activity, too.
+                self.tell_activity(self.wake_at());
+                drop(held.send(self.timetable.held()));
+            }
             Command::LeaseLost => self.forget_claims(),
         }
     }

@@ -20,14 +20,18 @@ use diesel::sql_query;
 use diesel::sql_types::{Jsonb as Json, Timestamptz as Instant};
 use diesel_async::RunQueryDsl;
 type Connection = AsyncPgConnection;
+type Backend = diesel::pg::Pg;
 
 mod dialect {
     /// Locks the task rows of a query that selects from `actor_server_state AS s`.
     pub(super) const LOCK_STATE: &str = "FOR UPDATE OF s";
     pub(super) const LOCK_STATE_SKIPPING: &str = "FOR UPDATE OF s SKIP LOCKED";
 
-    pub(super) const LOCK_POSTS: &str = "FOR UPDATE OF p";
-    pub(super) const LOCK_POSTS_SKIPPING: &str = "FOR UPDATE OF p SKIP LOCKED";
+    /// Locks the rows of a query that selects from `actor_server_posts AS p`, in the order of their ids.
+    pub(super) const LOCK_POSTS: &str = "ORDER BY p.id FOR UPDATE OF p";
+    pub(super) const LOCK_POSTS_SKIPPING: &str = "ORDER BY p.id FOR UPDATE OF p SKIP LOCKED";
+    /// The same after an order and a limit of its own.
+    pub(super) const LOCK_CHOSEN_POSTS: &str = "FOR UPDATE OF p SKIP LOCKED";
     pub(super) const LOCK_ROWS: &str = "FOR UPDATE";
     pub(super) const LOCK_ROWS_SKIPPING: &str = "FOR UPDATE SKIP LOCKED";
 
@@ -48,7 +52,7 @@ mod dialect {
     /// `$1`, a JSON array of objects, as the table `r` with these columns.
     pub(super) fn rows(columns: &[(&str, &str)]) -> String {
         let columns: Vec<String> = columns.iter().map(|(name, kind)| format!("{name} {kind}")).collect();
-        format!("jsonb_to_recordset($1) AS r({})", columns.join(", "))
+        format!("json_to_recordset($1::json) AS r({})", columns.join(", "))
     }
 }
 

@@ -1,7 +1,8 @@
 //! What to look at next.
 
 use super::rows::{
-    ActorServerStateRow, NewActorServerExecution, OpenExecutionRow, actor_name, insert_executions, task_id,
+    ActorServerStateRow, LockedState, NewActorServerExecution, OpenExecutionRow, actor_name,
+    insert_executions, task_id,
 };
 use super::*;
 use botticelli_server::clock::to_microseconds;
@@ -68,40 +69,42 @@ fn refs(tasks: &[TaskId]) -> Vec<TaskRef<'_>> {
     tasks.iter().map(|task| TaskRef { task_id: task.as_str() }).collect()
 }
 
+/// The whole rows of these tasks, without a lock.
 pub(crate) async fn states(conn: &mut Connection, tasks: std::sync::Arc<[TaskId]>) -> Work<Vec<TaskState>> {
-    let rows = select_states(conn, &tasks, "").await?;
+    let rows: Vec<ActorServerStateRow> = select_states(conn, &tasks, "s.*", "").await?;
     rows.into_iter().map(TaskState::try_from).collect()
 }
 
 /// Locks the rows of `tasks` in the order of their names, so that no two units wait for each other.
-pub(super) async fn lock_states(conn: &mut Connection, tasks: &[TaskId]) -> Work<Vec<ActorServerStateRow>> {
-    select_states(conn, tasks, dialect::LOCK_STATE).await
+pub(super) async fn lock_states(conn: &mut Connection, tasks: &[TaskId]) -> Work<Vec<LockedState>> {
+    select_states(conn, tasks, LockedState::COLUMNS, dialect::LOCK_STATE).await
 }
 
 /// Locks one task's row, if there is one.
-pub(super) async fn lock_state(conn: &mut Connection, task: &TaskId) -> Work<Option<ActorServerStateRow>> {
+pub(super) async fn lock_state(conn: &mut Connection, task: &TaskId) -> Work<Option<LockedState>> {
     Ok(lock_states(conn, std::slice::from_ref(task)).await?.pop())
 }
 
 /// The same as [`lock_states`], but leaves out rows that another unit has locked.
-pub(super) async fn lock_free_states(
-    conn: &mut Connection,
-    tasks: &[TaskId],
-) -> Work<Vec<ActorServerStateRow>> {
-    select_states(conn, tasks, dialect::LOCK_STATE_SKIPPING).await
+pub(super) async fn lock_free_states(conn: &mut Connection, tasks: &[TaskId]) -> Work<Vec<LockedState>> {
+    select_states(conn, tasks, LockedState::COLUMNS, dialect::LOCK_STATE_SKIPPING).await
 }
 
-async fn select_states(
+async fn select_states<Row>(
     conn: &mut Connection,
     tasks: &[TaskId],
+    columns: &str,
     lock: &str,
-) -> Work<Vec<ActorServerStateRow>> {
+) -> Work<Vec<Row>>
+where
+    Row: QueryableByName<Backend> + Send + 'static,
+{
     let wanted = dialect::rows(TASK_REF);
     let sql = format!(
-        "SELECT s.* FROM actor_server_state AS s \
+        "SELECT {columns} FROM actor_server_state AS s \
          WHERE s.task_id IN (SELECT r.task_id FROM {wanted}) ORDER BY s.task_id {lock}"
     );
-    Ok(sql_query(sql).bind::<Json, _>(batch::parameter(&refs(tasks))?).load(conn).await?)
+    Ok(sql_query(sql).bind::<Text, _>(batch::parameter(&refs(tasks))?).load(conn).await?)
 }
 
 /// The executions of `tasks` that a node owns.
@@ -121,7 +124,7 @@ async fn open_executions(conn: &mut Connection, tasks: &[TaskId], which: &str) -
         "SELECT o.task_id FROM actor_server_open_executions AS o \
          WHERE o.task_id IN (SELECT r.task_id FROM {wanted}) AND {which}"
     );
-    Ok(sql_query(sql).bind::<Json, _>(batch::parameter(&refs(tasks))?).load(conn).await?)
+    Ok(sql_query(sql).bind::<Text, _>(batch::parameter(&refs(tasks))?).load(conn).await?)
 }
 
 #[derive(QueryableByName)]
@@ -156,7 +159,7 @@ pub(crate) async fn withdraw_paused(conn: &mut Connection, node: NodeId) -> Work
 /// Takes back the claims of a locked task whose time has not come, as if they had not been made.
 pub(super) async fn withdraw(
     conn: &mut Connection,
-    state: &ActorServerStateRow,
+    state: &LockedState,
     probes_too: bool,
 ) -> Work<Vec<ExecutionId>> {
     let early = "SELECT * FROM actor_server_open_executions WHERE task_id = $1 AND node IS NOT NULL AND attempt = 1 \
@@ -190,11 +193,7 @@ pub(super) async fn withdraw(
 
 /// Whether the task can go back to `nominal` without meeting again what is accounted for already: nothing later is in
 /// the ledger, and its schedule has not changed to one that is not as far.
-async fn came_back_to(
-    conn: &mut Connection,
-    state: &ActorServerStateRow,
-    nominal: DateTime<Utc>,
-) -> Work<bool> {
+async fn came_back_to(conn: &mut Connection, state: &LockedState, nominal: DateTime<Utc>) -> Work<bool> {
     #[derive(QueryableByName)]
     struct Later {
         #[diesel(sql_type = BigInt)]

@@ -1,9 +1,7 @@
 //! Taking work: occurrences that are due, and executions that wait for a node.
 
 use super::agenda::{lock_free_states, occupying, running};
-use super::rows::{
-    ActorServerStateRow, NewActorServerExecution, OpenExecutionRow, insert_executions, task_id,
-};
+use super::rows::{LockedState, NewActorServerExecution, OpenExecutionRow, insert_executions, task_id};
 use super::*;
 use botticelli_server::ids::{ExecutionId, Fence, NodeId, TaskId};
 use botticelli_server::ledger::{Attempt, ClaimRequest, Trigger};
@@ -23,14 +21,14 @@ pub(crate) async fn claim(
     latest_due: i64,
 ) -> Work<Vec<Attempt>> {
     let tasks: Vec<TaskId> = requests.iter().map(|request| request.task_id.clone()).collect();
-    let states: HashMap<String, ActorServerStateRow> =
+    let states: HashMap<String, LockedState> =
         lock_free_states(conn, &tasks).await?.into_iter().map(|row| (row.task_id.clone(), row)).collect();
     let occupied: HashSet<String> =
         occupying(conn, &tasks).await?.into_iter().map(|row| row.task_id).collect();
     let horizon = horizon(conn, latest_due).await?;
     let now = horizon.now;
     let mut seen = HashSet::new();
-    let granted: Vec<(&ClaimRequest, &ActorServerStateRow)> = requests
+    let granted: Vec<(&ClaimRequest, &LockedState)> = requests
         .iter()
         // A second step of a task would start from where the first one has not been yet.
         .filter(|request| seen.insert(request.task_id.as_str()))
@@ -111,7 +109,7 @@ pub(crate) async fn claim(
     Ok(attempts)
 }
 
-fn still_as_planned(request: &ClaimRequest, state: &ActorServerStateRow) -> bool {
+fn still_as_planned(request: &ClaimRequest, state: &LockedState) -> bool {
     let probing = request.plan.run.is_some_and(|run| run.trigger == Trigger::Probe);
     let standing = if probing {
         state.is_paused && state.pause_reason.as_deref() == Some("breaker") && state.probe_at.is_some()
@@ -149,8 +147,8 @@ async fn horizon(conn: &mut Connection, ahead: i64) -> Work<Horizon> {
 /// one if somebody set it back by hand; their tasks step over them without a run.
 async fn without_history<'a>(
     conn: &mut Connection,
-    granted: Vec<(&'a ClaimRequest, &'a ActorServerStateRow)>,
-) -> Work<Vec<(&'a ClaimRequest, &'a ActorServerStateRow)>> {
+    granted: Vec<(&'a ClaimRequest, &'a LockedState)>,
+) -> Work<Vec<(&'a ClaimRequest, &'a LockedState)>> {
     #[derive(Serialize)]
     struct Occurrence<'a> {
         task_id: &'a str,
@@ -180,7 +178,7 @@ async fn without_history<'a>(
              JOIN actor_server_open_executions AS o ON o.task_id = r.task_id AND o.scheduled_for = r.scheduled_for"
     );
     let known: Vec<Known> =
-        sql_query(sql).bind::<Json, _>(batch::parameter(&occurrences)?).load(conn).await?;
+        sql_query(sql).bind::<Text, _>(batch::parameter(&occurrences)?).load(conn).await?;
     let known: HashSet<String> = known.into_iter().map(|known| known.task_id).collect();
     let (known, granted): (Vec<_>, Vec<_>) =
         granted.into_iter().partition(|(request, _)| known.contains(request.task_id.as_str()));
@@ -278,11 +276,11 @@ pub(crate) async fn take(
     );
     let candidates = async |conn: &mut Connection| -> Work<Vec<OpenExecutionRow>> {
         let wanted = batch::parameter(&execution_refs(&waiting))?;
-        Ok(sql_query(&sql).bind::<Json, _>(wanted).bind::<BigInt, _>(ahead).load(conn).await?)
+        Ok(sql_query(&sql).bind::<Text, _>(wanted).bind::<BigInt, _>(ahead).load(conn).await?)
     };
     let tasks =
         candidates(conn).await?.into_iter().map(|row| task_id(row.task_id)).collect::<Work<Vec<_>>>()?;
-    let states: HashMap<String, ActorServerStateRow> =
+    let states: HashMap<String, LockedState> =
         lock_free_states(conn, &tasks).await?.into_iter().map(|row| (row.task_id.clone(), row)).collect();
     // Read again under the locks: another node may have been quicker.
     let candidates = candidates(conn).await?;

@@ -17,7 +17,7 @@ mod rows;
 mod schema;
 mod snapshot;
 
-use super::{Connection, Instant, Json, RunQueryDsl, dialect, sql_query};
+use super::{Backend, Connection, Instant, Json, RunQueryDsl, dialect, sql_query};
 use crate::error::WorkError;
 
 pub(crate) use agenda::{agenda, now, states, withdraw_paused};

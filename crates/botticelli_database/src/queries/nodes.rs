@@ -75,7 +75,7 @@ async fn hand_on(conn: &mut Connection, nodes: &[NodeRow], counting: Counting) -
         dialect::rows(NODE)
     );
     let owned = async |conn: &mut Connection| -> Work<Vec<OpenExecutionRow>> {
-        Ok(sql_query(&owned).bind::<Json, _>(batch::parameter(nodes)?).load(conn).await?)
+        Ok(sql_query(&owned).bind::<Text, _>(batch::parameter(nodes)?).load(conn).await?)
     };
     let tasks = owned(conn).await?.into_iter().map(|row| task_id(row.task_id)).collect::<Work<Vec<_>>>()?;
     let states = lock_states(conn, &tasks).await?;
@@ -145,7 +145,7 @@ fn interrupted_attempt(row: &OpenExecutionRow, now: DateTime<Utc>) -> NewAttempt
 async fn fail_poison(
     conn: &mut Connection,
     poisoned: Vec<OpenExecutionRow>,
-    states: Vec<super::rows::ActorServerStateRow>,
+    states: Vec<super::rows::LockedState>,
     now: DateTime<Utc>,
 ) -> Work<()> {
     let mut history = Vec::new();

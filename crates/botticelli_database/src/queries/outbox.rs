@@ -41,7 +41,7 @@ pub(crate) async fn claim_posts(
              WHERE s.state = 'sending' AND s.platform = p.platform AND s.destination = p.destination) \
          AND p.deliver_at <= actor_server_now() ORDER BY p.deliver_at LIMIT $1";
     // A person may be deciding about a post at this moment: then it is left for the next time.
-    let sql = format!("{first_of_each_destination} {}", dialect::LOCK_POSTS_SKIPPING);
+    let sql = format!("{first_of_each_destination} {}", dialect::LOCK_CHOSEN_POSTS);
     let rows: Vec<PostRow> = sql_query(sql).bind::<BigInt, _>(limit).load(conn).await?;
     if rows.is_empty() {
         return Ok(Vec::new());
@@ -228,10 +228,10 @@ async fn sending_posts(
     let wanted = dialect::rows(POST_REF);
     let sql = format!(
         "SELECT p.* FROM actor_server_posts AS p WHERE p.state = 'sending' AND p.node = $2 \
-             AND (p.id, p.fence) IN (SELECT r.id, r.fence FROM {wanted}) ORDER BY p.id {lock}"
+             AND (p.id, p.fence) IN (SELECT r.id, r.fence FROM {wanted}) {lock}"
     );
     let rows: Vec<PostRow> = sql_query(sql)
-        .bind::<Json, _>(batch::parameter(&refs)?)
+        .bind::<Text, _>(batch::parameter(&refs)?)
         .bind::<Text, _>(node.as_str())
         .load(conn)
         .await?;
@@ -394,7 +394,7 @@ pub(crate) async fn rescue_posts(conn: &mut Connection) -> Work<usize> {
 
 /// The same for everything that a dead node was sending.
 pub(super) async fn hand_on_posts(conn: &mut Connection, node: &str) -> Work<usize> {
-    take_back(conn, "p.node = $1", node, dialect::LOCK_POSTS).await
+    take_back(conn, "p.lease_until IS NOT NULL AND p.node = $1", node, dialect::LOCK_POSTS).await
 }
 
 async fn take_back(conn: &mut Connection, which: &str, node: &str, lock: &str) -> Work<usize> {
@@ -407,7 +407,7 @@ async fn take_back(conn: &mut Connection, which: &str, node: &str, lock: &str) -
     }
     let lost = format!(
         "SELECT p.id, p.attempts FROM actor_server_posts AS p WHERE p.state = 'sending' AND {which} \
-         ORDER BY p.id {lock}"
+         {lock}"
     );
     let lost: Vec<LostPost> = sql_query(lost).bind::<Text, _>(node).load(conn).await?;
     let columns = [("id", "bigint"), ("attempts", "integer")];

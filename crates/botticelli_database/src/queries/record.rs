@@ -1,7 +1,7 @@
 //! Storing how attempts ended, with everything they made.
 
 use super::agenda::lock_states;
-use super::rows::{ActorServerStateRow, NewActorServerExecution, OpenExecutionRow, insert_executions, word};
+use super::rows::{LockedState, NewActorServerExecution, OpenExecutionRow, insert_executions, word};
 use super::*;
 use botticelli_server::breaker::{BreakerPolicy, BreakerState};
 use botticelli_server::clock::to_microseconds;
@@ -126,7 +126,7 @@ async fn used_before(conn: &mut Connection, ended: &[EndedAttempt]) -> Work<Hash
              AND u.platform = r.platform AND u.destination = r.destination",
         dialect::rows(&columns)
     );
-    let used: Vec<ItemKey> = sql_query(sql).bind::<Json, _>(batch::parameter(&wanted)?).load(conn).await?;
+    let used: Vec<ItemKey> = sql_query(sql).bind::<Text, _>(batch::parameter(&wanted)?).load(conn).await?;
     let key = |row: ItemKey| [row.task_id, row.source, row.item_key, row.platform, row.destination];
     Ok(used.into_iter().map(key).collect())
 }
@@ -150,7 +150,7 @@ async fn stored_before(
          WHERE e.id IN (SELECT r.id FROM {wanted}) AND e.node = $2 AND e.fence IS NOT NULL"
     );
     let closed: Vec<Closed> = sql_query(sql)
-        .bind::<Json, _>(batch::parameter(&execution_refs(ended))?)
+        .bind::<Text, _>(batch::parameter(&execution_refs(ended))?)
         .bind::<Text, _>(node.as_str())
         .load(conn)
         .await?;
@@ -173,7 +173,7 @@ async fn owned_attempts(
          WHERE o.id IN (SELECT r.id FROM {wanted}) AND o.node = $2"
     );
     let rows: Vec<OpenExecutionRow> = sql_query(sql)
-        .bind::<Json, _>(batch::parameter(&execution_refs(ended))?)
+        .bind::<Text, _>(batch::parameter(&execution_refs(ended))?)
         .bind::<Text, _>(node.as_str())
         .load(conn)
         .await?;
@@ -371,11 +371,11 @@ impl Writes {
 
 /// A locked state row, changed in memory and written once.
 pub(super) struct StateAfter {
-    row: ActorServerStateRow,
+    row: LockedState,
 }
 
 impl StateAfter {
-    pub(super) fn new(row: ActorServerStateRow) -> Self {
+    pub(super) fn new(row: LockedState) -> Self {
         Self { row }
     }
 

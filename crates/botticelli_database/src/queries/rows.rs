@@ -37,8 +37,6 @@ pub(super) struct ActorServerStateRow {
     pub(super) wake_at: Option<DateTime<Utc>>,
     pub(super) probe_at: Option<DateTime<Utc>>,
     pub(super) consecutive_failures: i32,
-    pub(super) max_consecutive_failures: i32,
-    pub(super) cooldown_seconds: Option<i64>,
     pub(super) is_paused: bool,
     pub(super) pause_reason: Option<String>,
     pub(super) metadata: Value,
@@ -71,6 +69,30 @@ impl TryFrom<ActorServerStateRow> for TaskState {
             updated_at: row.updated_at,
         })
     }
+}
+
+/// The part of a task's row that decides what may be done with it.
+#[derive(Debug, Clone, QueryableByName)]
+#[diesel(table_name = actor_server_state)]
+pub(super) struct LockedState {
+    pub(super) task_id: String,
+    pub(super) actor_name: String,
+    pub(super) definition: String,
+    pub(super) last_run: Option<DateTime<Utc>>,
+    pub(super) next_run: Option<DateTime<Utc>>,
+    pub(super) wake_at: Option<DateTime<Utc>>,
+    pub(super) probe_at: Option<DateTime<Utc>>,
+    pub(super) consecutive_failures: i32,
+    pub(super) max_consecutive_failures: i32,
+    pub(super) cooldown_seconds: Option<i64>,
+    pub(super) is_paused: bool,
+    pub(super) pause_reason: Option<String>,
+}
+
+impl LockedState {
+    pub(super) const COLUMNS: &str = "s.task_id, s.actor_name, s.definition, s.last_run, s.next_run, s.wake_at, \
+         s.probe_at, s.consecutive_failures, s.max_consecutive_failures, s.cooldown_seconds, s.is_paused, \
+         s.pause_reason";
 }
 
 #[derive(Debug, Clone, Queryable, Selectable, QueryableByName)]

@@ -23,6 +23,7 @@ pub(crate) mod queries;
 use diesel::sql_types::{Json, TimestamptzSqlite as Instant};
 use run_query_dsl::RunQueryDsl;
 type Connection = SqliteConnection;
+type Backend = diesel::sqlite::Sqlite;
 
 /// To SQLite `$2` is a name, whose place is where it first stands in the text; what means the second value is `?2`.
 fn sql_query(sql: impl Into<String>) -> diesel::query_builder::SqlQuery {
@@ -35,6 +36,7 @@ mod dialect {
     pub(super) const LOCK_STATE_SKIPPING: &str = "";
     pub(super) const LOCK_POSTS: &str = "";
     pub(super) const LOCK_POSTS_SKIPPING: &str = "";
+    pub(super) const LOCK_CHOSEN_POSTS: &str = "";
     pub(super) const LOCK_ROWS: &str = "";
     pub(super) const LOCK_ROWS_SKIPPING: &str = "";
     pub(super) const SERIALIZE_POST_CLAIMS: Option<&str> = None;

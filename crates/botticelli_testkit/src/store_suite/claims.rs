@@ -100,7 +100,8 @@ pub async fn a_claim_too_far_ahead_is_refused(db: &TestStore) {
     let second = Duration::from_secs(1);
     db.advance(MINUTE - 2 * second).await;
     let request = player.request(&task, 5 * second).await.expect("a plan that looks far ahead");
-    let won = player.store.claim(&player.id, &[request.clone()], second).await.expect("an answer");
+    let won =
+        player.store.claim(&player.id, std::slice::from_ref(&request), second).await.expect("an answer");
     assert_eq!(won, []);
     db.advance(second).await;
     let won = player.store.claim(&player.id, &[request], second).await.expect("an answer");

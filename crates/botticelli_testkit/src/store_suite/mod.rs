@@ -8,6 +8,7 @@ mod posts;
 mod readings;
 mod records;
 mod registrations;
+mod walk;
 
 pub use claims::*;
 pub use nodes::*;
@@ -17,6 +18,7 @@ pub use posts::*;
 pub use readings::*;
 pub use records::*;
 pub use registrations::*;
+pub use walk::*;
 
 /// A test for each rule: `store_suite!(sqlite, TestStore::sqlite());`. Needs `tokio` with its macros.
 ///
@@ -86,6 +88,7 @@ macro_rules! store_suite {
             a_snapshot_is_kept_until_it_is_replaced_or_cleared,
             times_are_kept_to_the_microsecond,
             the_longest_durations_are_understood,
+            every_occurrence_is_accounted_for_whatever_happens,
         );
     };
     (@each $name:ident, $make:expr, $($rule:ident,)+) => {

@@ -28,7 +28,7 @@ pub async fn a_dead_nodes_executions_are_handed_on_when_its_lease_is_over(db: &T
     assert_eq!(living.store.rescue(&living.id).await.expect("an answer"), Rescued::default(), "not yet");
     db.advance(SECOND).await;
     let rescued = living.store.rescue(&living.id).await.expect("an answer");
-    assert_eq!(rescued.nodes, [dying.id.clone()]);
+    assert_eq!(rescued.nodes, std::slice::from_ref(&dying.id));
     assert_eq!(
         (rescued.handed_on.as_slice(), rescued.poisoned.as_slice()),
         (&[lost.execution_id][..], &[][..])

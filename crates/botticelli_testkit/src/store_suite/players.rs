@@ -13,6 +13,7 @@ use botticelli_server::plan::{Plan, plan, settle};
 use botticelli_server::post::{Destination, PostContent};
 use botticelli_server::schedule::{IntervalSchedule, ScheduleType};
 use botticelli_server::task::{Overlap, Task, TaskPolicy, TaskState};
+use chrono::{DateTime, Utc};
 use std::time::Duration;
 
 /// A minute.
@@ -62,6 +63,20 @@ pub async fn register(store: &Store, tasks: &[&Task]) -> Registered {
 pub async fn state(store: &Store, task: &Task) -> TaskState {
     let states = store.states(std::slice::from_ref(&task.id)).await.expect("states");
     states.into_iter().next().expect("the task is known")
+}
+
+/// The claim that the plan for a task in this state says, if it says one.
+pub fn request(task: &Task, state: &TaskState, now: DateTime<Utc>, ahead: Duration) -> Option<ClaimRequest> {
+    match plan(task, state, now, ahead) {
+        Plan::Nothing | Plan::Wait { .. } => None,
+        Plan::Claim(plan) => Some(ClaimRequest {
+            task_id: task.id.clone(),
+            actor_name: task.actor_name.clone(),
+            definition: task.definition.clone(),
+            plan,
+            overlap_allowed: task.policy.overlap == Overlap::Allow,
+        }),
+    }
 }
 
 /// What a run made.
@@ -137,16 +152,7 @@ impl Player {
     /// The claim that the plan for `task` says, if it says one now.
     pub async fn request(&self, task: &Task, ahead: Duration) -> Option<ClaimRequest> {
         let now = self.store.now().await.expect("the time");
-        match plan(task, &state(&self.store, task).await, now, ahead) {
-            Plan::Nothing | Plan::Wait { .. } => None,
-            Plan::Claim(plan) => Some(ClaimRequest {
-                task_id: task.id.clone(),
-                actor_name: task.actor_name.clone(),
-                definition: task.definition.clone(),
-                plan,
-                overlap_allowed: task.policy.overlap == Overlap::Allow,
-            }),
-        }
+        request(task, &state(&self.store, task).await, now, ahead)
     }
 
     /// Claims what is due of `task` now, if anything is.

@@ -68,7 +68,7 @@ pub async fn a_changed_schedule_causes_no_catch_up(db: &TestStore) {
     let ran_at = db.time();
     db.advance(100 * MINUTE + Duration::from_secs(1)).await;
     let after = changed(before.clone(), "second", every(120));
-    assert_eq!(reload(db, &[&after]).await.changed, [after.id.clone()]);
+    assert_eq!(reload(db, &[&after]).await.changed, std::slice::from_ref(&after.id));
     let now = state(db, &after).await;
     assert!(now.next_run > Some(db.time()), "{now:?}");
     assert_eq!((now.wake_at, now.last_run), (now.next_run, Some(ran_at)));
@@ -82,7 +82,7 @@ pub async fn a_changed_schedule_causes_no_catch_up(db: &TestStore) {
     let mut stricter = changed(after.clone(), "third", every(120));
     stricter.policy.max_consecutive_failures = NonZeroU32::MIN;
     stricter.actor_name = ActorName::new("another actor").expect("a name");
-    assert_eq!(reload(db, &[&stricter]).await.changed, [after.id.clone()]);
+    assert_eq!(reload(db, &[&stricter]).await.changed, std::slice::from_ref(&after.id));
     assert_eq!(state(db, &stricter).await.next_run, next_run);
     db.set(next_run.expect("it recurs")).await;
     assert_eq!(player.try_claim(&stricter).await, None, "it is running");
@@ -106,7 +106,7 @@ pub async fn a_task_that_is_gone_is_retired_and_can_come_back(db: &TestStore) {
     assert_eq!(player.try_claim(&goes).await, None);
 
     let back = reload(db, &[&stays, &goes, &paused]).await;
-    assert_eq!(back.changed, [goes.id.clone()]);
+    assert_eq!(back.changed, std::slice::from_ref(&goes.id));
     assert_eq!(player.try_claim(&goes).await, None);
     let history = db.history(&goes.id, 10).await.expect("history");
     assert_eq!((history[0].skip_reason.as_deref(), history[0].occurrences), (Some("paused"), 10));

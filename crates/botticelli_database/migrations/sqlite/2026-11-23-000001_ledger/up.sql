@@ -139,6 +139,7 @@ CREATE TABLE actor_server_posts (
 ) STRICT;
 CREATE INDEX actor_server_posts_due ON actor_server_posts (deliver_at) WHERE deliver_at IS NOT NULL;
 CREATE INDEX actor_server_posts_sending ON actor_server_posts (platform, destination) WHERE state = 'sending';
+CREATE INDEX actor_server_posts_lease ON actor_server_posts (lease_until) WHERE state = 'sending';
 CREATE INDEX actor_server_posts_unsettled ON actor_server_posts (execution_id)
     WHERE state NOT IN ('posted', 'failed', 'skipped');
 CREATE INDEX actor_server_posts_failed ON actor_server_posts (task_id, execution_id) WHERE state = 'failed';
