@@ -158,7 +158,7 @@ impl App {
         let (stop, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
         let snapshot = DatabaseStatePersistence::new(store.clone(), "server");
         // The node is known before anything is claimed in its name.
-        engine.enter().await;
+        engine.enter().await?;
         let registered = register_tasks(&store, &config.tasks, true).await?;
         tell_what_was_recovered(&snapshot, &registered).await?;
         engine.hold(config.tasks.clone());

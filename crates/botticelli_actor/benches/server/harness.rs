@@ -167,7 +167,7 @@ pub(crate) async fn serve(store: &Store, tasks: Vec<Task>, actor: Arc<Noop>) -> 
             ..EngineSettings::default()
         },
     });
-    engine.enter().await;
+    engine.enter().await.expect("the node is entered");
     engine.hold(tasks);
     let stop = CancellationToken::new();
     let engine = tokio::spawn({

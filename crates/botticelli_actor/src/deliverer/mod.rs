@@ -26,7 +26,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// A post that is due, but held up by another one of its destination, is looked at again after this long. One of our
 /// own that ends is noticed at once; this is for those of other nodes, and for clocks that differ a little.
@@ -306,7 +306,11 @@ impl Work {
         self.troubles = self.troubles.saturating_add(1);
         let wait =
             settings.in_doubt.initial.saturating_mul(1 << self.troubles.min(8)).min(settings.poll_interval);
-        warn!("deliveries wait {wait:?} for the store: {error}");
+        if self.troubles == 1 {
+            warn!("deliveries wait for the store: {error}");
+        } else {
+            debug!("deliveries wait another {wait:?} for the store: {error}");
+        }
         wait
     }
 }

@@ -9,12 +9,14 @@ use botticelli_server::ids::{ExecutionId, NodeId, TaskId};
 use botticelli_server::ledger::{
     Agenda, Attempt, ClaimRequest, EndedAttempt, LedgerError, Recorded, Trigger,
 };
-use botticelli_server::outcome::AttemptEnd;
+use botticelli_server::outcome::{AttemptEnd, panic_message};
 use botticelli_server::plan::{Settlement, settle};
 use botticelli_server::server::Run;
 use botticelli_server::task::{Task, TaskState};
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::FutureExt as _;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -152,6 +154,8 @@ impl Dispatcher {
                     self.refill_at = Some(DateTime::<Utc>::MIN_UTC);
                 }
                 () = clock.sleep_until(wake_at) => {}
+                // A clock that is set back does not put the poll off.
+                () = tokio::time::sleep(self.parts.settings.check_interval) => {}
             }
         }
         self.drain().await;
@@ -236,8 +240,8 @@ impl Dispatcher {
     fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
         let ended = match ended {
             Ok(ended) => ended,
-            // `run_attempt` catches what actors do; this would be a fault of ours.
-            Err(error) => return error!(error = %error, "a run was lost; its lease will run out"),
+            // `run_attempt` catches panics; what is left is the end of the grace period.
+            Err(error) => return error!(error = %error, "a run was cut off"),
         };
         let next_run = self.timetable.next_run(&ended.attempt.task_id);
         let settlement =
@@ -673,8 +677,8 @@ async fn run_attempt(
 ) -> Ended {
     let started_at = parts.clock.now();
     let timeout = task.policy.timeout;
-    let run = {
-        // The actor's work ends with this block, so that nothing of it goes on after the time it is recorded with.
+    // The actor's work ends with this, so that nothing of it goes on after the time it is recorded with.
+    let run = AssertUnwindSafe(async {
         let context = (parts.contexts)(&task, &attempt, abort.clone());
         let running = parts.actors.run(&task.actor_name, context);
         tokio::select! {
@@ -689,7 +693,11 @@ async fn run_attempt(
             }),
             () = abort.cancelled() => Run::ended(AttemptEnd::Interrupted),
         }
-    };
+    });
+    let run = run.catch_unwind().await.unwrap_or_else(|panic| {
+        let error = format!("the server panicked: {}", panic_message(&*panic));
+        Run::ended(AttemptEnd::Failed { error, recoverable: true })
+    });
     let ended_at = parts.clock.now().max(started_at);
     Ended { attempt, task, started_at, ended_at, run }
 }

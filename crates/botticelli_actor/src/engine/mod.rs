@@ -191,8 +191,11 @@ impl Engine {
     }
 
     /// The first beat: the node is known, the clock is right, and what dead nodes left is handed on.
-    pub async fn enter(&self) {
-        node::beat(&self.parts, &self.commands).await;
+    ///
+    /// # Errors
+    /// When the database fails: nothing must be claimed in the name of a node that nobody knows.
+    pub async fn enter(&self) -> Result<(), LedgerError> {
+        node::beat(&self.parts, &self.commands).await
     }
 }
 
@@ -224,6 +227,8 @@ impl TaskScheduler for Engine {
             return;
         };
         let helpers = CancellationToken::new();
+        // Even if the dispatcher panics: a node that does nothing must not say that it lives.
+        let _end_of_helpers = helpers.clone().drop_guard();
         let heartbeat = node::heartbeat(self.parts.clone(), self.commands.clone(), helpers.clone());
         let heartbeat = tokio::spawn(heartbeat);
         let retention = self

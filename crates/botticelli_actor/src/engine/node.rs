@@ -7,9 +7,9 @@ use botticelli_server::ledger::{Lease, LedgerError, Rescued};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-/// Beats until `stop`.
+/// Beats until `stop`. A clock that is set back does not keep the node silent: the machine's own count of time goes on.
 pub(super) async fn heartbeat(
     parts: Arc<Parts>,
     commands: mpsc::UnboundedSender<Command>,
@@ -17,29 +17,41 @@ pub(super) async fn heartbeat(
 ) {
     loop {
         let next = parts.clock.local_now() + parts.settings.heartbeat;
-        beat(&parts, &commands).await;
+        beat_or_not(&parts, &commands).await;
         tokio::select! {
             () = stop.cancelled() => return,
             () = parts.clock.sleep_until(next + parts.clock.offset()) => {}
+            () = tokio::time::sleep(parts.settings.heartbeat) => {}
         }
     }
 }
 
-/// One beat; a database that can't be reached is the dispatcher's to complain about.
-pub(super) async fn beat(parts: &Parts, commands: &mpsc::UnboundedSender<Command>) {
-    let beaten = async {
-        if parts.ledger.renew(&parts.node(), parts.settings.lease).await? == Lease::Lost {
-            let lost = parts.take_another_name();
-            warn!(node = %lost, "this node was silent too long; its work was handed on and it goes on under another name");
-            drop(commands.send(Command::LeaseLost));
-            parts.ledger.renew(&parts.node(), parts.settings.lease).await?;
+/// One beat, for the loop: a database that can't be reached is the dispatcher's to complain about.
+async fn beat_or_not(parts: &Parts, commands: &mpsc::UnboundedSender<Command>) {
+    match beat(parts, commands).await {
+        Ok(()) => {}
+        Err(error @ (LedgerError::Unavailable(_) | LedgerError::NotWritable(_))) => {
+            debug!(error = %error, "no heartbeat");
         }
-        set_clock(parts).await?;
-        hand_on(parts).await
-    };
-    if let Err(error) = beaten.await {
-        warn!(error = %error, "no heartbeat");
+        Err(error) => warn!(error = %error, "no heartbeat"),
     }
+}
+
+/// One beat: the node lives, its clock is right, and what dead nodes left is handed on.
+pub(super) async fn beat(
+    parts: &Parts,
+    commands: &mpsc::UnboundedSender<Command>,
+) -> Result<(), LedgerError> {
+    while parts.ledger.renew(&parts.node(), parts.settings.lease).await? == Lease::Lost {
+        let lost = parts.take_another_name();
+        warn!(
+            node = %lost,
+            "this node was taken for dead, and its work was handed on; it goes on under another name"
+        );
+        drop(commands.send(Command::LeaseLost));
+    }
+    set_clock(parts).await?;
+    hand_on(parts).await
 }
 
 async fn set_clock(parts: &Parts) -> Result<(), LedgerError> {

@@ -7,7 +7,7 @@ use botticelli_server::plan::{BreakerEffect, Settlement};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 /// At most so many in one transaction.
 const BATCH: usize = 1_000;
@@ -71,10 +71,15 @@ impl Recorder {
     async fn until_stored(&self, batch: &[EndedAttempt]) -> Vec<Recorded> {
         let mut wait = FIRST_WAIT;
         loop {
+            let first = wait == FIRST_WAIT;
             match self.parts.ledger.record(&self.parts.node(), batch).await {
                 Ok(recorded) => return recorded,
+                // That the database is away, the dispatcher says.
+                Err(error @ (LedgerError::Unavailable(_) | LedgerError::NotWritable(_))) if first => {
+                    warn!(error = %error, results = batch.len(), "results are kept until they can be recorded");
+                }
                 Err(error @ (LedgerError::Unavailable(_) | LedgerError::NotWritable(_))) => {
-                    warn!(error = %error, results = batch.len(), "results can't be recorded yet; trying again");
+                    debug!(error = %error, results = batch.len(), "results can't be recorded yet");
                 }
                 Err(error) => {
                     error!(error = %error, results = batch.len(), "results can't be recorded; trying again");

@@ -150,7 +150,7 @@ impl TestServer {
         let delivery = DeliverySettings { poll_interval: HOUR, ..DeliverySettings::default() };
         let deliverer = Deliverer::new(history, platforms, clock.clone(), node, delivery, posts_waiting);
         let (stop, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
-        engine.enter().await;
+        engine.enter().await.expect("the node is entered");
         Node {
             activity: engine.activity(),
             watch: tokio::spawn(store.watch(wakeups.clone(), stop.clone())),

@@ -30,11 +30,13 @@ pub(crate) async fn renew(conn: &mut Connection, node: NodeId, lease: i64) -> Wo
 }
 
 /// Hands on what other, silent nodes have. With `sole_server` they all count as silent: this process has the
-/// database's lock.
+/// database's lock. A node that was given up may have claimed once more before it knew: that is handed on too.
 pub(crate) async fn rescue(conn: &mut Connection, myself: NodeId, sole_server: bool) -> Work<Rescued> {
     let silent = if sole_server { "" } else { "AND lease_until < actor_server_now()" };
     let sql = format!(
-        "SELECT node FROM actor_server_nodes WHERE left_at IS NULL AND node <> $1 {silent} ORDER BY node {}",
+        "SELECT node FROM actor_server_nodes WHERE node <> $1 AND ((left_at IS NULL {silent}) OR (left_at IS NOT NULL \
+             AND node IN (SELECT o.node FROM actor_server_open_executions AS o WHERE o.node IS NOT NULL))) \
+         ORDER BY node {}",
         dialect::LOCK_ROWS_SKIPPING
     );
     let silent: Vec<NodeRow> = sql_query(sql).bind::<Text, _>(myself.as_str()).load(conn).await?;
