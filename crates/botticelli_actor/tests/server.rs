@@ -9,6 +9,8 @@ mod contracts;
 mod failures;
 #[path = "server/on_time.rs"]
 mod on_time;
+#[path = "server/operators.rs"]
+mod operators;
 
 /// A test for each promise, on both databases. Without PostgreSQL it is said to be left out.
 #[macro_export]

@@ -515,6 +515,11 @@ impl Ledger for Store {
         write!(self, prune(before, limit))
     }
 
+    async fn owned(&self, node: &NodeId) -> Result<Vec<Attempt>, LedgerError> {
+        let node = node.clone();
+        read!(self, owned(node))
+    }
+
     async fn withdraw_paused(&self, node: &NodeId) -> Result<Vec<ExecutionId>, LedgerError> {
         let node = node.clone();
         write!(self, withdraw_paused(node))

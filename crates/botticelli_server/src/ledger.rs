@@ -294,6 +294,10 @@ pub trait Ledger: Send + Sync {
     /// Deletes at most `limit` executions that were over before `before`. Returns how many.
     async fn prune(&self, before: DateTime<Utc>, limit: usize) -> Result<usize, LedgerError>;
 
+    /// The attempts that `node` owns, as the store knows it: for a node that did not hear an answer, or whose claims
+    /// somebody may have taken back.
+    async fn owned(&self, node: &NodeId) -> Result<Vec<Attempt>, LedgerError>;
+
     /// Takes back claims of `node` whose time has not come and whose task was paused since.
     async fn withdraw_paused(&self, node: &NodeId) -> Result<Vec<ExecutionId>, LedgerError>;
 }

@@ -5,7 +5,7 @@ use super::timetable::{Timetable, Wanted, refill_before};
 use super::window::Window;
 use super::{Activity, Command, LAST_MOMENTS, Parts};
 use botticelli_server::clock::Clock as _;
-use botticelli_server::ids::{ExecutionId, TaskId};
+use botticelli_server::ids::{ExecutionId, NodeId, TaskId};
 use botticelli_server::ledger::{
     Agenda, Attempt, ClaimRequest, EndedAttempt, LedgerError, Recorded, Trigger,
 };
@@ -30,7 +30,7 @@ const CLAIM_AHEAD: Duration = Duration::from_millis(600);
 const CLAIM_BOUND: Duration = Duration::from_secs(1);
 /// The timer reaches this much further than the next look over everything.
 const LOOK_FURTHER: Duration = Duration::from_secs(5);
-/// At most so many tasks come with one agenda.
+/// At most so many tasks come with one agenda, at first.
 const AGENDA: usize = 20_000;
 /// Claimed work that waits for a slot longer than this says that too much was claimed.
 const LATE_FOR_A_SLOT: TimeDelta = TimeDelta::milliseconds(100);
@@ -45,11 +45,17 @@ pub(super) struct Dispatcher {
     /// Claimed and not started, by due time.
     ready: BTreeMap<(DateTime<Utc>, ExecutionId), Attempt>,
     running: JoinSet<Ended>,
+    /// Started, and not recorded.
+    under_way: BTreeSet<ExecutionId>,
     question: Option<JoinHandle<Reply>>,
     ask_not_before: Option<DateTime<Utc>>,
     unreachable: bool,
     refill_at: Option<DateTime<Utc>>,
-    withdraw: bool,
+    agenda_limit: usize,
+    /// What this node has is to be compared with what the store says that it has.
+    check: bool,
+    /// Work is asked for next, before news. They take turns, so that a stream of news keeps no work waiting.
+    work_next: bool,
     /// Tasks whose state is to be looked up, and whether that is because the store refused a claim.
     look_up: BTreeMap<TaskId, bool>,
     recorder: Option<mpsc::UnboundedSender<EndedAttempt>>,
@@ -71,11 +77,30 @@ struct Ended {
 
 /// What the store answered.
 enum Reply {
-    Withdrawn(Vec<ExecutionId>),
-    Agenda { until: DateTime<Utc>, agenda: Agenda },
-    States { states: Vec<TaskState>, refused: BTreeSet<TaskId> },
-    Work { wanted: Wanted, claimed: Vec<Attempt>, taken: Vec<Attempt> },
-    Failed { error: LedgerError, tasks: Vec<TaskId> },
+    Owned {
+        node: NodeId,
+        known: BTreeSet<ExecutionId>,
+        owned: Vec<Attempt>,
+    },
+    Agenda {
+        until: DateTime<Utc>,
+        agenda: Agenda,
+    },
+    States {
+        states: Vec<TaskState>,
+        refused: BTreeSet<TaskId>,
+    },
+    Work {
+        node: NodeId,
+        wanted: Wanted,
+        claimed: Vec<Attempt>,
+        taken: Vec<Attempt>,
+        trouble: Option<LedgerError>,
+    },
+    Failed {
+        error: LedgerError,
+        tasks: Vec<TaskId>,
+    },
 }
 
 impl Dispatcher {
@@ -94,7 +119,10 @@ impl Dispatcher {
             ask_not_before: None,
             unreachable: false,
             refill_at: Some(DateTime::<Utc>::MIN_UTC),
-            withdraw: false,
+            agenda_limit: AGENDA,
+            check: false,
+            work_next: false,
+            under_way: BTreeSet::new(),
             look_up: BTreeMap::new(),
             recorder: Some(recorder),
             recorded,
@@ -120,7 +148,7 @@ impl Dispatcher {
                 Some(answer) = self.recorded.recv() => self.note_recorded(answer),
                 Some(command) = self.commands.recv() => self.obey(command),
                 () = wakeups.wait() => {
-                    self.withdraw = true;
+                    self.check = true;
                     self.refill_at = Some(DateTime::<Utc>::MIN_UTC);
                 }
                 () = clock.sleep_until(wake_at) => {}
@@ -162,7 +190,7 @@ impl Dispatcher {
             let look = self.timetable.next_look().map(|at| at - CLAIM_AT);
             let has_room = self.window.room(self.ready.len()) > 0;
             let next = self.refill_at.into_iter().chain(look.filter(|_| has_room)).min();
-            next.map(|at| at.max(self.ask_not_before.unwrap_or(DateTime::<Utc>::MIN_UTC)))
+            next.map(|at| at.max(self.ask_not_before(self.now()).unwrap_or(DateTime::<Utc>::MIN_UTC)))
         };
         let poll = self.now() + self.parts.settings.check_interval;
         start.into_iter().chain(ask).min().unwrap_or(poll)
@@ -194,6 +222,7 @@ impl Dispatcher {
         };
         let parts = self.parts.clone();
         let abort = self.abort.child_token();
+        self.under_way.insert(attempt.execution_id);
         self.running.spawn(run_attempt(parts, task, attempt, abort));
     }
 
@@ -234,6 +263,7 @@ impl Dispatcher {
 
     fn note_recorded(&mut self, Answer { ended, recorded }: Answer) {
         self.recording -= 1;
+        self.under_way.remove(&ended.attempt.execution_id);
         let now = self.now();
         let task = ended.attempt.task_id.clone();
         let execution = ended.attempt.execution_id;
@@ -265,7 +295,11 @@ impl Dispatcher {
                     self.look_up.insert(task.clone(), false);
                 }
             }
-            None => self.timetable.vacate(&task, now),
+            // It was stored before, or the task is gone: what has become of the task is not known here.
+            None => {
+                self.timetable.vacate(&task, now);
+                self.look_up.insert(task.clone(), false);
+            }
         }
         if let Settlement::Retry { at } = ended.settlement {
             self.timetable.retry(ended.attempt.execution_id, &task, at);
@@ -277,88 +311,145 @@ impl Dispatcher {
     /// Asks the store one question, if there is one and none is open.
     fn ask(&mut self) {
         let now = self.now();
-        if self.question.is_some() || self.ask_not_before.is_some_and(|at| at > now) {
+        if self.question.is_some() || self.ask_not_before(now).is_some() {
             return;
         }
+        self.question = if self.work_next {
+            self.ask_for_work(now).or_else(|| self.ask_for_news(now))
+        } else {
+            self.ask_for_news(now).or_else(|| self.ask_for_work(now))
+        };
+    }
+
+    /// The end of the wait after trouble, if it is not over. A clock that was set back does not make it longer.
+    fn ask_not_before(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.ask_not_before.filter(|at| *at > now && *at <= now + ASK_AGAIN)
+    }
+
+    fn ask_for_news(&mut self, now: DateTime<Utc>) -> Option<JoinHandle<Reply>> {
         let parts = self.parts.clone();
-        let question = if std::mem::take(&mut self.withdraw) {
-            tokio::spawn(async move { withdraw(&parts).await })
-        } else if self.refill_at.is_none_or(|at| at <= now) {
+        let question = if std::mem::take(&mut self.check) {
+            let claimed = self.ready.keys().map(|(_, execution)| *execution);
+            let known = claimed.chain(self.under_way.iter().copied()).collect();
+            tokio::spawn(async move { check(&parts, known).await })
+        } else if self.refill_at.is_none_or(|at| at <= now || at > now + self.parts.settings.check_interval) {
             // Set again before the answer comes: what has changed since may not be in it.
             self.refill_at = None;
             let until = now + self.parts.settings.check_interval + LOOK_FURTHER;
-            tokio::spawn(async move { refill(&parts, until).await })
+            let limit = self.agenda_limit;
+            tokio::spawn(async move { refill(&parts, until, limit).await })
         } else if !self.look_up.is_empty() {
             let tasks = std::mem::take(&mut self.look_up);
             tokio::spawn(async move { look_up(&parts, tasks).await })
-        } else if self.timetable.next_look().is_some_and(|at| at <= now + CLAIM_AT) {
-            let wanted = self.timetable.due(now, CLAIM_AHEAD, self.window.room(self.ready.len()));
-            if wanted.len() == 0 {
-                return;
-            }
-            tokio::spawn(async move { claim(&parts, wanted).await })
         } else {
-            return;
+            return None;
         };
-        self.question = Some(question);
+        self.work_next = true;
+        Some(question)
+    }
+
+    fn ask_for_work(&mut self, now: DateTime<Utc>) -> Option<JoinHandle<Reply>> {
+        self.timetable.next_look().filter(|at| *at <= now + CLAIM_AT)?;
+        let wanted = self.timetable.due(now, CLAIM_AHEAD, self.window.room(self.ready.len()));
+        if wanted.len() == 0 {
+            return None;
+        }
+        self.work_next = false;
+        let parts = self.parts.clone();
+        Some(tokio::spawn(async move { claim(&parts, wanted).await }))
     }
 
     fn answered(&mut self, reply: Result<Reply, tokio::task::JoinError>) {
         let reply = match reply {
             Ok(reply) => reply,
-            Err(error) => return error!(error = %error, "a question to the store was lost"),
+            Err(error) => {
+                error!(error = %error, "a question to the store was lost");
+                return self.doubt();
+            }
         };
-        if self.unreachable && !matches!(reply, Reply::Failed { .. }) {
+        let well = !matches!(reply, Reply::Failed { .. } | Reply::Work { trouble: Some(_), .. });
+        if self.unreachable && well {
             info!("the database is back");
             self.unreachable = false;
-            self.withdraw = true;
-            self.refill_at = Some(DateTime::<Utc>::MIN_UTC);
         }
         match reply {
-            Reply::Withdrawn(executions) => self.note_withdrawn(&executions),
+            Reply::Owned { node, known, owned } => self.note_owned(&node, &known, owned),
             Reply::Agenda { until, agenda } => self.note_agenda(until, agenda),
             Reply::States { states, refused } => self.note_states(states, &refused),
-            Reply::Work { wanted, claimed, taken } => self.note_work(wanted, claimed, taken),
-            Reply::Failed { error, tasks } => {
-                if !self.unreachable {
-                    error!(error = %error, "scheduling waits for the database");
+            Reply::Work { node, wanted, claimed, taken, trouble } => {
+                self.note_work(&node, &wanted, claimed, taken);
+                if let Some(error) = trouble {
+                    self.note_trouble(&error);
                 }
-                self.unreachable = true;
+            }
+            Reply::Failed { error, tasks } => {
                 self.look_up.extend(tasks.into_iter().map(|task| (task, false)));
-                self.refill_at = Some(DateTime::<Utc>::MIN_UTC);
-                self.ask_not_before = Some(self.now() + ASK_AGAIN);
+                self.note_trouble(&error);
             }
         }
     }
 
-    fn note_withdrawn(&mut self, executions: &[ExecutionId]) {
+    fn note_trouble(&mut self, error: &LedgerError) {
+        if !self.unreachable {
+            error!(error = %error, "scheduling waits for the database");
+        }
+        self.unreachable = true;
+        self.doubt();
+    }
+
+    /// Nobody knows what became of the last question. What this node has, it asks; and nothing is asked for a moment.
+    fn doubt(&mut self) {
+        self.check = true;
+        self.refill_at = Some(DateTime::<Utc>::MIN_UTC);
+        self.ask_not_before = Some(self.now() + ASK_AGAIN);
+    }
+
+    /// What the store took back does not start; what it gave without our hearing of it does.
+    fn note_owned(&mut self, node: &NodeId, known: &BTreeSet<ExecutionId>, owned: Vec<Attempt>) {
+        if *node != self.parts.node() {
+            return;
+        }
         let now = self.now();
-        let withdrawn: BTreeSet<ExecutionId> = executions.iter().copied().collect();
-        let gone = self.ready.extract_if(.., |(_, execution), _| withdrawn.contains(execution));
+        let still_ours: BTreeSet<ExecutionId> = owned.iter().map(|attempt| attempt.execution_id).collect();
+        let gone = self
+            .ready
+            .extract_if(.., |(_, execution), _| known.contains(execution) && !still_ours.contains(execution));
         let tasks: Vec<TaskId> = gone.map(|(_, attempt)| attempt.task_id).collect();
         for task in tasks {
             self.timetable.vacate(&task, now);
             self.look_up.insert(task, false);
         }
+        let unheard_of = owned.into_iter().filter(|attempt| !known.contains(&attempt.execution_id));
+        let (ours, dropped): (Vec<Attempt>, Vec<Attempt>) =
+            unheard_of.partition(|attempt| self.timetable.task(&attempt.task_id).is_some());
+        for attempt in ours {
+            self.timetable.won(&attempt, None);
+            self.look_up.insert(attempt.task_id.clone(), false);
+            self.ready.insert((attempt.due_at, attempt.execution_id), attempt);
+        }
+        if !dropped.is_empty() {
+            self.give_back(dropped);
+        }
     }
 
     fn note_agenda(&mut self, until: DateTime<Utc>, agenda: Agenda) {
-        // A full agenda ends where it was cut off.
-        let cut_off = |length: usize, last: Option<DateTime<Utc>>| if length < AGENDA { None } else { last };
-        let last_task = agenda.tasks.last().and_then(|state| state.wake_at);
-        let last_waiting = agenda.waiting.last().map(|waiting| waiting.ready_at);
-        let cut = cut_off(agenda.tasks.len(), last_task).into_iter();
-        let until =
-            cut.chain(cut_off(agenda.waiting.len(), last_waiting)).chain([until]).min().unwrap_or(until);
+        let now = self.now();
+        let cut_off = agenda.tasks.len().max(agenda.waiting.len()) >= self.agenda_limit;
         self.timetable.complete_until(until);
         for state in agenda.tasks {
-            self.timetable.learn(state);
+            self.timetable.learn(state, now);
         }
         for waiting in agenda.waiting {
             self.timetable.add_waiting(waiting);
         }
-        let at_the_latest = self.now() + self.parts.settings.check_interval;
-        let next = refill_before(until).clamp(self.now() + TimeDelta::milliseconds(200), at_the_latest);
+        let next = if cut_off {
+            // All of it, at once: what is last must not wait until what is first can be claimed.
+            self.agenda_limit *= 2;
+            DateTime::<Utc>::MIN_UTC
+        } else {
+            let at_the_latest = now + self.parts.settings.check_interval;
+            refill_before(until).max(now + TimeDelta::milliseconds(200)).min(at_the_latest)
+        };
         self.refill_at = Some(self.refill_at.map_or(next, |wanted| wanted.min(next)));
     }
 
@@ -368,12 +459,17 @@ impl Dispatcher {
             if refused.contains(&state.task_id) {
                 self.timetable.learn_after_refusal(state, now, self.parts.settings.check_interval);
             } else {
-                self.timetable.learn(state);
+                self.timetable.learn(state, now);
             }
         }
     }
 
-    fn note_work(&mut self, wanted: Wanted, claimed: Vec<Attempt>, taken: Vec<Attempt>) {
+    fn note_work(&mut self, node: &NodeId, wanted: &Wanted, claimed: Vec<Attempt>, taken: Vec<Attempt>) {
+        if *node != self.parts.node() {
+            // The name was given up meanwhile, and what was claimed under it is handed on.
+            self.look_up.extend(tasks_of(wanted).into_iter().map(|task| (task, false)));
+            return;
+        }
         let requests: HashMap<TaskId, &ClaimRequest> =
             wanted.claims.iter().map(|request| (request.task_id.clone(), request)).collect();
         let won: BTreeSet<TaskId> = claimed.iter().map(|attempt| attempt.task_id.clone()).collect();
@@ -383,8 +479,12 @@ impl Dispatcher {
         for attempt in &taken {
             self.timetable.won(attempt, None);
         }
+        let got: BTreeSet<ExecutionId> = taken.iter().map(|attempt| attempt.execution_id).collect();
+        for (execution, task) in wanted.waiting.iter().filter(|(execution, _)| !got.contains(execution)) {
+            self.timetable.not_taken(*execution, task);
+        }
         for request in wanted.claims.iter().filter(|request| !won.contains(&request.task_id)) {
-            self.look_up.insert(request.task_id.clone(), request.plan.run.is_some());
+            self.look_up.insert(request.task_id.clone(), true);
         }
         let all_started = self.ready.is_empty() || self.ready.keys().all(|(due, _)| *due > self.now());
         if wanted.len() >= self.window.room(0) && all_started {
@@ -419,6 +519,7 @@ impl Dispatcher {
         let now = self.now();
         for (_, attempt) in std::mem::take(&mut self.ready) {
             self.timetable.vacate(&attempt.task_id, now);
+            self.look_up.insert(attempt.task_id, false);
         }
         self.refill_at = Some(DateTime::<Utc>::MIN_UTC);
     }
@@ -492,15 +593,21 @@ async fn answer(question: &mut Option<JoinHandle<Reply>>) -> Result<Reply, tokio
     }
 }
 
-async fn withdraw(parts: &Parts) -> Reply {
-    match parts.ledger.withdraw_paused(&parts.node()).await {
-        Ok(executions) => Reply::Withdrawn(executions),
+/// Takes back what was paused since it was claimed, and asks what is left.
+async fn check(parts: &Parts, known: BTreeSet<ExecutionId>) -> Reply {
+    let node = parts.node();
+    let owned = async {
+        parts.ledger.withdraw_paused(&node).await?;
+        parts.ledger.owned(&node).await
+    };
+    match owned.await {
+        Ok(owned) => Reply::Owned { node, known, owned },
         Err(error) => Reply::Failed { error, tasks: Vec::new() },
     }
 }
 
-async fn refill(parts: &Parts, until: DateTime<Utc>) -> Reply {
-    match parts.ledger.agenda(until, AGENDA).await {
+async fn refill(parts: &Parts, until: DateTime<Utc>, limit: usize) -> Reply {
+    match parts.ledger.agenda(until, limit).await {
         Ok(agenda) => Reply::Agenda { until, agenda },
         Err(error) => Reply::Failed { error, tasks: Vec::new() },
     }
@@ -530,18 +637,18 @@ async fn claim(parts: &Parts, wanted: Wanted) -> Reply {
         Ok(claimed) => claimed,
         Err(error) => return Reply::Failed { error, tasks: tasks_of(&wanted) },
     };
-    let taken = match wanted.waiting.as_slice() {
-        [] => Vec::new(),
-        waiting => match parts.ledger.take(&node, waiting, &wanted.overlapping, CLAIM_BOUND).await {
-            Ok(taken) => taken,
-            // What waits comes again with the next agenda; what was claimed is ours.
-            Err(error) => {
-                warn!(error = %error, "waiting executions could not be taken; trying again");
-                Vec::new()
+    let (taken, trouble) = match wanted.waiting.as_slice() {
+        [] => (Vec::new(), None),
+        waiting => {
+            let waiting: Vec<ExecutionId> = waiting.iter().map(|(execution, _)| *execution).collect();
+            match parts.ledger.take(&node, &waiting, &wanted.overlapping, CLAIM_BOUND).await {
+                Ok(taken) => (taken, None),
+                // What was claimed is ours all the same.
+                Err(error) => (Vec::new(), Some(error)),
             }
-        },
+        }
     };
-    Reply::Work { wanted, claimed, taken }
+    Reply::Work { node, wanted, claimed, taken, trouble }
 }
 
 fn tasks_of(wanted: &Wanted) -> Vec<TaskId> {

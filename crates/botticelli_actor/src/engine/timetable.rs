@@ -29,7 +29,7 @@ struct Entry {
     /// Attempts of this node that are not recorded.
     occupied: u32,
     /// Waiting executions that found the task occupied.
-    blocked: Vec<ExecutionId>,
+    blocked: BTreeSet<ExecutionId>,
     /// Executions that others of the task overtook. They choose again one after the other, or they would overtake each
     /// other again.
     overtaken: VecDeque<ExecutionId>,
@@ -42,11 +42,28 @@ enum Look {
     Waiting(ExecutionId, TaskId),
 }
 
+impl Entry {
+    /// When there is something to do about the task; `None`: not before something changes.
+    fn when_to_look(&self, state: &TaskState, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        if state.definition != self.task.definition {
+            // It is registered as others have it: they run it.
+            None
+        } else if state.is_paused {
+            state.probe_at
+        } else if state.pause_reason.is_some() {
+            // Somebody resumed it: the first look says from when on nothing is left out any more.
+            state.next_run.map(|_| now)
+        } else {
+            state.wake_at
+        }
+    }
+}
+
 /// Work to ask the store for.
 #[derive(Default)]
 pub(super) struct Wanted {
     pub(super) claims: Vec<ClaimRequest>,
-    pub(super) waiting: Vec<ExecutionId>,
+    pub(super) waiting: Vec<(ExecutionId, TaskId)>,
     pub(super) overlapping: Vec<TaskId>,
 }
 
@@ -63,6 +80,7 @@ impl Timetable {
         match self.tasks.get_mut(&task.id) {
             Some(entry) => {
                 entry.state = None;
+                entry.refusals = 0;
                 entry.task = task;
             }
             None => {
@@ -71,7 +89,7 @@ impl Timetable {
                     state: None,
                     in_timer: None,
                     occupied: 0,
-                    blocked: Vec::new(),
+                    blocked: BTreeSet::new(),
                     overtaken: VecDeque::new(),
                     refusals: 0,
                 };
@@ -110,23 +128,31 @@ impl Timetable {
     }
 
     /// What the store knows of a task of ours.
-    pub(super) fn learn(&mut self, state: TaskState) {
+    pub(super) fn learn(&mut self, state: TaskState, now: DateTime<Utc>) {
         let id = state.task_id.clone();
         let Some(entry) = self.tasks.get_mut(&id) else { return };
-        let look_at = if state.is_paused { state.probe_at } else { state.wake_at };
+        let look_at = entry.when_to_look(&state, now);
         entry.state = Some(state);
         self.look_at(&id, look_at);
     }
 
-    /// The same for a task that was refused: not before a while, or it is asked for again and again.
+    /// The same for a task that was refused. If it stands where it stood, it is left alone for a while, or it would be
+    /// asked for again and again; if it has moved, somebody else was quicker.
     pub(super) fn learn_after_refusal(&mut self, state: TaskState, now: DateTime<Utc>, longest: Duration) {
         let id = state.task_id.clone();
         let Some(entry) = self.tasks.get_mut(&id) else { return };
-        let look_at = if state.is_paused { state.probe_at } else { state.wake_at };
+        let look_at = entry.when_to_look(&state, now);
+        let has_moved = entry.state.as_ref().is_none_or(|known| known.next_run != state.next_run);
         entry.state = Some(state);
-        let wait = REFUSED.saturating_mul(1 << entry.refusals.min(16)).min(longest);
-        entry.refusals += 1;
-        self.look_at(&id, look_at.map(|at| at.max(now + wait)));
+        let not_before = if has_moved {
+            entry.refusals = 0;
+            now
+        } else {
+            let wait = REFUSED.saturating_mul(1 << entry.refusals.min(16)).min(longest);
+            entry.refusals += 1;
+            now + wait
+        };
+        self.look_at(&id, look_at.map(|at| at.max(not_before)));
     }
 
     pub(super) fn add_waiting(&mut self, waiting: Waiting) {
@@ -196,10 +222,10 @@ impl Timetable {
         if entry.task.policy.overlap == Overlap::Allow {
             wanted.overlapping.push(id.clone());
         } else if entry.occupied > 0 {
-            entry.blocked.push(execution);
+            entry.blocked.insert(execution);
             return;
         }
-        wanted.waiting.push(execution);
+        wanted.waiting.push((execution, id.clone()));
     }
 
     /// This node has won `attempt`. `claim` is the request that it came of, if it was not waiting.
@@ -209,6 +235,13 @@ impl Timetable {
         entry.refusals = 0;
         if let Some(claim) = claim {
             self.stepped(claim);
+        }
+    }
+
+    /// A waiting execution was not to be had. If this node runs its task, it is looked at again after that.
+    pub(super) fn not_taken(&mut self, execution: ExecutionId, task: &TaskId) {
+        if let Some(entry) = self.tasks.get_mut(task).filter(|entry| entry.occupied > 0) {
+            entry.blocked.insert(execution);
         }
     }
 

@@ -10,7 +10,7 @@ use botticelli_actor::app::contexts;
 use botticelli_actor::deliverer::{Deliverer, DeliverySettings};
 use botticelli_actor::engine::{Activity, DatabaseClock, Engine, EngineParts, EngineSettings};
 use botticelli_actor::platforms::Platforms;
-use botticelli_database::{ExecutionView, PostFilter, Store, Wakeups};
+use botticelli_database::{ExecutionView, PostFilter, Resumed, Store, Wakeups};
 use botticelli_server::clock::Clock;
 use botticelli_server::ids::{ActorName, DefinitionHash, NodeId, TaskId};
 use botticelli_server::ledger::{Ledger as _, Registration, Trigger};
@@ -63,6 +63,7 @@ pub(crate) struct Node {
     deliverer: Option<JoinHandle<()>>,
     /// How many of its loops sleep when it is at rest.
     loops: usize,
+    wakeups: Wakeups,
     /// Its engine is run by somebody else.
     run_elsewhere: bool,
 }
@@ -152,7 +153,8 @@ impl TestServer {
         engine.enter().await;
         Node {
             activity: engine.activity(),
-            watch: tokio::spawn(store.watch(wakeups, stop.clone())),
+            watch: tokio::spawn(store.watch(wakeups.clone(), stop.clone())),
+            wakeups,
             deliverer: Some(tokio::spawn(deliverer.run(stop_delivering.clone()))),
             run: None,
             engine,
@@ -315,6 +317,27 @@ impl TestServer {
             Event { task: task.id.clone(), trigger: Trigger::Manual, parameters: serde_json::Value::Null };
         let accepted = self.database.publish(event).await.expect("published");
         assert!(matches!(accepted, Accepted::Execution(_)), "{accepted:?}");
+    }
+
+    /// Has a person resume the task, and returns when a node has looked at it since.
+    pub(crate) async fn resume(&self, task: &Task) {
+        let resumed = self.database.resume(&task.id).await.expect("resumed");
+        assert_eq!(resumed, Resumed::Resumed);
+        self.nudge().await;
+    }
+
+    /// Has the nodes look at everything, as their poll does in the end, and returns when they have.
+    pub(crate) async fn nudge(&self) {
+        for node in self.running_nodes() {
+            node.wakeups.changed();
+            node.engine.hold(Vec::new());
+        }
+        self.rest().await;
+    }
+
+    /// How much the nodes have claimed and not started.
+    pub(crate) fn claimed(&self) -> usize {
+        self.running_nodes().map(|node| node.activity.borrow().claimed).sum()
     }
 
     /// Where the task stands.

@@ -4,14 +4,15 @@ use super::agenda::lock_states;
 use super::record::{NewAttempt, StateAfter, insert_attempts, write_states};
 use super::rows::{NewActorServerExecution, OpenExecutionRow, insert_executions, task_id};
 use super::*;
-use botticelli_server::ids::{ExecutionId, NodeId};
-use botticelli_server::ledger::{Lease, POISON_INTERRUPTIONS, Rescued};
+use botticelli_server::ids::{ExecutionId, Fence, NodeId};
+use botticelli_server::ledger::{Attempt, Lease, POISON_INTERRUPTIONS, Rescued};
 use botticelli_server::plan::BreakerEffect;
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
 use serde::Serialize;
 use serde_json::Value;
+use std::collections::HashMap;
 
 /// Extends the node's lease. A node that was given up does not come back: its process takes another name.
 pub(crate) async fn renew(conn: &mut Connection, node: NodeId, lease: i64) -> Work<Lease> {
@@ -42,6 +43,34 @@ pub(crate) async fn rescue(conn: &mut Connection, myself: NodeId, sole_server: b
         rescued.nodes.push(NodeId::new(silent.node).map_err(|error| WorkError::corrupt("node", error))?);
     }
     Ok(rescued)
+}
+
+/// What the node owns, in the order of their numbers.
+pub(crate) async fn owned(conn: &mut Connection, node: NodeId) -> Work<Vec<Attempt>> {
+    let sql = "SELECT * FROM actor_server_open_executions WHERE node = $1 ORDER BY id";
+    let rows: Vec<OpenExecutionRow> = sql_query(sql).bind::<Text, _>(node.as_str()).load(conn).await?;
+    let tasks = rows.iter().map(|row| task_id(row.task_id.clone())).collect::<Work<Vec<_>>>()?;
+    let states = super::agenda::states(conn, tasks.into()).await?;
+    let failures: HashMap<&str, u32> =
+        states.iter().map(|state| (state.task_id.as_str(), state.consecutive_failures)).collect();
+    let mut attempts = Vec::with_capacity(rows.len());
+    for row in rows {
+        // A row with an owner has a fence.
+        let Some(fence) = row.fence else { continue };
+        attempts.push(Attempt {
+            execution_id: ExecutionId(row.id),
+            trigger: row.trigger()?,
+            scheduled_for: row.scheduled_for,
+            due_at: row.due_at,
+            opened_at: row.opened_at,
+            attempt: row.attempt.unsigned_abs(),
+            fence: Fence(fence),
+            consecutive_failures: failures.get(row.task_id.as_str()).copied().unwrap_or(0),
+            task_id: task_id(row.task_id)?,
+            parameters: row.parameters,
+        });
+    }
+    Ok(attempts)
 }
 
 /// The node goes in good order: what it could not finish does not count against anybody.
