@@ -274,7 +274,7 @@ impl Dispatcher {
         let state = match recorded {
             Recorded::Stored { state } => state,
             Recorded::Overtaken { .. } => {
-                info!(task.id = %task, execution.id = %execution, "another run of the task posted the same item first; run again");
+                debug!(task.id = %task, execution.id = %execution, "another run of the task posted the same item first; run again");
                 self.timetable.overtaken(execution, &task, now);
                 return;
             }
