@@ -1,6 +1,6 @@
 //! The only crate that knows SQL: PostgreSQL and SQLite behind one [`Store`].
 //!
-//! A *unit of work* is an async function over one connection in [`queries`](postgres::queries): the same source,
+//! A *unit of work* is an async function over one connection in the folder `queries`: the same source,
 //! compiled once for PostgreSQL and once for SQLite, where each future is ready at once and the whole unit runs in one
 //! blocking closure. What truly differs between the databases stands in `postgres/mod.rs` and `sqlite/mod.rs`, side by
 //! side under the same names.

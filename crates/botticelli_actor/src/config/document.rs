@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
 /// The longest configuration file, in bytes.
-pub(super) const LONGEST_FILE: u64 = 1024 * 1024;
+pub(super) const LONGEST_FILE: u64 = 32 * 1024 * 1024;
 
 /// Values from the environment that are shorter than this are no secrets, and may be part of any word.
 const SHORTEST_SECRET: usize = 4;
@@ -44,7 +44,7 @@ impl Document {
             ..Problem::with(path.display().to_string(), message)
         };
         let spans = DeTable::parse(text).map_err(|error| problem(&error, wrong_toml(error.message())))?;
-        let mut lines = Lines { text, of: HashMap::new() };
+        let mut lines = Lines::of(text);
         lines.table(&mut KeyPath::default(), spans.get_ref());
         // What is TOML by its form can only have numbers that are too large.
         let too_large = |error: toml::de::Error| problem(&error, "this number is out of range".to_owned());
@@ -123,12 +123,17 @@ fn line_of(text: &str, at: usize) -> usize {
     1 + text.as_bytes()[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count()
 }
 
-struct Lines<'a> {
-    text: &'a str,
+/// The line of each key. A file may have ten thousand tasks, so line breaks are counted once.
+struct Lines {
+    breaks: Vec<usize>,
     of: HashMap<KeyPath, usize>,
 }
 
-impl Lines<'_> {
+impl Lines {
+    fn of(text: &str) -> Self {
+        Self { breaks: text.match_indices('\n').map(|(at, _)| at).collect(), of: HashMap::new() }
+    }
+
     fn table(&mut self, path: &mut KeyPath, table: &DeTable<'_>) {
         for (key, value) in table {
             path.0.push(Step::Key(key.get_ref().to_string()));
@@ -138,7 +143,8 @@ impl Lines<'_> {
     }
 
     fn value(&mut self, path: &mut KeyPath, at: usize, value: &Spanned<DeValue<'_>>) {
-        self.of.insert(path.clone(), line_of(self.text, at));
+        let line = 1 + self.breaks.partition_point(|line_break| *line_break < at);
+        self.of.insert(path.clone(), line);
         match value.get_ref() {
             DeValue::Table(table) => self.table(path, table),
             DeValue::Array(items) => {

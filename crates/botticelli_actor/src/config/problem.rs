@@ -104,7 +104,7 @@ pub(super) enum FileError {
     Missing,
     #[error("this is a directory, not a file")]
     Directory,
-    #[error("the file is longer than {} KiB", super::document::LONGEST_FILE / 1024)]
+    #[error("the file is longer than {} MiB", super::document::LONGEST_FILE / (1024 * 1024))]
     TooLong,
     #[error("the file is not UTF-8 text: byte {byte} can't be read")]
     NotUtf8 { byte: usize, line: usize },

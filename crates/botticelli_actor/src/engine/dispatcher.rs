@@ -277,10 +277,9 @@ impl Dispatcher {
         let execution = ended.attempt.execution_id;
         let state = match recorded {
             Recorded::Stored { state } => state,
-            Recorded::Overtaken { ready_at } => {
-                info!(task.id = %task, execution.id = %execution, "another run of the task posted the same item first; run again");
-                self.timetable.vacate(&task, now);
-                self.timetable.retry(execution, &task, ready_at);
+            Recorded::Overtaken { .. } => {
+                debug!(task.id = %task, execution.id = %execution, "another run of the task posted the same item first; run again");
+                self.timetable.overtaken(execution, &task, now);
                 return;
             }
             Recorded::Stale | Recorded::Refused { .. } => {

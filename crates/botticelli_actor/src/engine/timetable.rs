@@ -7,7 +7,7 @@ use botticelli_server::ledger::{Attempt, ClaimRequest, TaskChange, Waiting};
 use botticelli_server::plan::{Plan, plan};
 use botticelli_server::task::{Overlap, Task, TaskState};
 use chrono::{DateTime, TimeDelta, Utc};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +30,9 @@ struct Entry {
     occupied: u32,
     /// Waiting executions that found the task occupied.
     blocked: BTreeSet<ExecutionId>,
+    /// Executions that others of the task overtook. They choose again one after the other, or they would overtake each
+    /// other again.
+    overtaken: VecDeque<ExecutionId>,
     refusals: u32,
 }
 
@@ -87,6 +90,7 @@ impl Timetable {
                     in_timer: None,
                     occupied: 0,
                     blocked: BTreeSet::new(),
+                    overtaken: VecDeque::new(),
                     refusals: 0,
                 };
                 self.tasks.insert(task.id.clone(), entry);
@@ -265,6 +269,20 @@ impl Timetable {
         for execution in std::mem::take(&mut entry.blocked) {
             self.timer.insert((now, Look::Waiting(execution, task.clone())));
         }
+        if entry.occupied == 0
+            && let Some(execution) = entry.overtaken.pop_front()
+        {
+            self.timer.insert((now, Look::Waiting(execution, task.clone())));
+        }
+    }
+
+    /// An attempt of this node was overtaken by another one of its task. It is made again when nothing of the task runs
+    /// here.
+    pub(super) fn overtaken(&mut self, execution: ExecutionId, task: &TaskId, now: DateTime<Utc>) {
+        if let Some(entry) = self.tasks.get_mut(task) {
+            entry.overtaken.push_back(execution);
+        }
+        self.vacate(task, now);
     }
 
     /// An attempt of this node is recorded, and the store said what became of the task.

@@ -21,7 +21,7 @@ fn on_sqlite_nothing_is_lost_and_nothing_doubled_at_whatever_moment_the_server_i
 #[test]
 fn on_postgresql_nothing_is_lost_and_nothing_doubled_at_whatever_moment_the_server_is_killed() {
     let Some(stage) = Stage::postgres() else { return };
-    let slow = "SELECT 'slow-' || n AS id FROM generate_series(1, 300) AS n, pg_sleep(0.25)";
+    let slow = "SELECT 'slow-' || n AS id FROM generate_series(1, 300) AS n, pg_sleep(0.15)";
     killed_again_and_again(stage, slow);
 }
 
@@ -45,14 +45,15 @@ fn load(stage: &Stage, slow: &str) -> Vec<String> {
     for overlap in ["skip", "queue_one", "allow"] {
         for catch_up in ["all", "latest", "skip"] {
             let more = format!("catch_up = \"{catch_up}\"\noverlap = \"{overlap}\"");
+            let more = if catch_up == "all" { format!("{more}\ncatch_up_limit = 20") } else { more };
             add(&format!("interval-{overlap}-{catch_up}"), EVERY_SECOND, "plain", &more);
             add(&format!("cron-{overlap}-{catch_up}"), cron, "plain", &more);
         }
-        let more = format!("catch_up = \"all\"\noverlap = \"{overlap}\"");
+        let more = format!("catch_up = \"all\"\ncatch_up_limit = 20\noverlap = \"{overlap}\"");
         add(&format!("slow-{overlap}"), EVERY_SECOND, "slow", &more);
         add(&format!("bulk-{overlap}"), cron, "bulk", &more);
     }
-    add("jitter", EVERY_SECOND, "plain", "catch_up = \"all\"\njitter_seconds = 1");
+    add("jitter", EVERY_SECOND, "plain", "catch_up = \"all\"\ncatch_up_limit = 20\njitter_seconds = 1");
     add("long-ago", long_ago, "plain", "");
     add("soon", &soon, "slow", "");
     add("at-once", at_once, "plain", "");

@@ -95,7 +95,7 @@ fn a_hangup_reloads_and_a_bad_file_changes_nothing() {
         let server = stage.started();
         stage.server_file("", &format!("{}{}", task("one", RARELY, ""), task("two", RARELY, "")));
         server.signal("HUP");
-        server.says("configuration reloaded added=1 changed=0 removed=0");
+        server.says(" added=1 changed=0 removed=0");
         let posted = |task: &str| format!("actor_server_posts WHERE task_id = '{task}' AND state = 'posted'");
         stage.until("the new one runs", |stage| stage.count(&posted("two")) == 1);
 
@@ -106,7 +106,7 @@ fn a_hangup_reloads_and_a_bad_file_changes_nothing() {
 
         stage.server_file("", &task("two", RARELY, ""));
         server.signal("HUP");
-        server.says("configuration reloaded added=0 changed=0 removed=1");
+        server.says(" added=0 changed=0 removed=1");
         assert_eq!(
             stage.values(
                 "SELECT task_id || ' ' || pause_reason AS value FROM actor_server_state WHERE is_paused"

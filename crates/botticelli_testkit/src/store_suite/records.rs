@@ -254,7 +254,7 @@ pub async fn two_runs_side_by_side_do_not_use_up_the_same_item(db: &TestStore) {
 
     // They choose again, and that counts as no failure.
     let waiting = [batch[1].attempt.execution_id];
-    let taken = player.store.take(&player.id, &waiting, &[task.id.clone()], Duration::ZERO).await;
+    let taken = player.store.take(&player.id, &waiting, std::slice::from_ref(&task.id), Duration::ZERO).await;
     let [attempt] = &taken.expect("an answer")[..] else { panic!("it waits for its next attempt") };
     assert_eq!((attempt.attempt, attempt.consecutive_failures), (2, 0));
     let made = Made { posts: vec![message("a", "text")], used_items: vec![item("a", "2")] };

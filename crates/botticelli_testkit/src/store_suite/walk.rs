@@ -20,7 +20,7 @@ const STEPS: usize = 120;
 
 /// Several walks, always the same ones.
 pub async fn every_occurrence_is_accounted_for_whatever_happens(db: &TestStore) {
-    let walks = if db.is_postgres() { 2 } else { 10 };
+    let walks = if db.is_postgres() { 2 } else { 6 };
     for seed in 0..walks {
         walk(db, seed).await;
     }
