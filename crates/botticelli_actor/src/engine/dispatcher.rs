@@ -516,7 +516,8 @@ impl Dispatcher {
             }
             Command::Drop(task, known) => {
                 self.check = true;
-                drop(known.send(self.timetable.drop_task(&task)));
+                // Who does not wait for the answer need not have it.
+                known.send(self.timetable.drop_task(&task)).unwrap_or_default();
             }
             Command::Held(held) => {
                 // Who knows the answer finds that all commands before it show in the activity, too.
