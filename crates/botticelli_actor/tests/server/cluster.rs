@@ -89,7 +89,7 @@ async fn a_node_that_was_taken_for_dead_is_refused_its_results_and_goes_on_under
     server.advance(5 * MINUTE).await;
     assert_eq!(server.ledger(&slow).await, ["00:00:00 succeeded, 2 attempts"]);
     server.advance(10 * MINUTE).await;
-    probe.release();
+    probe.release().await;
     server.rest().await;
     assert_eq!(server.ledger(&slow).await, ["00:00:00 succeeded, 2 attempts"]);
     assert_eq!(server.posted(), ["second"]);
@@ -115,7 +115,7 @@ async fn what_a_node_claims_after_it_was_taken_for_dead_is_not_lost(database: Te
     server.advance(9 * MINUTE).await;
     assert_eq!(probe.runs(), 1);
     server.advance(3 * MINUTE).await;
-    probe.release();
+    probe.release().await;
     server.advance(2 * MINUTE).await;
     assert_eq!(server.ledger(&task).await, ["00:09:00 succeeded, 2 attempts"]);
     assert_eq!(server.posted(), ["second"]);
@@ -191,7 +191,7 @@ async fn what_ends_while_the_database_is_away_is_recorded_when_it_is_back(databa
     let probe = server.add(&task, &[Does::WaitAndPost("kept")]).await;
     server.advance(30 * SECOND).await;
     server.database.cut_off().await;
-    probe.release();
+    probe.release().await;
     server.until("the result waits", |server| server.activity(0).recording == 1).await;
     server.look_over();
     server.until("the database is missed", |server| !server.activity(0).reachable).await;
@@ -208,7 +208,7 @@ async fn a_stop_while_the_database_is_away_comes_to_an_end(database: TestStore) 
     let task = with(task("task", every(MINUTE)), |policy| policy.timeout = HOUR);
     let probe = server.add(&task, &[Does::Wait, Does::Succeed]).await;
     server.database.cut_off().await;
-    probe.release();
+    probe.release().await;
     server.until("the result waits", |server| server.activity(0).recording == 1).await;
     server.stop(0).await;
     server.database.let_in().await;

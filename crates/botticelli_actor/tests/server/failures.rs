@@ -37,7 +37,7 @@ async fn occurrences_during_a_run_are_left_out_with_overlap_skip(database: TestS
     let task = overlapping(Overlap::Skip);
     let probe = server.add(&task, &[Does::Wait]).await;
     server.advance(150 * SECOND).await;
-    probe.release();
+    probe.release().await;
     server.advance(60 * SECOND).await;
     assert_eq!(
         server.ledger(&task).await,
@@ -51,7 +51,7 @@ async fn one_occurrence_runs_after_the_run_with_overlap_queue_one(database: Test
     let task = overlapping(Overlap::QueueOne);
     let probe = server.add(&task, &[Does::Wait]).await;
     server.advance(150 * SECOND).await;
-    probe.release();
+    probe.release().await;
     server.rest().await;
     assert_eq!(probe.runs(), 2, "at once");
     server.advance(30 * SECOND).await;
@@ -68,7 +68,9 @@ async fn a_task_runs_beside_itself_with_overlap_allow(database: TestStore) {
     let probe = server.add(&task, &[Does::Wait, Does::Wait, Does::Wait]).await;
     server.advance(2 * MINUTE).await;
     assert_eq!(probe.runs(), 3);
-    (0..3).for_each(|_| probe.release());
+    for _ in 0..3 {
+        probe.release().await;
+    }
     server.rest().await;
     let all = ["00:00:00 succeeded", "00:01:00 succeeded", "00:02:00 succeeded"];
     assert_eq!(server.ledger(&task).await, all);

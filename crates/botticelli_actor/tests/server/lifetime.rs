@@ -26,7 +26,7 @@ async fn a_stop_waits_for_what_runs_and_records_it(database: TestStore) {
     let probe = server.add(&task, &[Does::WaitAndPost("the last one")]).await;
     server.tell_to_stop(0);
     server.advance(20 * SECOND).await;
-    probe.release();
+    probe.release().await;
     server.has_stopped(0).await;
     assert_eq!(server.ledger(&task).await, ["00:00:00 succeeded"]);
     server.start_node("next", settings()).await;
@@ -78,7 +78,7 @@ async fn a_changed_task_finishes_its_run_and_goes_on_as_it_is_now(database: Test
     server.hold(std::slice::from_ref(&changed)).await;
     server.advance(150 * SECOND).await;
     assert_eq!(probe.runs(), 1);
-    probe.release();
+    probe.release().await;
     server.rest().await;
     server.advance(MINUTE).await;
     assert_eq!(

@@ -51,7 +51,7 @@ async fn a_trigger_waits_for_the_run_before_it(database: TestStore) {
     server.trigger(&task).await;
     server.advance(HOUR).await;
     assert_eq!(probe.runs(), 1);
-    probe.release();
+    probe.release().await;
     probe.has_started(3).await;
     server.rest().await;
     assert_eq!(server.ledger(&task).await, ["00:00:00 succeeded", "manual succeeded", "manual succeeded"]);
@@ -120,7 +120,7 @@ async fn what_a_task_waits_for_is_not_forgotten_when_the_agenda_is_read_again_an
         server.trigger(&task).await;
         server.advance(10 * MINUTE).await;
     }
-    probe.release();
+    probe.release().await;
     probe.has_started(4).await;
     server.rest().await;
     assert_eq!(server.ledger(&task).await.len(), 4);

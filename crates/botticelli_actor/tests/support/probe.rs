@@ -38,6 +38,7 @@ pub(crate) struct Probe {
     behaviour: Mutex<VecDeque<Does>>,
     started: watch::Sender<Vec<Started>>,
     release: Semaphore,
+    released: watch::Sender<usize>,
 }
 
 /// One run.
@@ -54,6 +55,7 @@ impl Probe {
             behaviour: Mutex::new(behaviour.iter().copied().collect()),
             started: watch::Sender::default(),
             release: Semaphore::new(0),
+            released: watch::Sender::new(0),
         })
     }
 
@@ -82,9 +84,19 @@ impl Probe {
             .expect("the sender is in self");
     }
 
-    /// Lets one run go that waits, or will.
-    pub(crate) fn release(&self) {
+    /// Lets one run go that waits, and returns when it goes on.
+    pub(crate) async fn release(&self) {
+        let mut released = self.released.subscribe();
+        let before = *released.borrow_and_update();
         self.release.add_permits(1);
+        let goes_on = released.wait_for(|released| *released > before);
+        let in_time = tokio::time::timeout(super::HANGS, goes_on).await;
+        in_time.expect("a run waits").expect("the sender is in self");
+    }
+
+    async fn wait(&self) {
+        self.release.acquire().await.expect("it is never closed").forget();
+        self.released.send_modify(|released| *released += 1);
     }
 }
 
@@ -104,11 +116,11 @@ impl Actor<RunContext> for Probe {
             Does::FailForGood => failed(false),
             Does::Panic => panic!("it panicked as it was told"),
             Does::Wait => {
-                self.release.acquire().await.expect("it is never closed").forget();
+                self.wait().await;
                 Run::ended(AttemptEnd::Succeeded)
             }
             Does::WaitAndPost(text) => {
-                self.release.acquire().await.expect("it is never closed").forget();
+                self.wait().await;
                 posting(&context, text)
             }
         }
