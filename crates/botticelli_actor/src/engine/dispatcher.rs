@@ -282,7 +282,13 @@ impl Dispatcher {
                 self.timetable.overtaken(execution, &task, now);
                 return;
             }
-            Recorded::Stale | Recorded::Refused { .. } => {
+            Recorded::Refused { reason } => {
+                error!(task.id = %task, execution.id = %execution, reason, "the result can't be stored, not even as a failure");
+                self.timetable.vacate(&task, now);
+                self.look_up.insert(task, false);
+                return;
+            }
+            Recorded::Stale => {
                 debug!(task.id = %task, execution.id = %execution, "the attempt has a successor; its result is dropped");
                 self.timetable.vacate(&task, now);
                 self.look_up.insert(task, false);
@@ -516,7 +522,9 @@ impl Dispatcher {
             }
             Command::Drop(task, known) => {
                 self.check = true;
-                drop(known.send(self.timetable.drop_task(&task)));
+                if known.send(self.timetable.drop_task(&task)).is_err() {
+                    debug!(task.id = %task, "nobody waits to hear that the task is dropped");
+                }
             }
             Command::Held(held) => {
                 // Who knows the answer finds that all commands before it show in the activity, too.
