@@ -522,9 +522,8 @@ impl Dispatcher {
             }
             Command::Drop(task, known) => {
                 self.check = true;
-                if known.send(self.timetable.drop_task(&task)).is_err() {
-                    debug!(task.id = %task, "nobody waits to hear that the task is dropped");
-                }
+                // Who does not wait for the answer need not have it.
+                known.send(self.timetable.drop_task(&task)).unwrap_or_default();
             }
             Command::Held(held) => {
                 // Who knows the answer finds that all commands before it show in the activity, too.

@@ -4,7 +4,6 @@ use crate::support::*;
 use async_trait::async_trait;
 use botticelli_actor::engine::EngineSettings;
 use botticelli_server::clock::Clock;
-use botticelli_server::ledger::Ledger as _;
 use botticelli_testkit::clock::ManualClock;
 use botticelli_testkit::databases::TestStore;
 use chrono::{DateTime, TimeDelta, Utc};

@@ -117,7 +117,12 @@ async fn an_immediate_task_runs_once_and_with_every_start_once_for_each_start(da
 }
 
 async fn old_history_is_deleted_and_what_was_posted_is_remembered(database: TestStore) {
-    let settings = EngineSettings { history_retention: Some(24 * HOUR), ..settings() };
+    let settings = EngineSettings {
+        history_retention: Some(24 * HOUR),
+        check_interval: HOUR,
+        heartbeat: 24 * HOUR,
+        ..settings()
+    };
     let server = TestServer::start_with(database, settings).await;
     let task = task("task", every(10 * HOUR));
     server.add(&task, &[Does::Post("old")]).await;

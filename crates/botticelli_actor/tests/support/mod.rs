@@ -38,7 +38,7 @@ pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Something hangs when nothing has come to rest for so long. Never waited for when all is well.
-const HANGS: Duration = Duration::from_secs(8);
+const HANGS: Duration = Duration::from_secs(30);
 
 /// A cluster of one node or more.
 pub(crate) struct TestServer {
