@@ -263,8 +263,14 @@ impl ActorServer for App {
     async fn reload(&self) -> Result<(), AppError> {
         let running = self.running.lock().await;
         let running = running.as_ref().ok_or(AppError::NotRunning)?;
-        let new = (self.reload)()?;
+        let mut new = (self.reload)()?;
         let mut config = self.config.lock().await;
+        let same_url = new.database_url.expose_secret() == config.database_url.expose_secret();
+        if new.settings != config.settings || !same_url {
+            warn!("[server] and [database] have changed: that takes effect at the next start");
+        }
+        new.database_url = config.database_url.clone();
+        new.settings = config.settings.clone();
         let actors = build_actors(&new.actors, &self.parts.skills, new.database_url.expose_secret())?;
         let registered = register_tasks(&running.store, &new.tasks, false).await?;
         // From here on nothing can fail but the snapshot.
@@ -285,10 +291,6 @@ impl ActorServer for App {
             if new.actors.iter().all(|file| file.actor.name != gone) {
                 running.actors.deregister(&gone);
             }
-        }
-        let same_url = new.database_url.expose_secret() == config.database_url.expose_secret();
-        if new.settings != config.settings || !same_url {
-            warn!("[server] and [database] have changed: that takes effect at the next start");
         }
         *config = new;
         running.snapshot.save(&self.state(&config, None)).await?;

@@ -71,6 +71,10 @@ fn folder(tasks: usize) -> TempDir {
 /// Starts the server; returns when it says that it runs.
 fn start(folder: &Path) -> (Child, Duration) {
     let started = Instant::now();
+    #[expect(
+        clippy::zombie_processes,
+        reason = "`end` waits for it; a server that never runs ends the benchmark"
+    )]
     let mut server = Command::new(env!("CARGO_BIN_EXE_actor-server"))
         .current_dir(folder)
         .stdout(Stdio::null())

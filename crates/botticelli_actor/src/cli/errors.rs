@@ -54,7 +54,9 @@ pub(super) fn report(error: &anyhow::Error) -> ExitCode {
     }
     // Where even stderr is closed, the exit code is all that is left to say.
     write(error, &mut io::stderr().lock()).unwrap_or_default();
-    let config = error.is::<Problems>() || matches!(error.downcast_ref(), Some(AppError::Config(_)));
+    let config = error.is::<Problems>()
+        || matches!(error.downcast_ref(), Some(AppError::Config(_)))
+        || matches!(error.downcast_ref(), Some(OpenError::Url { .. }));
     if config || error.is::<UsageError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 

@@ -81,15 +81,17 @@ fn print(write: impl FnOnce(&mut std::io::StdoutLock<'_>) -> anyhow::Result<()>)
 
 async fn with_database(cli: &Cli, command: &Command) -> anyhow::Result<()> {
     let mut out = Vec::new();
-    match command {
-        Command::Run => return run::run(cli.global.clone()).await,
-        Command::Once(args) => once::run(&cli.global, args, &mut out).await?,
-        Command::Tasks(command) => database::tasks(&cli.global, command, &mut out).await?,
-        Command::Posts(command) => database::posts(&cli.global, command, &mut out).await?,
-        Command::Migrate => database::migrate(&cli.global, &mut out).await?,
-        Command::Next(_) | Command::Schema(_) | Command::Completions { .. } => {}
-    }
-    print(|stdout| Ok(stdout.write_all(&out)?))
+    let done = match command {
+        Command::Run => run::run(cli.global.clone()).await,
+        Command::Once(args) => once::run(&cli.global, args, &mut out).await,
+        Command::Tasks(command) => database::tasks(&cli.global, command, &mut out).await,
+        Command::Posts(command) => database::posts(&cli.global, command, &mut out).await,
+        Command::Migrate => database::migrate(&cli.global, &mut out).await,
+        Command::Next(_) | Command::Schema(_) | Command::Completions { .. } => Ok(()),
+    };
+    // Also, and above all, what led to a failure.
+    print(|stdout| Ok(stdout.write_all(&out)?))?;
+    done
 }
 
 /// Loads the configuration that the command line names; warnings go to the log.

@@ -9,6 +9,7 @@ use crate::engine::node_name;
 use botticelli_server::clock::Clock as _;
 use botticelli_server::server::ActorServer as _;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
@@ -21,16 +22,16 @@ pub(super) async fn run(global: GlobalArgs) -> anyhow::Result<()> {
     info!(%node, "starting");
     tokio::select! {
         started = app.start() => started?,
-        () = signals.stop() => return Ok(()),
+        _ = signals.stop() => return Ok(()),
     }
     info!("running; Ctrl-C stops");
-    let broke_down = loop {
+    let first = loop {
         let told = tokio::select! {
             told = signals.next() => told,
-            () = app.breaks_down() => break true,
+            () = app.breaks_down() => break None,
         };
         match told {
-            Told::Stop => break false,
+            Told::Stop(signal) => break Some(signal),
             Told::Reload => {
                 if let Err(error) = app.reload().await {
                     error!("not reloaded, the server goes on as before: {error}");
@@ -38,13 +39,14 @@ pub(super) async fn run(global: GlobalArgs) -> anyhow::Result<()> {
             }
         }
     };
+    let broke_down = first.is_none();
     if broke_down {
         error!("a part of the server has broken down: stopping, so that it can be started again");
     }
     info!("stopping; a second signal stops at once");
     tokio::select! {
         stopped = app.stop() => stopped?,
-        () = signals.stop() => {
+        () = signals.stop_again(first) => {
             warn!("stopped at once: what was running is handed on when its lease is over");
             anyhow::bail!("stopped by a second signal");
         }
@@ -61,9 +63,12 @@ struct Signals {
 }
 
 enum Told {
-    Stop,
+    Stop(SignalKind),
     Reload,
 }
+
+/// Supervisors tell a process and its group, which is the same signal twice.
+const ECHO: Duration = Duration::from_millis(500);
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
@@ -76,14 +81,24 @@ impl Signals {
 
     async fn next(&mut self) -> Told {
         tokio::select! {
-            _ = self.interrupt.recv() => Told::Stop,
-            _ = self.terminate.recv() => Told::Stop,
+            _ = self.interrupt.recv() => Told::Stop(SignalKind::interrupt()),
+            _ = self.terminate.recv() => Told::Stop(SignalKind::terminate()),
             _ = self.reload.recv() => Told::Reload,
         }
     }
 
     /// Waits until this process is told to stop.
-    async fn stop(&mut self) {
-        while let Told::Reload = self.next().await {}
+    async fn stop(&mut self) -> SignalKind {
+        loop {
+            if let Told::Stop(signal) = self.next().await {
+                return signal;
+            }
+        }
+    }
+
+    /// Waits until it is told so again, and not only by the echo of the first time.
+    async fn stop_again(&mut self, first: Option<SignalKind>) {
+        let echo_ends = Instant::now() + ECHO;
+        while Some(self.stop().await) == first && Instant::now() < echo_ends {}
     }
 }

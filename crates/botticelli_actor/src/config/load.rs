@@ -285,7 +285,8 @@ impl Loader<'_> {
                 return LoadedActor { path, file: None, content: Table::new(), name_line: None };
             }
         };
-        let file = self.read_actor(&document).filter(|_| self.problems.len() == before);
+        // Checked also when another section is wrong: all problems are reported in one run.
+        let file = self.read_actor(&document);
         if let Some(file) = &file {
             let subject = format!("actor {:?}", file.actor.name);
             for fault in (self.check)(file, &self.database_url) {
@@ -318,7 +319,8 @@ impl Loader<'_> {
         }
         let mut root = document.root.clone();
         let name = root.get("actor").and_then(|actor| actor.get("name")).and_then(Value::as_str);
-        let subject = name.map(|name| format!("actor {name:?}"));
+        let name = name.map(str::to_owned);
+        let subject = name.as_ref().map(|name| format!("actor {name:?}"));
         let subject = subject.as_deref();
         let knowledge = entries(&mut root, "knowledge");
         let skills = entries(&mut root, "skills");
@@ -326,7 +328,15 @@ impl Loader<'_> {
         let knowledge = self.read_all(document, subject, "knowledge", &knowledge);
         let skills = self.read_all(document, subject, "skills", &skills);
         let folder = document.path.parent().unwrap_or(Path::new("")).to_owned();
-        let Frame { actor, execution, cache, .. } = frame?;
+        let (actor, execution, cache) = match frame {
+            Some(frame) => (frame.actor, frame.execution, frame.cache),
+            // What is wrong there is reported; the rest is read on, and checked.
+            None => {
+                let name = ActorName::new(name.unwrap_or_else(|| "unnamed".to_owned())).ok()?;
+                let actor = ActorSection { name, description: None };
+                (actor, ExecutionSection::default(), CacheSection::default())
+            }
+        };
         Some(ActorFile { actor, knowledge: knowledge?, skills: skills?, execution, cache, folder })
     }
 

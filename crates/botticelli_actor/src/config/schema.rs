@@ -10,38 +10,54 @@ pub fn server() -> Schema {
     without_null(schema_for!(ActorServerConfig))
 }
 
-/// The schema of an actor's file, in which the skills have the settings that these schemas say. Without any, skills may
-/// have all settings.
-pub fn actor(skills: impl IntoIterator<Item = (String, Schema)>) -> Schema {
+/// The schema of an actor's file, in which skills and knowledge sources have the settings that these schemas say, by
+/// their name or type. Without any, they may have all settings.
+pub fn actor<'a>(
+    skills: impl IntoIterator<Item = (&'a str, Schema)>,
+    knowledge: impl IntoIterator<Item = (&'a str, Schema)>,
+) -> Schema {
     let mut schema = schema_for!(ActorFile);
-    let skills: Vec<Value> =
-        skills.into_iter().map(|(name, settings)| skill(&mut schema, &name, settings)).collect();
-    if let Some(definitions) = definitions(&mut schema)
-        && !skills.is_empty()
-    {
-        definitions.insert("SkillSection".to_owned(), json!({ "oneOf": skills }));
-    }
+    one_of(&mut schema, "SkillSection", "name", skills);
+    one_of(&mut schema, "KnowledgeSection", "type", knowledge);
     without_null(schema)
 }
 
-/// The schema of one skill's entry. What its settings define goes to the definitions of the whole, under its name.
-fn skill(whole: &mut Schema, name: &str, settings: Schema) -> Value {
+/// Replaces the definition `section` by one for each kind of entry, which its key `tag` tells apart.
+fn one_of<'a>(
+    whole: &mut Schema,
+    section: &str,
+    tag: &str,
+    kinds: impl IntoIterator<Item = (&'a str, Schema)>,
+) {
+    let kinds: Vec<Value> =
+        kinds.into_iter().map(|(kind, settings)| entry(whole, section, tag, kind, settings)).collect();
+    if let Some(definitions) = definitions(whole)
+        && !kinds.is_empty()
+    {
+        definitions.insert(section.to_owned(), json!({ "oneOf": kinds }));
+    }
+}
+
+/// The schema of an entry of one kind: its settings, and what all entries of the section have. What the settings define
+/// goes to the definitions of the whole, under the kind's name.
+fn entry(whole: &mut Schema, section: &str, tag: &str, kind: &str, settings: Schema) -> Value {
     let mut settings = settings.to_value();
-    point_into(&mut settings, name);
+    point_into(&mut settings, kind);
     let Some(entry) = settings.as_object_mut() else { return settings };
     if let (Some(Value::Object(defined)), Some(definitions)) = (entry.remove("$defs"), definitions(whole)) {
         definitions
-            .extend(defined.into_iter().map(|(definition, schema)| (format!("{name}.{definition}"), schema)));
+            .extend(defined.into_iter().map(|(definition, schema)| (format!("{kind}.{definition}"), schema)));
     }
     entry.remove("$schema");
     entry.remove("title");
-    let enabled = whole.pointer("/$defs/SkillSection/properties/enabled").cloned();
+    let common = whole.pointer(&format!("/$defs/{section}/properties")).and_then(Value::as_object).cloned();
     if let Some(properties) = object(entry, "properties") {
-        properties.insert("name".to_owned(), json!({ "const": name }));
-        properties.extend(enabled.map(|enabled| ("enabled".to_owned(), enabled)));
+        properties.extend(common.unwrap_or_default());
+        properties.insert(tag.to_owned(), json!({ "const": kind }));
     }
+    let needed = whole.pointer(&format!("/$defs/{section}/required")).and_then(Value::as_array).cloned();
     if let Value::Array(required) = entry.entry("required").or_insert_with(|| json!([])) {
-        required.push(json!("name"));
+        required.extend(needed.unwrap_or_default());
     }
     settings
 }
@@ -119,7 +135,7 @@ mod tests {
 
     #[test]
     fn the_settings_of_skills_are_part_of_the_actor_s_schema() {
-        let schema = actor([("cutter".to_owned(), schema_for!(Cutter))]).to_value();
+        let schema = actor([("cutter", schema_for!(Cutter))], []).to_value();
         let cutter = &schema["$defs"]["SkillSection"]["oneOf"][0];
         assert_eq!(cutter["properties"]["name"], json!({ "const": "cutter" }));
         assert_eq!(cutter["properties"]["enabled"]["type"], "boolean");
@@ -132,6 +148,6 @@ mod tests {
     #[test]
     fn nothing_is_null() {
         assert!(!server().to_value().to_string().contains("null"));
-        assert!(!actor([]).to_value().to_string().contains("null"));
+        assert!(!actor([], []).to_value().to_string().contains("null"));
     }
 }

@@ -282,7 +282,13 @@ impl Dispatcher {
                 self.timetable.overtaken(execution, &task, now);
                 return;
             }
-            Recorded::Stale | Recorded::Refused { .. } => {
+            Recorded::Refused { reason } => {
+                error!(task.id = %task, execution.id = %execution, reason, "the result can't be stored, not even as a failure");
+                self.timetable.vacate(&task, now);
+                self.look_up.insert(task, false);
+                return;
+            }
+            Recorded::Stale => {
                 debug!(task.id = %task, execution.id = %execution, "the attempt has a successor; its result is dropped");
                 self.timetable.vacate(&task, now);
                 self.look_up.insert(task, false);

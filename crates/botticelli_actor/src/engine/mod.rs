@@ -5,7 +5,7 @@
 //!                        ▲                                                              │
 //!                        └────────────── Ledger::record ◄── Recorder ◄── settle ◄───────┘
 //! ```
-//! One task, the [`dispatcher`], owns all of that state; it never waits for the database: it has at most one question
+//! One task, the `dispatcher`, owns all of that state; it never waits for the database: it has at most one question
 //! there, and goes on starting what is due until the answer comes.
 
 mod activity;
