@@ -35,7 +35,7 @@ pub struct SimpleTaskScheduler {
 pub struct SimpleExecution {
     /// The last attempt.
     pub attempt: Attempt,
-    /// When the last attempt started.
+    /// When the last attempt started, or was cancelled before it did.
     pub started_at: DateTime<Utc>,
     /// When it was over.
     pub ended_at: DateTime<Utc>,
@@ -155,6 +155,13 @@ impl TaskScheduler for SimpleTaskScheduler {
             return Ok(false);
         };
         entry.cancelled = true;
+        let given_up = std::mem::take(&mut entry.waiting);
+        let now = self.clock.now();
+        book.history.extend(
+            given_up.into_iter().map(|attempt| {
+                closed(attempt, now, now, Outcome::Cancelled, Run::ended(AttemptEnd::Cancelled))
+            }),
+        );
         book.forget_cancelled(task);
         drop(book);
         self.changed.send();
