@@ -48,12 +48,6 @@ pub enum OpenError {
         /// What happened.
         reason: String,
     },
-    /// The database has no tables of ours.
-    #[error("{target} has no tables of actor-server")]
-    NotMigrated {
-        /// Which database, without secrets.
-        target: DatabaseUrl,
-    },
     /// It was opened, and then failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),

@@ -108,7 +108,7 @@ fn database_hint(error: &anyhow::Error) -> Option<&'static str> {
             Some("one server serves a SQLite file; stop the other one, or use PostgreSQL")
         }
         OpenError::TooNew { .. } => Some("install that version; the database was upgraded by it"),
-        OpenError::Migrate { .. } | OpenError::NotMigrated { .. } | OpenError::Ledger(_) => None,
+        OpenError::Migrate { .. } | OpenError::Ledger(_) => None,
     }
 }
 
