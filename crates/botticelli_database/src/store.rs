@@ -482,6 +482,11 @@ impl Ledger for Store {
         Ok(recorded)
     }
 
+    async fn begin(&self, node: &NodeId, attempt: &Attempt) -> Result<bool, LedgerError> {
+        let (node, attempt) = (node.clone(), attempt.clone());
+        write!(self, begin(node, attempt))
+    }
+
     async fn release(&self, _node: &NodeId, attempts: &[Attempt]) -> Result<(), LedgerError> {
         let attempts = Arc::from(attempts);
         write!(self, release(attempts)).map(drop)

@@ -107,6 +107,11 @@ pub struct Attempt {
     pub fence: Fence,
     /// Failures in a row before this attempt.
     pub consecutive_failures: u32,
+    /// Earlier attempts of this execution that failed.
+    pub failures: u32,
+    /// Earlier attempts of this execution whose server died. With one or more of them, it may be what kills servers:
+    /// see [`Ledger::begin`].
+    pub interruptions: u32,
     /// Parameters of a manual trigger, or the event.
     pub parameters: serde_json::Value,
 }
@@ -213,7 +218,8 @@ pub struct Rescued {
     pub poisoned: Vec<ExecutionId>,
 }
 
-/// So many interruptions of one execution make it poison: it fails.
+/// So many interruptions of one execution make it poison: it fails. The first is counted for whatever was due; from then
+/// on only attempts count that had begun ([`Ledger::begin`]).
 pub const POISON_INTERRUPTIONS: u32 = 3;
 
 /// Definitions to be registered.
@@ -263,7 +269,8 @@ pub trait Ledger: Send + Sync {
     ) -> Result<Vec<Attempt>, LedgerError>;
 
     /// Takes waiting executions whose task's slot is free, and so much of it that the task does not overlap itself
-    /// unless it is one of `overlapping`.
+    /// unless it is one of `overlapping`. Of those that one more interruption makes poison, a node has one at a time:
+    /// its death is then the fault of none but that one.
     async fn take(
         &self,
         node: &NodeId,
@@ -275,6 +282,11 @@ pub trait Ledger: Send + Sync {
     /// Stores the ends of attempts, each whole or not at all; the answers are in the order of `ended`. One that was
     /// stored before is `Stored` again: after an error whose effect is unknown, ask again with the same.
     async fn record(&self, node: &NodeId, ended: &[EndedAttempt]) -> Result<Vec<Recorded>, LedgerError>;
+
+    /// Writes down that an attempt begins, whose execution was interrupted before: its next interruption is then known
+    /// to be one, and not a wait for a worker that was cut short. Says whether the attempt is still this node's;
+    /// otherwise it must not begin.
+    async fn begin(&self, node: &NodeId, attempt: &Attempt) -> Result<bool, LedgerError>;
 
     /// Gives back attempts that have not started.
     async fn release(&self, node: &NodeId, attempts: &[Attempt]) -> Result<(), LedgerError>;

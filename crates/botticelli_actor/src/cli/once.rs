@@ -62,6 +62,8 @@ async fn rehearse(config: &LoadedConfig, task: &Task, out: &mut impl Write) -> a
         attempt: 1,
         fence: botticelli_server::ids::Fence(0),
         consecutive_failures: 0,
+        failures: 0,
+        interruptions: 0,
         parameters: Value::Null,
     };
     let run = traced(config, task, &attempt, &store, out).await?;
@@ -249,7 +251,7 @@ async fn run_as(
 }
 
 fn last_attempt(task: &Task, attempt: &Attempt) -> Attempt {
-    Attempt { attempt: task.policy.max_attempts.get(), ..attempt.clone() }
+    Attempt { failures: task.policy.max_attempts.get() - 1, ..attempt.clone() }
 }
 
 async fn publish(task: &Task, store: &Store) -> anyhow::Result<ExecutionId> {

@@ -4,7 +4,7 @@ use super::agenda::{lock_free_states, occupying, running};
 use super::rows::{LockedState, NewActorServerExecution, OpenExecutionRow, insert_executions, task_id};
 use super::*;
 use botticelli_server::ids::{ExecutionId, Fence, NodeId, TaskId};
-use botticelli_server::ledger::{Attempt, ClaimRequest, Trigger};
+use botticelli_server::ledger::{Attempt, ClaimRequest, POISON_INTERRUPTIONS, Trigger};
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
@@ -88,6 +88,8 @@ pub(crate) async fn claim(
                 attempt: 1,
                 fence: Fence(id),
                 consecutive_failures: failures,
+                failures: 0,
+                interruptions: 0,
                 parameters: Value::Null,
             });
         }
@@ -286,6 +288,7 @@ pub(crate) async fn take(
     let candidates = candidates(conn).await?;
     let mut busy: HashSet<String> = running(conn, &tasks).await?.into_iter().map(|row| row.task_id).collect();
     let now = horizon(conn, ahead).await?.now;
+    let mut has_last_chance = candidates.iter().any(is_last_chance) && owns_last_chance(conn, &node).await?;
     let mut taken = Vec::new();
     for row in candidates {
         let Some(state) = states.get(&row.task_id) else { continue };
@@ -295,7 +298,11 @@ pub(crate) async fn take(
             Trigger::Probe => !state.is_paused || state.pause_reason.as_deref() == Some("breaker"),
         };
         let may_overlap = overlapping.iter().any(|task| task.as_str() == row.task_id);
-        if wanted && (may_overlap || !busy.contains(&row.task_id)) {
+        if wanted
+            && (may_overlap || !busy.contains(&row.task_id))
+            && !(has_last_chance && is_last_chance(&row))
+        {
+            has_last_chance |= is_last_chance(&row);
             busy.insert(row.task_id.clone());
             taken.push((row, state.consecutive_failures.unsigned_abs()));
         }
@@ -313,11 +320,26 @@ pub(crate) async fn take(
             attempt: row.attempt.unsigned_abs() + 1,
             fence: Fence(fence),
             consecutive_failures,
+            failures: row.failures.unsigned_abs(),
+            interruptions: row.interruptions.unsigned_abs(),
             parameters: row.parameters,
         });
     }
     own(conn, &node, &attempts).await?;
     Ok(attempts)
+}
+
+/// One more interruption makes it poison.
+fn is_last_chance(row: &OpenExecutionRow) -> bool {
+    row.interruptions.unsigned_abs() + 1 >= POISON_INTERRUPTIONS
+}
+
+/// Whether the node has such an execution. It may have one at a time: whatever else dies with it must not become poison
+/// by its fault.
+async fn owns_last_chance(conn: &mut Connection, node: &NodeId) -> Work<bool> {
+    let sql = "SELECT o.* FROM actor_server_open_executions AS o WHERE o.node = $1 AND o.interruptions > 0";
+    let rows: Vec<OpenExecutionRow> = sql_query(sql).bind::<Text, _>(node.as_str()).load(conn).await?;
+    Ok(rows.iter().any(is_last_chance))
 }
 
 async fn own(conn: &mut Connection, node: &NodeId, attempts: &[Attempt]) -> Work<usize> {
@@ -341,7 +363,7 @@ async fn own(conn: &mut Connection, node: &NodeId, attempts: &[Attempt]) -> Work
         })
         .collect();
     let sql = "UPDATE actor_server_open_executions AS o SET node = r.node, fence = r.fence, attempt = r.attempt, \
-             due_at = r.due_at, ready_at = NULL \
+             due_at = r.due_at, ready_at = NULL, begun_at = NULL \
          FROM {r} WHERE o.id = r.id";
     let columns = [
         ("id", "bigint"),

@@ -246,7 +246,8 @@ impl Writes {
             ended: how,
             error_message: error,
         });
-        self.waiting.push(WaitingExecution { id: ended.attempt.execution_id.0, ready_at: at });
+        let failures = u32::from(how == "failed");
+        self.waiting.push(WaitingExecution { id: ended.attempt.execution_id.0, ready_at: at, failures });
     }
 
     fn close(&mut self, ended: &EndedAttempt, node: &NodeId, outcome: &Outcome) {
@@ -354,9 +355,11 @@ impl Writes {
         insert_attempts(conn, &self.earlier_attempts).await?;
         let close = "DELETE FROM actor_server_open_executions WHERE id IN (SELECT r.id FROM {r})";
         batch::update(conn, close, EXECUTION_REF, &self.closed).await?;
-        let wait = "UPDATE actor_server_open_executions AS o SET node = NULL, fence = NULL, ready_at = r.ready_at \
+        let wait = "UPDATE actor_server_open_executions AS o SET node = NULL, fence = NULL, ready_at = r.ready_at, \
+                 failures = o.failures + r.failures \
              FROM {r} WHERE o.id = r.id";
-        batch::update(conn, wait, &[("id", "bigint"), ("ready_at", "timestamptz")], &self.waiting).await?;
+        let columns = [("id", "bigint"), ("ready_at", "timestamptz"), ("failures", "integer")];
+        batch::update(conn, wait, &columns, &self.waiting).await?;
         batch::insert(conn, "actor_server_posts", POST_COLUMNS, &self.posts, "").await?;
         let used_again = "ON CONFLICT (task_id, source, item_key, platform, destination) DO UPDATE SET \
              text = excluded.text, execution_id = excluded.execution_id, part = excluded.part, \
@@ -489,6 +492,7 @@ struct WaitingExecution {
     id: i64,
     #[serde(serialize_with = "batch::time")]
     ready_at: DateTime<Utc>,
+    failures: u32,
 }
 
 #[derive(Serialize)]

@@ -91,7 +91,8 @@ pub async fn the_third_interruption_of_an_execution_fails_it(db: &TestStore) {
         if death < 3 {
             assert_eq!(rescued.handed_on, [attempt.execution_id]);
             attempt = take(&next, &rescued).await.pop().expect("it can be taken");
-            assert_eq!(attempt.attempt, death + 1);
+            assert_eq!((attempt.attempt, attempt.interruptions), (death + 1, death));
+            assert!(next.store.begin(&next.id, &attempt).await.expect("an answer"), "it is still ours");
         } else {
             assert_eq!((rescued.handed_on.len(), rescued.poisoned), (0, vec![attempt.execution_id]));
         }
@@ -106,6 +107,101 @@ pub async fn the_third_interruption_of_an_execution_fails_it(db: &TestStore) {
     assert_eq!(db.earlier_attempts(attempt.execution_id).await.expect("attempts").len(), 3);
     let ended = victim.ended(&task, &attempt, AttemptEnd::Succeeded, Made::default()).await;
     assert_eq!(victim.record(ended).await, botticelli_server::ledger::Recorded::Stale);
+}
+
+/// Nor has it used up an attempt. (The first time nobody can tell whether it had begun.)
+pub async fn an_execution_that_only_waited_when_its_nodes_died_is_no_poison(db: &TestStore) {
+    let task = task("task", every(86_400));
+    register(db, &[&task]).await;
+    let first = Player::enter(db, "node 0").await;
+    let mut attempt = first.claim(&task).await;
+    for death in 1..=5_u32 {
+        db.advance(LEASE + SECOND).await;
+        let next = Player::enter(db, &format!("node {death}")).await;
+        let rescued = next.store.rescue(&next.id).await.expect("an answer");
+        assert_eq!(rescued.handed_on, [attempt.execution_id]);
+        attempt = take(&next, &rescued).await.pop().expect("it can be taken");
+        assert_eq!((attempt.attempt, attempt.interruptions), (2, 1));
+    }
+    let earlier = db.earlier_attempts(attempt.execution_id).await.expect("attempts");
+    assert_eq!(earlier.len(), 1);
+    assert_eq!((earlier[0].started_at, earlier[0].ended.as_str()), (None, "interrupted"));
+}
+
+/// Then its death is nobody else's fault.
+pub async fn what_one_more_interruption_makes_poison_is_alone_of_its_kind_on_a_node(db: &TestStore) {
+    let (one, two) = (task("one", every(86_400)), task("two", every(86_400)));
+    register(db, &[&one, &two]).await;
+    let mut node = Player::enter(db, "node 0").await;
+    let mut attempts = vec![node.claim(&one).await, node.claim(&two).await];
+    let mut waiting = Vec::new();
+    for death in 1..=2 {
+        assert_eq!(attempts.len(), 2);
+        for attempt in attempts.iter().filter(|attempt| attempt.interruptions > 0) {
+            assert!(node.store.begin(&node.id, attempt).await.expect("an answer"));
+        }
+        db.advance(LEASE + SECOND).await;
+        node = Player::enter(db, &format!("node {death}")).await;
+        let rescued = node.store.rescue(&node.id).await.expect("an answer");
+        attempts = take(&node, &rescued).await;
+        waiting = rescued.handed_on;
+    }
+    let last_chance = attempts.pop().expect("one of them");
+    assert_eq!((attempts.as_slice(), last_chance.interruptions), (&[][..], 2));
+    let take = async |player: &Player| {
+        player.store.take(&player.id, &waiting, &[], Duration::ZERO).await.expect("an answer")
+    };
+    assert_eq!(take(&node).await, [], "not beside the other one");
+    let other = Player::enter(db, "another node").await;
+    let taken = take(&other).await;
+    assert_eq!(taken.len(), 1, "another node may have it");
+    other.store.release(&other.id, &taken).await.expect("an answer");
+    let succeeded = AttemptEnd::Succeeded;
+    let ended_task = if last_chance.task_id == one.id { &one } else { &two };
+    node.end(ended_task, &last_chance, succeeded, Made::default()).await;
+    assert_eq!(take(&node).await.len(), 1, "the other one is over");
+}
+
+/// Whoever has lost an attempt learns it before the actor runs.
+pub async fn an_attempt_that_was_handed_on_does_not_begin(db: &TestStore) {
+    let task = task("task", every(86_400));
+    register(db, &[&task]).await;
+    let silent = Player::enter(db, "silent").await;
+    let attempt = silent.claim(&task).await;
+    assert!(silent.store.begin(&silent.id, &attempt).await.expect("an answer"));
+    db.advance(LEASE + SECOND).await;
+    let other = Player::enter(db, "other").await;
+    let rescued = other.store.rescue(&other.id).await.expect("an answer");
+    assert!(!silent.store.begin(&silent.id, &attempt).await.expect("an answer"));
+    let next = take(&other, &rescued).await.pop().expect("it can be taken");
+    assert!(!silent.store.begin(&silent.id, &next).await.expect("an answer"), "it is the other's");
+    assert!(other.store.begin(&other.id, &next).await.expect("an answer"));
+}
+
+/// Only those that failed are counted.
+pub async fn an_interruption_uses_up_none_of_the_attempts(db: &TestStore) {
+    let task = with(task("task", every(86_400)), |policy| {
+        policy.max_attempts = NonZeroU32::new(2).expect("not 0");
+    });
+    register(db, &[&task]).await;
+    let mut node = Player::enter(db, "node 0").await;
+    let mut attempt = node.claim(&task).await;
+    for death in 1..=2 {
+        db.advance(LEASE + SECOND).await;
+        node = Player::enter(db, &format!("node {death}")).await;
+        let rescued = node.store.rescue(&node.id).await.expect("an answer");
+        attempt = take(&node, &rescued).await.pop().expect("it can be taken");
+        assert!(node.store.begin(&node.id, &attempt).await.expect("an answer"));
+    }
+    assert_eq!((attempt.attempt, attempt.failures), (3, 0));
+    node.end(&task, &attempt, failed("no answer"), Made::default()).await;
+    db.advance(MINUTE).await;
+    let waiting = [attempt.execution_id];
+    let last = node.store.take(&node.id, &waiting, &[], Duration::ZERO).await.expect("an answer");
+    assert_eq!(last.iter().map(|attempt| (attempt.attempt, attempt.failures)).collect::<Vec<_>>(), [(4, 1)]);
+    node.end(&task, &last[0], failed("no answer"), Made::default()).await;
+    let over = db.execution(attempt.execution_id).await.expect("an answer").expect("it is over");
+    assert_eq!(over.outcome.as_deref(), Some("failed"));
 }
 
 /// Neither is anybody's fault.
