@@ -10,7 +10,7 @@ use botticelli_server::clock::Clock;
 use botticelli_server::ids::{ExecutionId, NodeId, PostId, TaskId};
 use botticelli_server::ledger::{
     Agenda, Attempt, ClaimRequest, EndedAttempt, Lease, Ledger, LedgerError, Recorded, Registered,
-    Registration, Rescued,
+    Registration, Rescued, TakeRequest,
 };
 use botticelli_server::outbox::{ClaimedPost, EarlierItem, Outbox, PostHistory, PostState, SettledPost};
 use botticelli_server::post::Destination;
@@ -452,13 +452,11 @@ impl Ledger for Store {
     async fn take(
         &self,
         node: &NodeId,
-        waiting: &[ExecutionId],
-        overlapping: &[TaskId],
+        wanted: &[TakeRequest],
         ahead: Duration,
     ) -> Result<Vec<Attempt>, LedgerError> {
-        let (node, waiting, overlapping) = (node.clone(), Arc::from(waiting), Arc::from(overlapping));
-        let ahead = microseconds(ahead);
-        write!(self, take(node, waiting, overlapping, ahead))
+        let (node, wanted, ahead) = (node.clone(), Arc::from(wanted), microseconds(ahead));
+        write!(self, take(node, wanted, ahead))
     }
 
     async fn record(&self, node: &NodeId, ended: &[EndedAttempt]) -> Result<Vec<Recorded>, LedgerError> {

@@ -86,6 +86,19 @@ pub struct ClaimRequest {
     pub overlap_allowed: bool,
 }
 
+/// A wish to take an execution that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakeRequest {
+    /// The execution.
+    pub execution_id: ExecutionId,
+    /// Its task.
+    pub task_id: TaskId,
+    /// The definition that this node holds: another registered one refuses the wish.
+    pub definition: DefinitionHash,
+    /// Whether the task may run beside itself.
+    pub overlap_allowed: bool,
+}
+
 /// An attempt that this node owns until it records it, or its lease is lost.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attempt {
@@ -268,14 +281,13 @@ pub trait Ledger: Send + Sync {
         ahead: Duration,
     ) -> Result<Vec<Attempt>, LedgerError>;
 
-    /// Takes waiting executions whose task's slot is free, and so much of it that the task does not overlap itself
-    /// unless it is one of `overlapping`. Of those that one more interruption makes poison, a node has one at a time:
+    /// Takes waiting executions whose task is registered as the node holds it, and whose slot is free; and no more of a
+    /// task than one, unless it may overlap itself. Of those that one more interruption makes poison, a node has one at a time:
     /// its death is then the fault of none but that one.
     async fn take(
         &self,
         node: &NodeId,
-        waiting: &[ExecutionId],
-        overlapping: &[TaskId],
+        wanted: &[TakeRequest],
         ahead: Duration,
     ) -> Result<Vec<Attempt>, LedgerError>;
 

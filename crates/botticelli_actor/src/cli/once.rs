@@ -17,7 +17,9 @@ use anyhow::Context as _;
 use botticelli_database::{Mode, OpenError, PostFilter, Store};
 use botticelli_server::clock::Clock;
 use botticelli_server::ids::{ExecutionId, NodeId};
-use botticelli_server::ledger::{Attempt, EndedAttempt, Ledger as _, Recorded, Registration, Trigger};
+use botticelli_server::ledger::{
+    Attempt, EndedAttempt, Ledger as _, Recorded, Registration, TakeRequest, Trigger,
+};
 use botticelli_server::outbox::NewPost;
 use botticelli_server::outcome::AttemptEnd;
 use botticelli_server::plan::{Settlement, settle};
@@ -196,15 +198,21 @@ async fn run_as(
 ) -> anyhow::Result<()> {
     store.register(Registration { tasks: vec![task.clone()], complete: false, start: false }).await?;
     let execution = publish(task, store).await?;
-    let overlapping = [task.id.clone()];
-    let Some(attempt) = store.take(node, &[execution], &overlapping, Duration::ZERO).await?.pop() else {
+    let wanted = TakeRequest {
+        execution_id: execution,
+        task_id: task.id.clone(),
+        definition: task.definition.clone(),
+        // A person wants it now.
+        overlap_allowed: true,
+    };
+    let Some(attempt) = store.take(node, &[wanted], Duration::ZERO).await?.pop() else {
         // Another node was quicker.
         return wait_for(execution, store, out).await;
     };
     let started_at = store.now().await?;
     let run = traced(config, task, &attempt, store, out).await?;
     let ended_at = store.now().await?;
-    let next_run = store.states(&overlapping).await?.pop().and_then(|state| state.next_run);
+    let next_run = store.states(std::slice::from_ref(&task.id)).await?.pop().and_then(|state| state.next_run);
     let settlement = match settle(task, &attempt, next_run, &run.end, started_at, ended_at) {
         // Nobody would make the next attempt when this process has gone; a person is looking, and can.
         Settlement::Retry { .. } => {

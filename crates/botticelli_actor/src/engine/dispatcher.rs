@@ -498,8 +498,8 @@ impl Dispatcher {
             self.timetable.won(attempt, None);
         }
         let got: BTreeSet<ExecutionId> = taken.iter().map(|attempt| attempt.execution_id).collect();
-        for (execution, task) in wanted.waiting.iter().filter(|(execution, _)| !got.contains(execution)) {
-            self.timetable.not_taken(*execution, task);
+        for request in wanted.waiting.iter().filter(|request| !got.contains(&request.execution_id)) {
+            self.timetable.not_taken(request.execution_id, &request.task_id);
         }
         for request in wanted.claims.iter().filter(|request| !won.contains(&request.task_id)) {
             self.look_up.insert(request.task_id.clone(), true);
@@ -663,14 +663,11 @@ async fn claim(parts: &Parts, wanted: Wanted) -> Reply {
     };
     let (taken, trouble) = match wanted.waiting.as_slice() {
         [] => (Vec::new(), None),
-        waiting => {
-            let waiting: Vec<ExecutionId> = waiting.iter().map(|(execution, _)| *execution).collect();
-            match parts.ledger.take(&node, &waiting, &wanted.overlapping, CLAIM_BOUND).await {
-                Ok(taken) => (taken, None),
-                // What was claimed is ours all the same.
-                Err(error) => (Vec::new(), Some(error)),
-            }
-        }
+        waiting => match parts.ledger.take(&node, waiting, CLAIM_BOUND).await {
+            Ok(taken) => (taken, None),
+            // What was claimed is ours all the same.
+            Err(error) => (Vec::new(), Some(error)),
+        },
     };
     Reply::Work { node, wanted, claimed, taken, trouble }
 }

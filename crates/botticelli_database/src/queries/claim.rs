@@ -4,7 +4,7 @@ use super::agenda::{lock_free_states, occupying, running};
 use super::rows::{LockedState, NewActorServerExecution, OpenExecutionRow, insert_executions, task_id};
 use super::*;
 use botticelli_server::ids::{ExecutionId, Fence, NodeId, TaskId};
-use botticelli_server::ledger::{Attempt, ClaimRequest, POISON_INTERRUPTIONS, Trigger};
+use botticelli_server::ledger::{Attempt, ClaimRequest, POISON_INTERRUPTIONS, TakeRequest, Trigger};
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
@@ -256,8 +256,8 @@ struct ExecutionRef {
     id: i64,
 }
 
-fn execution_refs(ids: &[ExecutionId]) -> Vec<ExecutionRef> {
-    ids.iter().map(|id| ExecutionRef { id: id.0 }).collect()
+fn execution_refs<'a>(ids: impl Iterator<Item = &'a i64>) -> Vec<ExecutionRef> {
+    ids.map(|id| ExecutionRef { id: *id }).collect()
 }
 
 const EXECUTION_REF: &[batch::Column] = &[("id", "bigint")];
@@ -267,17 +267,18 @@ const EXECUTION_REF: &[batch::Column] = &[("id", "bigint")];
 pub(crate) async fn take(
     conn: &mut Connection,
     node: NodeId,
-    waiting: Arc<[ExecutionId]>,
-    overlapping: Arc<[TaskId]>,
+    wanted: Arc<[TakeRequest]>,
     ahead: i64,
 ) -> Work<Vec<Attempt>> {
+    let requests: HashMap<i64, &TakeRequest> =
+        wanted.iter().map(|request| (request.execution_id.0, request)).collect();
     let wanted = dialect::rows(EXECUTION_REF);
     let sql = format!(
         "SELECT o.* FROM actor_server_open_executions AS o WHERE o.id IN (SELECT r.id FROM {wanted}) \
              AND o.ready_at <= actor_server_now_plus($2) ORDER BY o.id"
     );
     let candidates = async |conn: &mut Connection| -> Work<Vec<OpenExecutionRow>> {
-        let wanted = batch::parameter(&execution_refs(&waiting))?;
+        let wanted = batch::parameter(&execution_refs(requests.keys()))?;
         Ok(sql_query(&sql).bind::<Text, _>(wanted).bind::<BigInt, _>(ahead).load(conn).await?)
     };
     let tasks =
@@ -291,15 +292,17 @@ pub(crate) async fn take(
     let mut has_last_chance = candidates.iter().any(is_last_chance) && owns_last_chance(conn, &node).await?;
     let mut taken = Vec::new();
     for row in candidates {
-        let Some(state) = states.get(&row.task_id) else { continue };
+        let (Some(state), Some(request)) = (states.get(&row.task_id), requests.get(&row.id)) else {
+            continue;
+        };
         let wanted = match row.trigger()? {
             Trigger::Manual | Trigger::Event => true,
             Trigger::Schedule => !state.is_paused,
             Trigger::Probe => !state.is_paused || state.pause_reason.as_deref() == Some("breaker"),
         };
-        let may_overlap = overlapping.iter().any(|task| task.as_str() == row.task_id);
         if wanted
-            && (may_overlap || !busy.contains(&row.task_id))
+            && state.definition == request.definition.as_str()
+            && (request.overlap_allowed || !busy.contains(&row.task_id))
             && !(has_last_chance && is_last_chance(&row))
         {
             has_last_chance |= is_last_chance(&row);

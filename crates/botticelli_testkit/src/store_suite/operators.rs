@@ -97,7 +97,7 @@ pub async fn an_operators_pause_is_not_undone_by_a_probe(db: &TestStore) {
     player.store.release(&player.id, std::slice::from_ref(&probe)).await.expect("an answer");
     db.pause(&early.id).await.expect("an answer");
     let waiting = [probe.execution_id];
-    assert_eq!(player.store.take(&player.id, &waiting, &[], Duration::ZERO).await.expect("an answer"), []);
+    assert_eq!(player.take(&[&early], &waiting).await, []);
 }
 
 /// Without a cooldown a person resumes the task.
