@@ -518,6 +518,11 @@ impl Ledger for Store {
         write!(self, prune(before, limit))
     }
 
+    async fn prune_nodes(&self, gone_for: Duration) -> Result<usize, LedgerError> {
+        let gone_for = microseconds(gone_for);
+        write!(self, prune_nodes(gone_for))
+    }
+
     async fn owned(&self, node: &NodeId) -> Result<Vec<Attempt>, LedgerError> {
         let node = node.clone();
         read!(self, owned(node))

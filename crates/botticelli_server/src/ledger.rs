@@ -318,6 +318,9 @@ pub trait Ledger: Send + Sync {
     /// Deletes at most `limit` executions that were over before `before`. Returns how many.
     async fn prune(&self, before: DateTime<Utc>, limit: usize) -> Result<usize, LedgerError>;
 
+    /// Forgets nodes that have been gone for so long. Returns how many.
+    async fn prune_nodes(&self, gone_for: Duration) -> Result<usize, LedgerError>;
+
     /// The attempts that `node` owns, as the store knows it: for a node that did not hear an answer, or whose claims
     /// somebody may have taken back.
     async fn owned(&self, node: &NodeId) -> Result<Vec<Attempt>, LedgerError>;

@@ -231,14 +231,11 @@ impl TaskScheduler for Engine {
         let _end_of_helpers = helpers.clone().drop_guard();
         let heartbeat = node::heartbeat(self.parts.clone(), self.commands.clone(), helpers.clone());
         let heartbeat = tokio::spawn(heartbeat);
-        let retention = self
-            .parts
-            .settings
-            .history_retention
-            .map(|keep| tokio::spawn(retention::run(self.parts.clone(), keep, helpers.clone())));
+        let keep = self.parts.settings.history_retention;
+        let retention = tokio::spawn(retention::run(self.parts.clone(), keep, helpers.clone()));
         Dispatcher::new(self.parts.clone(), inbox).run(stop).await;
         helpers.cancel();
-        for mut helper in std::iter::once(heartbeat).chain(retention) {
+        for mut helper in [heartbeat, retention] {
             match tokio::time::timeout(LAST_MOMENTS, &mut helper).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => warn!(error = %error, "a helper of the engine did not end well"),

@@ -57,6 +57,7 @@ macro_rules! store_suite {
             work_claimed_ahead_by_a_node_that_dies_still_starts_in_its_order,
             what_waits_is_taken_when_the_slot_is_free_and_the_pause_allows_it,
             what_waits_is_left_to_nodes_that_hold_the_registered_definition,
+            nodes_that_are_long_gone_are_forgotten_once_nothing_of_theirs_is_left,
             a_rescue_by_many_at_once_hands_on_once,
             the_breaker_opens_at_its_limit_and_a_good_probe_closes_it,
             an_operators_pause_is_not_undone_by_a_probe,

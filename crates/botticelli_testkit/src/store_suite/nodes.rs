@@ -105,6 +105,34 @@ pub async fn the_third_interruption_of_an_execution_fails_it(db: &TestStore) {
     assert_eq!(victim.record(ended).await, botticelli_server::ledger::Recorded::Stale);
 }
 
+/// Otherwise there would be a row for every start of a server, for ever.
+pub async fn nodes_that_are_long_gone_are_forgotten_once_nothing_of_theirs_is_left(db: &TestStore) {
+    let task = task("task", every(86_400));
+    register(db, &[&task]).await;
+    let (gone, late) = (Player::enter(db, "gone").await, Player::enter(db, "late").await);
+    let here = Player::enter(db, "here").await;
+    let attempt = late.claim(&task).await;
+    let day = 86_400 * SECOND;
+    for player in [&gone, &late] {
+        player.store.leave(&player.id).await.expect("an answer");
+    }
+    // It claims once more before it knows that it was given up.
+    assert_eq!(late.take(&[&task], &[attempt.execution_id]).await.len(), 1);
+    db.advance(day - SECOND).await;
+    here.store.renew(&here.id, LEASE).await.expect("a heartbeat");
+    assert_eq!(db.prune_nodes(day).await.expect("an answer"), 0);
+    db.advance(SECOND).await;
+    assert_eq!(db.prune_nodes(day).await.expect("an answer"), 1);
+    let nodes = "SELECT node AS value FROM actor_server_nodes ORDER BY node";
+    assert_eq!(db.values(nodes).await, ["here", "late"]);
+    here.store.rescue(&here.id).await.expect("an answer");
+    // It counts as gone since it was rescued again.
+    assert_eq!(db.prune_nodes(SECOND).await.expect("an answer"), 0);
+    db.advance(SECOND).await;
+    assert_eq!(db.prune_nodes(SECOND).await.expect("an answer"), 1);
+    assert_eq!(db.values(nodes).await, ["here"]);
+}
+
 /// Nor has it used up an attempt. (The first time nobody can tell whether it had begun.)
 pub async fn an_execution_that_only_waited_when_its_nodes_died_is_no_poison(db: &TestStore) {
     let task = task("task", every(86_400));
