@@ -518,6 +518,15 @@ impl Ledger for Store {
         write!(self, prune(before, limit))
     }
 
+    async fn retire(&self, task: &TaskId) -> Result<bool, LedgerError> {
+        let id = task.clone();
+        let retired = write!(self, retire(id))?;
+        if retired {
+            self.notify(task.as_str()).await;
+        }
+        Ok(retired)
+    }
+
     async fn prune_nodes(&self, gone_for: Duration) -> Result<usize, LedgerError> {
         let gone_for = microseconds(gone_for);
         write!(self, prune_nodes(gone_for))

@@ -315,6 +315,10 @@ pub trait Ledger: Send + Sync {
     /// Takes up definitions, all in one transaction.
     async fn register(&self, registration: Registration) -> Result<Registered, LedgerError>;
 
+    /// Lets go of a task as if it were gone from the configuration: it is paused and kept, and claims whose time has not
+    /// come are taken back. Says whether that was anything new.
+    async fn retire(&self, task: &TaskId) -> Result<bool, LedgerError>;
+
     /// Deletes at most `limit` executions that were over before `before`. Returns how many.
     async fn prune(&self, before: DateTime<Utc>, limit: usize) -> Result<usize, LedgerError>;
 

@@ -209,6 +209,7 @@ impl TaskScheduler for Engine {
     }
 
     async fn cancel(&self, task: &TaskId) -> Result<bool, LedgerError> {
+        self.parts.ledger.retire(task).await?;
         let (answer, known) = oneshot::channel();
         self.tell(Command::Drop(task.clone(), answer));
         Ok(known.await.unwrap_or(false))

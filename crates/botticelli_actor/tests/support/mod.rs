@@ -61,12 +61,13 @@ pub(crate) struct Node {
     run: Option<JoinHandle<()>>,
     watch: JoinHandle<()>,
     deliverer: Option<JoinHandle<()>>,
-    /// How many of its loops sleep when it is at rest.
-    loops: usize,
     wakeups: Wakeups,
     /// Its engine is run by somebody else.
     run_elsewhere: bool,
 }
+
+/// What of a node sleeps when it is at rest: dispatcher, heartbeat, retention, deliverer.
+const LOOPS: usize = 4;
 
 /// The settings of the nodes: the engine's own, but for heartbeats, which would only make time pass more slowly.
 pub(crate) fn settings() -> EngineSettings {
@@ -135,7 +136,6 @@ impl TestServer {
         let mut platforms = Platforms::default();
         platforms.register("memory", Arc::new(self.platform.clone()));
         let node = NodeId::new(name).expect("a name");
-        let loops = 3 + usize::from(settings.history_retention.is_some());
         let engine = Arc::new(Engine::new(EngineParts {
             ledger: history.clone(),
             outbox: history.clone(),
@@ -161,7 +161,6 @@ impl TestServer {
             clock,
             stop,
             stop_delivering,
-            loops,
             run_elsewhere: false,
         }
     }
@@ -300,7 +299,7 @@ impl TestServer {
                 return false;
             }
             running += activity.running;
-            loops += node.loops;
+            loops += LOOPS;
         }
         let stopping = self.nodes.iter().any(|node| node.run.is_some() && node.stop.is_cancelled());
         let parked = *self.parked.borrow();

@@ -63,6 +63,8 @@ macro_rules! store_suite {
             an_operators_pause_is_not_undone_by_a_probe,
             an_open_breaker_without_cooldown_waits_for_a_person,
             a_pause_takes_back_claims_whose_time_has_not_come,
+            a_pause_takes_back_a_retry_whose_time_has_not_come,
+            a_task_that_is_let_go_is_claimed_by_no_node,
             a_pause_leaves_what_has_begun_alone,
             a_pause_does_not_go_back_over_what_the_ledger_has,
             what_was_missed_in_a_pause_is_skipped_at_the_resume,

@@ -176,6 +176,16 @@ impl Player {
 
     /// Takes what it can get of these executions, which are of these tasks.
     pub async fn take(&self, tasks: &[&Task], waiting: &[ExecutionId]) -> Vec<Attempt> {
+        self.take_ahead(tasks, waiting, Duration::ZERO).await
+    }
+
+    /// The same of those that may be made by then.
+    pub async fn take_ahead(
+        &self,
+        tasks: &[&Task],
+        waiting: &[ExecutionId],
+        ahead: Duration,
+    ) -> Vec<Attempt> {
         let mut wanted = Vec::new();
         for execution in waiting {
             let open = self.store.execution(*execution).await.expect("an answer").expect("an execution");
@@ -187,7 +197,7 @@ impl Player {
                 overlap_allowed: task.policy.overlap == Overlap::Allow,
             });
         }
-        self.store.take(&self.id, &wanted, Duration::ZERO).await.expect("an answer")
+        self.store.take(&self.id, &wanted, ahead).await.expect("an answer")
     }
 
     /// What is to be recorded of an attempt that ends now.
