@@ -12,7 +12,9 @@ use botticelli_server::ledger::{
     Agenda, Attempt, ClaimRequest, EndedAttempt, Lease, Ledger, LedgerError, Recorded, Registered,
     Registration, Rescued, TakeRequest,
 };
-use botticelli_server::outbox::{ClaimedPost, EarlierItem, Outbox, PostHistory, PostState, SettledPost};
+use botticelli_server::outbox::{
+    ClaimedPost, EarlierItem, Outbox, PostHistory, PostState, PostsSettled, SettledPost,
+};
 use botticelli_server::post::Destination;
 use botticelli_server::server::{Accepted, Event, EventServer};
 use botticelli_server::task::TaskState;
@@ -555,7 +557,7 @@ impl Outbox for Store {
         write!(self, claim_posts(node, limit, lease))
     }
 
-    async fn settle_posts(&self, node: &NodeId, ended: &[SettledPost]) -> Result<Vec<PostId>, LedgerError> {
+    async fn settle_posts(&self, node: &NodeId, ended: &[SettledPost]) -> Result<PostsSettled, LedgerError> {
         let (node, ended) = (node.clone(), Arc::from(ended));
         write!(self, settle_posts(node, ended))
     }

@@ -8,9 +8,9 @@ use crate::actor::{PipelineActor, RunContext, Stage, StageResult, Trace};
 use crate::app::contexts;
 use crate::clock::SystemClock;
 use crate::config::{LoadedConfig, Problems};
-use crate::deliverer::{Deliverer, DeliverySettings};
+use crate::deliverer::{Deliverer, DeliverySettings, DeliverySignals};
 use crate::draft::Draft;
-use crate::engine::{DatabaseClock, node_name};
+use crate::engine::{CurrentNode, DatabaseClock, node_name};
 use crate::platforms::Platforms;
 use crate::skills::SkillRegistry;
 use anyhow::Context as _;
@@ -31,7 +31,6 @@ use serde_json::Value;
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub(super) async fn run(global: &GlobalArgs, args: &OnceArgs, out: &mut impl Write) -> anyhow::Result<()> {
@@ -248,9 +247,9 @@ async fn run_as(
         Arc::new(store.clone()),
         Platforms::built_in(system.clone()),
         system,
-        node.clone(),
+        Arc::new(CurrentNode::new(node.clone())),
         DeliverySettings::default(),
-        Arc::new(Notify::new()),
+        DeliverySignals::default(),
     );
     out.flush()?;
     deliverer.run_once().await?;

@@ -426,8 +426,12 @@ impl StateAfter {
             next_run: self.row.next_run,
             wake_at: if self.row.is_paused { self.row.probe_at } else { self.row.wake_at },
             breaker_opened,
-            consecutive_failures: self.row.consecutive_failures.unsigned_abs(),
+            consecutive_failures: self.failures(),
         }
+    }
+
+    pub(super) fn failures(&self) -> u32 {
+        self.row.consecutive_failures.unsigned_abs()
     }
 
     pub(super) fn into_update(self) -> StateUpdate {
