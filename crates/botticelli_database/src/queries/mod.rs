@@ -1,11 +1,13 @@
 //! The units of work. This folder is compiled twice, as `postgres::queries` and as `sqlite::queries`; `super` is the
 //! backend that it is compiled for.
 //!
-//! The shape of a unit: lock the rows that decide, decide in Rust, write plain values. A batch travels as one JSON
-//! parameter, so that a thousand rows are one statement and there is no limit of parameters.
+//! The shape of a unit: lock the rows that decide, decide in Rust, write plain values. A batch of rows is one
+//! statement: PostgreSQL gets an array for each column, SQLite one JSON text.
+
+#[macro_use]
+pub(crate) mod batch;
 
 mod agenda;
-mod batch;
 mod claim;
 mod nodes;
 mod operate;

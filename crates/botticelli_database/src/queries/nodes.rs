@@ -10,7 +10,6 @@ use botticelli_server::plan::BreakerEffect;
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
-use serde::Serialize;
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -64,7 +63,9 @@ pub(crate) async fn begin(conn: &mut Connection, node: NodeId, attempt: Attempt)
 
 /// What the node owns, in the order of their numbers.
 pub(crate) async fn owned(conn: &mut Connection, node: NodeId) -> Work<Vec<Attempt>> {
-    let sql = "SELECT * FROM actor_server_open_executions WHERE node = $1 ORDER BY id";
+    let columns = OpenExecutionRow::COLUMNS;
+    let sql =
+        format!("SELECT {columns} FROM actor_server_open_executions AS o WHERE o.node = $1 ORDER BY o.id");
     let rows: Vec<OpenExecutionRow> = sql_query(sql).bind::<Text, _>(node.as_str()).load(conn).await?;
     let tasks = rows.iter().map(|row| task_id(row.task_id.clone())).collect::<Work<Vec<_>>>()?;
     let states = super::agenda::states(conn, tasks.into()).await?;
@@ -107,10 +108,12 @@ pub(crate) async fn prune_nodes(conn: &mut Connection, gone_for: i64) -> Work<us
     Ok(sql_query(sql).bind::<BigInt, _>(-gone_for).execute(conn).await?)
 }
 
-#[derive(QueryableByName, Serialize)]
-struct NodeRow {
-    #[diesel(sql_type = Text)]
-    node: String,
+batch_row! {
+    #[derive(QueryableByName)]
+    struct NodeRow {
+        #[diesel(sql_type = Text)]
+        node: String,
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -126,11 +129,11 @@ async fn hand_on(conn: &mut Connection, nodes: &[NodeRow], counting: Counting) -
         return Ok(rescued);
     }
     let owned = format!(
-        "SELECT o.* FROM actor_server_open_executions AS o WHERE o.node IN (SELECT r.node FROM {}) ORDER BY o.id",
-        dialect::rows(NODE)
+        "SELECT {} FROM actor_server_open_executions AS o WHERE o.node IN (SELECT r.node FROM {{r}}) ORDER BY o.id",
+        OpenExecutionRow::COLUMNS
     );
     let owned = async |conn: &mut Connection| -> Work<Vec<OpenExecutionRow>> {
-        Ok(sql_query(&owned).bind::<Text, _>(batch::parameter(nodes)?).load(conn).await?)
+        Ok(sql_query(&owned).rows(nodes)?.load(conn).await?)
     };
     let tasks = owned(conn).await?.into_iter().map(|row| task_id(row.task_id)).collect::<Work<Vec<_>>>()?;
     let states = lock_states(conn, &tasks).await?;
@@ -160,16 +163,14 @@ async fn hand_on(conn: &mut Connection, nodes: &[NodeRow], counting: Counting) -
     let sql = "UPDATE actor_server_open_executions AS o SET node = NULL, fence = NULL, attempt = r.attempt, \
              interruptions = r.interruptions, ready_at = r.ready_at \
          FROM {r} WHERE o.id = r.id";
-    let columns =
-        [("id", "bigint"), ("attempt", "integer"), ("interruptions", "integer"), ("ready_at", "timestamptz")];
-    batch::update(conn, sql, &columns, &handed_on).await?;
+    batch::update(conn, sql, &handed_on).await?;
     fail_poison(conn, poisoned, states, now).await?;
     for node in nodes {
         super::outbox::hand_on_posts(conn, &node.node).await?;
     }
     let left =
         "UPDATE actor_server_nodes AS n SET left_at = actor_server_now() FROM {r} WHERE n.node = r.node";
-    batch::update(conn, left, NODE, nodes).await?;
+    batch::update(conn, left, nodes).await?;
     Ok(rescued)
 }
 
@@ -179,15 +180,13 @@ fn has_begun(row: &OpenExecutionRow, now: DateTime<Utc>) -> bool {
     if row.interruptions > 0 { row.begun_at.is_some() } else { row.due_at <= now }
 }
 
-const NODE: &[batch::Column] = &[("node", "text")];
-
-#[derive(Serialize)]
-struct HandedOn {
-    id: i64,
-    attempt: i32,
-    interruptions: i32,
-    #[serde(serialize_with = "batch::time")]
-    ready_at: DateTime<Utc>,
+batch_row! {
+    struct HandedOn {
+        id: i64,
+        attempt: i32,
+        interruptions: i32,
+        ready_at: DateTime<Utc>,
+    }
 }
 
 fn interrupted_attempt(row: &OpenExecutionRow, now: DateTime<Utc>) -> NewAttempt {
