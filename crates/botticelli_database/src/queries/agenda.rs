@@ -151,7 +151,7 @@ pub(super) async fn withdraw(
 ) -> Work<Vec<ExecutionId>> {
     let early = format!(
         "SELECT {} FROM actor_server_open_executions AS o \
-         WHERE o.task_id = $1 AND o.node IS NOT NULL AND o.attempt = 1 AND o.due_at > actor_server_now() \
+         WHERE o.task_id = $1 AND o.node IS NOT NULL AND o.due_at > actor_server_now() \
              AND o.trigger IN ('schedule', $2) ORDER BY o.scheduled_for",
         OpenExecutionRow::COLUMNS
     );
@@ -160,26 +160,38 @@ pub(super) async fn withdraw(
         .bind::<Text, _>(if probes_too { "probe" } else { "schedule" })
         .load(conn)
         .await?;
+    let withdrawn = rows.iter().map(|row| ExecutionId(row.id)).collect();
+    let (claims, retries): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.attempt == 1);
+    for retry in retries {
+        let wait = "UPDATE actor_server_open_executions SET node = NULL, fence = NULL, attempt = attempt - 1, \
+             ready_at = due_at WHERE id = $1";
+        sql_query(wait).bind::<BigInt, _>(retry.id).execute(conn).await?;
+    }
+    unclaim(conn, state, &claims).await?;
+    Ok(withdrawn)
+}
+
+/// First attempts have no past that would have to be kept: the task goes back to where it was.
+async fn unclaim(conn: &mut Connection, state: &LockedState, rows: &[OpenExecutionRow]) -> Work<()> {
     let Some((nominal, due_at)) = rows.iter().find_map(|row| Some((row.scheduled_for?, row.due_at))) else {
-        return Ok(Vec::new());
+        return Ok(());
     };
-    for row in &rows {
+    for row in rows {
         let sql = "DELETE FROM actor_server_open_executions WHERE id = $1";
         sql_query(sql).bind::<BigInt, _>(row.id).execute(conn).await?;
     }
-    if came_back_to(conn, state, nominal).await? {
-        let sql = "UPDATE actor_server_state SET next_run = $1, wake_at = $2, updated_at = actor_server_now() \
-             WHERE task_id = $3";
-        sql_query(sql)
-            .bind::<Instant, _>(nominal)
-            .bind::<Instant, _>(due_at)
-            .bind::<Text, _>(&state.task_id)
-            .execute(conn)
-            .await?;
-    } else {
-        leave_out(conn, &rows).await?;
+    if !came_back_to(conn, state, nominal).await? {
+        return leave_out(conn, rows).await;
     }
-    Ok(rows.iter().map(|row| ExecutionId(row.id)).collect())
+    let sql = "UPDATE actor_server_state SET next_run = $1, wake_at = $2, updated_at = actor_server_now() \
+         WHERE task_id = $3";
+    sql_query(sql)
+        .bind::<Instant, _>(nominal)
+        .bind::<Instant, _>(due_at)
+        .bind::<Text, _>(&state.task_id)
+        .execute(conn)
+        .await?;
+    Ok(())
 }
 
 /// Whether the task can go back to `nominal` without meeting again what is accounted for already: nothing later is in

@@ -4,7 +4,7 @@ use super::agenda::{lock_free_states, running};
 use super::rows::{LockedState, NewActorServerExecution, OpenExecutionRow, insert_executions, task_id};
 use super::*;
 use botticelli_server::ids::{ExecutionId, Fence, NodeId, TaskId};
-use botticelli_server::ledger::{Attempt, ClaimRequest, Trigger};
+use botticelli_server::ledger::{Attempt, ClaimRequest, POISON_INTERRUPTIONS, TakeRequest, Trigger};
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Bool, Text};
@@ -87,6 +87,8 @@ pub(crate) async fn claim(
                 attempt: 1,
                 fence: Fence(id),
                 consecutive_failures: failures,
+                failures: 0,
+                interruptions: 0,
                 parameters: Value::Null,
             });
         }
@@ -258,20 +260,18 @@ batch_row! {
     }
 }
 
-fn execution_refs(ids: &[ExecutionId]) -> Vec<ExecutionRef> {
-    ids.iter().map(|id| ExecutionRef { id: id.0 }).collect()
-}
-
 /// Takes waiting executions. A task that may not overlap runs one at a time, the oldest first; a paused task runs only
 /// what a person or an event asks for.
 pub(crate) async fn take(
     conn: &mut Connection,
     node: NodeId,
-    waiting: Arc<[ExecutionId]>,
-    overlapping: Arc<[TaskId]>,
+    wanted: Arc<[TakeRequest]>,
     ahead: i64,
 ) -> Work<Vec<Attempt>> {
-    let refs = execution_refs(&waiting);
+    let requests: HashMap<i64, &TakeRequest> =
+        wanted.iter().map(|request| (request.execution_id.0, request)).collect();
+    let refs: Vec<ExecutionRef> =
+        wanted.iter().map(|request| ExecutionRef { id: request.execution_id.0 }).collect();
     let columns = OpenExecutionRow::COLUMNS;
     let sql = format!(
         "SELECT {columns} FROM actor_server_open_executions AS o WHERE o.id IN (SELECT r.id FROM {{r}}) \
@@ -288,16 +288,23 @@ pub(crate) async fn take(
     let candidates = candidates(conn).await?;
     let mut busy: HashSet<String> = running(conn, &tasks).await?.into_iter().map(|row| row.task_id).collect();
     let now = horizon(conn, ahead).await?.now;
+    let mut has_last_chance = candidates.iter().any(is_last_chance) && owns_last_chance(conn, &node).await?;
     let mut taken = Vec::new();
     for row in candidates {
-        let Some(state) = states.get(&row.task_id) else { continue };
+        let (Some(state), Some(request)) = (states.get(&row.task_id), requests.get(&row.id)) else {
+            continue;
+        };
         let wanted = match row.trigger()? {
             Trigger::Manual | Trigger::Event => true,
             Trigger::Schedule => !state.is_paused,
             Trigger::Probe => !state.is_paused || state.pause_reason.as_deref() == Some("breaker"),
         };
-        let may_overlap = overlapping.iter().any(|task| task.as_str() == row.task_id);
-        if wanted && (may_overlap || !busy.contains(&row.task_id)) {
+        if wanted
+            && state.definition == request.definition.as_str()
+            && (request.overlap_allowed || !busy.contains(&row.task_id))
+            && !(has_last_chance && is_last_chance(&row))
+        {
+            has_last_chance |= is_last_chance(&row);
             busy.insert(row.task_id.clone());
             taken.push((row, state.consecutive_failures.unsigned_abs()));
         }
@@ -315,11 +322,29 @@ pub(crate) async fn take(
             attempt: row.attempt.unsigned_abs() + 1,
             fence: Fence(fence),
             consecutive_failures,
+            failures: row.failures.unsigned_abs(),
+            interruptions: row.interruptions.unsigned_abs(),
             parameters: row.parameters,
         });
     }
     own(conn, &node, &attempts).await?;
     Ok(attempts)
+}
+
+/// One more interruption makes it poison.
+fn is_last_chance(row: &OpenExecutionRow) -> bool {
+    row.interruptions.unsigned_abs() + 1 >= POISON_INTERRUPTIONS
+}
+
+/// Whether the node has such an execution. It may have one at a time: whatever else dies with it must not become poison
+/// by its fault.
+async fn owns_last_chance(conn: &mut Connection, node: &NodeId) -> Work<bool> {
+    let sql = format!(
+        "SELECT {} FROM actor_server_open_executions AS o WHERE o.node = $1 AND o.interruptions > 0",
+        OpenExecutionRow::COLUMNS
+    );
+    let rows: Vec<OpenExecutionRow> = sql_query(sql).bind::<Text, _>(node.as_str()).load(conn).await?;
+    Ok(rows.iter().any(is_last_chance))
 }
 
 async fn own(conn: &mut Connection, node: &NodeId, attempts: &[Attempt]) -> Work<usize> {
@@ -343,7 +368,7 @@ async fn own(conn: &mut Connection, node: &NodeId, attempts: &[Attempt]) -> Work
         })
         .collect();
     let sql = "UPDATE actor_server_open_executions AS o SET node = r.node, fence = r.fence, attempt = r.attempt, \
-             due_at = r.due_at, ready_at = NULL \
+             due_at = r.due_at, ready_at = NULL, begun_at = NULL \
          FROM {r} WHERE o.id = r.id";
     batch::update(conn, sql, &owned).await
 }

@@ -6,7 +6,7 @@ use super::rows::{PostRow, json, task_id, word};
 use super::*;
 use botticelli_server::clock::to_microseconds;
 use botticelli_server::ids::{ExecutionId, Fence, NodeId, PostId};
-use botticelli_server::outbox::{ClaimedPost, PostEnd, SettledPost};
+use botticelli_server::outbox::{ClaimedPost, PostEnd, PostsSettled, SettledPost};
 use botticelli_server::plan::BreakerEffect;
 use botticelli_server::post::{Destination, IdempotencyKey};
 use chrono::{DateTime, Utc};
@@ -159,7 +159,7 @@ pub(crate) async fn settle_posts(
     conn: &mut Connection,
     node: NodeId,
     ended: Arc<[SettledPost]>,
-) -> Work<Vec<PostId>> {
+) -> Work<PostsSettled> {
     let rows = sending_posts(conn, &node, &ended, "").await?;
     let tasks = rows.values().map(|row| task_id(row.task_id.clone())).collect::<Work<Vec<_>>>()?;
     let states = lock_states(conn, &tasks).await?;
@@ -181,12 +181,14 @@ pub(crate) async fn settle_posts(
 
     let mut states: HashMap<String, StateAfter> =
         states.into_iter().map(|row| (row.task_id.clone(), StateAfter::new(row))).collect();
-    let mut failed = HashSet::new();
+    let (mut failed, mut paused) = (HashSet::new(), Vec::new());
     for (ended, row) in &ours {
         if matches!(ended.end, PostEnd::Failed { .. })
             && let Some(state) = states.get_mut(&row.task_id)
         {
-            state.breaker(BreakerEffect::Failure, false, now)?;
+            if state.breaker(BreakerEffect::Failure, false, now)? {
+                paused.push((task_id(row.task_id.clone())?, state.failures()));
+            }
             failed.insert(row.task_id.clone());
         }
     }
@@ -197,7 +199,7 @@ pub(crate) async fn settle_posts(
         .collect();
     write_states(conn, &failed).await?;
     forget_failures(conn, &ours).await?;
-    Ok(lost)
+    Ok(PostsSettled { lost, paused })
 }
 
 batch_row! {

@@ -240,7 +240,8 @@ impl Writes {
             ended: how,
             error_message: error,
         });
-        self.waiting.push(WaitingExecution { id: ended.attempt.execution_id.0, ready_at: at });
+        let failures = u32::from(how == "failed");
+        self.waiting.push(WaitingExecution { id: ended.attempt.execution_id.0, ready_at: at, failures });
     }
 
     fn close(&mut self, ended: &EndedAttempt, node: &NodeId, outcome: &Outcome) {
@@ -348,7 +349,8 @@ impl Writes {
         insert_attempts(conn, &self.earlier_attempts).await?;
         let close = "DELETE FROM actor_server_open_executions WHERE id IN (SELECT r.id FROM {r})";
         batch::update(conn, close, &self.closed).await?;
-        let wait = "UPDATE actor_server_open_executions AS o SET node = NULL, fence = NULL, ready_at = r.ready_at \
+        let wait = "UPDATE actor_server_open_executions AS o SET node = NULL, fence = NULL, ready_at = r.ready_at, \
+                 failures = o.failures + r.failures \
              FROM {r} WHERE o.id = r.id";
         batch::update(conn, wait, &self.waiting).await?;
         batch::insert(conn, "actor_server_posts", &self.posts, "").await?;
@@ -417,8 +419,12 @@ impl StateAfter {
             next_run: self.row.next_run,
             wake_at: if self.row.is_paused { self.row.probe_at } else { self.row.wake_at },
             breaker_opened,
-            consecutive_failures: self.row.consecutive_failures.unsigned_abs(),
+            consecutive_failures: self.failures(),
         }
+    }
+
+    pub(super) fn failures(&self) -> u32 {
+        self.row.consecutive_failures.unsigned_abs()
     }
 
     pub(super) fn into_update(self) -> StateUpdate {
@@ -468,6 +474,7 @@ batch_row! {
     struct WaitingExecution {
         id: i64,
         ready_at: DateTime<Utc>,
+        failures: u32,
     }
 }
 

@@ -113,7 +113,9 @@ pub(super) struct OpenExecutionRow {
     pub(super) node: Option<String>,
     pub(super) fence: Option<i64>,
     pub(super) attempt: i32,
+    pub(super) failures: i32,
     pub(super) interruptions: i32,
+    pub(super) begun_at: Option<DateTime<Utc>>,
     pub(super) ready_at: Option<DateTime<Utc>>,
     pub(super) parameters: Value,
     pub(super) opened_at: DateTime<Utc>,
@@ -121,7 +123,7 @@ pub(super) struct OpenExecutionRow {
 
 impl OpenExecutionRow {
     pub(super) const COLUMNS: &str = "o.id, o.task_id, o.actor_name, o.trigger, o.scheduled_for, o.due_at, o.node, o.fence, o.attempt, \
-         o.interruptions, o.ready_at, o.parameters, o.opened_at";
+         o.failures, o.interruptions, o.begun_at, o.ready_at, o.parameters, o.opened_at";
 
     pub(super) fn trigger(&self) -> Work<Trigger> {
         word("trigger", &self.trigger)
