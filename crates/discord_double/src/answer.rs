@@ -63,6 +63,8 @@ impl State {
             self.invalid.count(&self.settings.ban, call.ip, now);
         }
         self.rate_headers(&mut answer, announced, limited, now);
+        // By the double's clock: clients learn from it how wrong their own is.
+        answer.headers.push(("date", now.format("%a, %d %b %Y %H:%M:%S GMT").to_string()));
         self.log_status(call.seq, answer.status, outcome.err().map(|error| error.code));
         answer
     }

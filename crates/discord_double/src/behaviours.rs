@@ -70,6 +70,7 @@ pub const BEHAVIOURS: &[Behaviour] = behaviours! {
     "wire" {
         [D] "paths begin with `/api/v10`; another version, or none, is 50041", "reference, API versioning";
         [D] "snowflakes are strings, made from the clock", "reference, snowflakes";
+        [D] "the `Date` header of an answer shows the double's clock", "RFC 9110";
         [D] "requests without a `User-Agent` that begins with `DiscordBot (` get 403 and code 40333", "reference, user agent" => "`settings.require_user_agent`";
         [D] "a body that is not JSON is 50109, a wrong `Content-Type` is 50035", "reference, error messages; opcodes and status codes";
         [?] "the error inside the 50035 for a wrong `Content-Type` is `CONTENT_TYPE_INVALID`; forms that are not multipart are not known", "assumption; the words as in CrazyHackGUT/Discord#14";
@@ -139,7 +140,8 @@ pub const BEHAVIOURS: &[Behaviour] = behaviours! {
         [?] "a nonce that was not enforced is remembered too", "assumption";
     }
     "limits" {
-        [D] "50 requests a second for a token, for an address without one; not for webhooks [U]", "topics/rate-limits" => "`settings.limits.global`";
+        [D] "50 requests a second for a token, for an address without one", "topics/rate-limits" => "`settings.limits.global`";
+        [U] "webhooks are not under that limit", "Discord Userdoccers";
         [D] "a bucket is shared by routes and kept for each channel, guild or webhook", "topics/rate-limits" => "`settings.limits.routes`";
         [U] "5 messages in 5 seconds a channel; the other figures of the buckets", "community figures" => "`settings.limits.buckets`";
         [D] "headers with decimals; some routes send none", "topics/rate-limits" => "`settings.limits.routes`";

@@ -160,8 +160,7 @@ impl Double {
     /// What people see in a channel now, oldest first.
     #[must_use]
     pub fn visible(&self, channel: Id) -> Vec<Visible> {
-        let state = self.shared.state();
-        state.ledger.visible().filter(|visible| visible.channel_id == channel).cloned().collect()
+        self.shared.state().ledger.visible_in(channel).cloned().collect()
     }
 
     /// What people see in all channels now, by channel, oldest first.

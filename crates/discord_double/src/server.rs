@@ -262,16 +262,19 @@ impl State {
         let major = channel.or(param("guild_id")).map(|id| id.to_string()).unwrap_or_default();
         let seen = Seen { route: route.name, channel, major: &major, content: call.content() };
         let (fault, changes) = self.faults.strike(&seen);
+        // A scripted change that could not be made is there to be seen in the requests.
+        let mut struck: Vec<String> = fault.iter().map(|what| what.name().to_owned()).collect();
         for change in changes {
-            if let Err(problem) = change.apply(self) {
-                eprintln!("discord-double: a scripted change could not be made: {problem}");
-            }
+            struck.push(match change.apply(self) {
+                Ok(()) => "change".into(),
+                Err(problem) => format!("change failed: {problem}"),
+            });
         }
         if fault == Some(What::Ban) {
             let until = self.clock.now() + TimeDelta::seconds(self.settings.ban.ban_seconds.into());
             self.invalid.ban(call.ip, until);
         }
-        self.log(call, route.name, channel, fault.as_ref().map(What::name));
+        self.log(call, route.name, channel, (!struck.is_empty()).then(|| struck.join(", ")));
         fault
     }
 }

@@ -104,7 +104,7 @@ pub struct Request {
     pub status: Option<u16>,
     /// Discord's code, if an error was answered.
     pub code: Option<i64>,
-    /// The fault that struck.
+    /// The faults that struck, with commas between; a scripted change that could not be made says why.
     pub fault: Option<String>,
 }
 
@@ -145,7 +145,7 @@ impl State {
         }
     }
 
-    pub(crate) fn log(&mut self, call: &Call, route: &str, channel_id: Option<Id>, fault: Option<&str>) {
+    pub(crate) fn log(&mut self, call: &Call, route: &str, channel_id: Option<Id>, fault: Option<String>) {
         let (body, files) = match &call.payload {
             Ok(payload) => {
                 (payload.json.clone(), payload.files.iter().map(|file| file.name.clone()).collect())
@@ -165,7 +165,7 @@ impl State {
             files,
             status: None,
             code: None,
-            fault: fault.map(str::to_owned),
+            fault,
         });
         if self.requests.len() > REQUESTS_KEPT {
             self.requests.pop_front();

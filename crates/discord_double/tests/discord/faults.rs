@@ -251,7 +251,12 @@ async fn a_thread_that_is_archived_opens_and_one_that_is_locked_stays_shut() {
 
 #[tokio::test]
 async fn changes_that_name_what_is_not_there_are_refused() {
-    let (double, _http) = double();
+    let (double, http) = double();
+    let scripted =
+        What::Change { change: Box::new(Change::DeleteWebhook { webhook: discord_double::Id(5) }) };
+    double.next(scripted);
+    assert_eq!(http.get("/users/@me").await.status, 200);
+    assert_eq!(double.requests()[0].fault.as_deref(), Some("change failed: webhook 5 does not exist"));
     let change = Change::DeleteChannel { channel: discord_double::Id(5) };
     assert_eq!(double.change(change), Err("channel 5 does not exist".into()));
 }

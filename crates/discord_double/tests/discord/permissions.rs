@@ -164,6 +164,13 @@ async fn the_version_of_the_api_must_be_said() {
 }
 
 #[tokio::test]
+async fn replies_carry_the_time_of_the_double() {
+    let (double, http) = double();
+    double.clock().advance(Duration::from_secs(61));
+    assert_eq!(http.get("/users/@me").await.header("date"), Some("Mon, 23 Nov 2026 12:01:01 GMT"));
+}
+
+#[tokio::test]
 async fn what_a_preflight_asks_is_answered() {
     let (_double, http) = double();
     let guild = format!("/guilds/{}", standard::GUILD);
