@@ -159,6 +159,9 @@ pub const BEHAVIOURS: &[Behaviour] = behaviours! {
     "ban" {
         [D] "10,000 requests in 10 minutes from one address that end in 401, 403 or 429 (not shared) ban it", "topics/rate-limits, invalid requests" => "`settings.ban`";
         [I] "the banned see a 429 with a page that is no JSON, or JSON with code 0, and no rate limit headers", "discord-api-docs#1808, http-proxy#57" => "`settings.ban.page`";
+        [?] "the status is 429; 403 is reported too", "reports differ" => "`settings.ban.status`";
+        [D] "who keeps asking for a webhook that is gone is restricted", "resources/webhook; topics/rate-limits, invalid requests";
+        [?] "that begins after 10 such requests to one webhook, and looks like a ban", "assumption" => "`settings.ban.dead_webhook_limit`";
         [U] "a ban lasts an hour", "older reports; 24 h by Discord Userdoccers" => "`settings.ban.ban_seconds`";
         [?] "`Retry-After` is absent from that page", "assumption" => "`settings.ban.retry_after`";
     }

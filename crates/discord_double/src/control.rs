@@ -72,7 +72,9 @@ async fn invalid_requests(State(shared): App) -> Json<Value> {
         json!({"ip": ip, "in_window": count, "banned_until": state.invalid.banned_until(ip, now)})
     });
     let addresses: Vec<_> = addresses.collect();
-    Json(json!({"total": state.invalid.total(), "addresses": addresses}))
+    Json(
+        json!({"total": state.invalid.total(), "dead_webhooks": state.invalid.dead_webhook_requests(), "addresses": addresses}),
+    )
 }
 
 async fn faults(State(shared): App) -> Json<Value> {

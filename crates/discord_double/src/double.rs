@@ -35,7 +35,8 @@ pub struct Options {
     pub settings: Settings,
     /// What goes wrong.
     pub faults: Vec<Fault>,
-    /// Where the ledger is also kept. If the file is there, the double goes on with it.
+    /// Where the ledger is also kept. If the file is there, the double goes on with it: the messages in it count as
+    /// visible, but are not served to clients.
     pub ledger: Option<PathBuf>,
 }
 
@@ -185,6 +186,12 @@ impl Double {
     #[must_use]
     pub fn invalid_requests(&self) -> u64 {
         self.shared.state().invalid.total()
+    }
+
+    /// How many requests ever went to webhooks that were gone.
+    #[must_use]
+    pub fn dead_webhook_requests(&self) -> u32 {
+        self.shared.state().invalid.dead_webhook_requests()
     }
 
     /// The addresses that sent requests which count as invalid, and how many in the window that ends now.

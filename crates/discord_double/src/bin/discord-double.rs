@@ -47,7 +47,7 @@ struct Run {
     /// World, settings and faults, in TOML or JSON. Without, there is one guild with a channel of each type.
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
-    /// Also keeps the ledger of visible messages in this file, as JSON Lines; goes on with it if it is there.
+    /// Also keeps the ledger of visible messages in this file, as JSON Lines; continues it if it is there.
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
     /// How long a nonce is known.
