@@ -110,9 +110,10 @@ async fn settings(State(shared): App) -> Json<Value> {
     Json(json!(shared.state().settings))
 }
 
-async fn set_settings(State(shared): App, Json(settings): Json<Settings>) -> StatusCode {
+async fn set_settings(State(shared): App, Json(settings): Json<Settings>) -> Result<StatusCode, Refused> {
+    scenario::check_limits(&settings.limits).map_err(|error| refused(&error.to_string()))?;
     shared.update(|state| state.settings = settings);
-    StatusCode::NO_CONTENT
+    Ok(StatusCode::NO_CONTENT)
 }
 
 fn refused(problem: &str) -> Refused {

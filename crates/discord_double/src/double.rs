@@ -7,6 +7,7 @@ use crate::faults::Fault;
 use crate::id::Id;
 use crate::ledger::{Entry, Ledger, Visible};
 use crate::permissions::{self, Permissions};
+use crate::scenario::{self, ScenarioError};
 use crate::server::{self, Shared};
 use crate::state::{Request, Settings, State};
 use crate::world::World;
@@ -74,6 +75,9 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// A fault can't be, or a setting names what does not exist.
+    #[error(transparent)]
+    Plan(#[from] ScenarioError),
     /// No thread or no runtime.
     #[error("can't start a thread")]
     Thread(#[source] io::Error),
@@ -96,6 +100,8 @@ impl Double {
     /// The address or the ledger's file can't be used.
     pub fn start(options: Options) -> Result<Self, StartError> {
         let Options { listen, control, clock, seed, world, settings, faults, ledger } = options;
+        faults.iter().try_for_each(scenario::check)?;
+        scenario::check_limits(&settings.limits)?;
         let ledger = match ledger {
             Some(path) => Ledger::open(&path).map_err(|source| StartError::Ledger { path, source })?,
             None => Ledger::default(),
@@ -202,8 +208,13 @@ impl Double {
     }
 
     /// Arms a fault; without conditions it strikes the next request.
+    ///
+    /// # Panics
+    /// If it names a route that does not exist, or a probability that is none.
     pub fn next(&self, fault: impl Into<Fault>) {
-        self.shared.update(|state| state.faults.add(fault.into()));
+        let fault = fault.into();
+        scenario::check(&fault).unwrap_or_else(|error| panic!("{error}"));
+        self.shared.update(|state| state.faults.add(fault));
     }
 
     /// Disarms all faults.

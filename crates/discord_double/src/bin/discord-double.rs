@@ -87,7 +87,7 @@ struct Run {
     /// Makes the windows of all limits so many times shorter.
     #[arg(long, value_name = "TIMES", value_parser = clap::value_parser!(u32).range(1..))]
     faster_limits: Option<u32>,
-    /// Every kind of bad luck between client and Discord, each with this probability.
+    /// On requests that write: lost, delivered twice, answered wrongly or not at all; each kind with this probability.
     #[arg(long, value_name = "PROBABILITY", value_parser = probability)]
     storm: Option<f64>,
 }
