@@ -7,7 +7,7 @@ use botticelli_server::ids::{Fence, PostId};
 use botticelli_server::ledger::Ledger as _;
 use botticelli_server::limits::DeliveryLimits;
 use botticelli_server::outbox::{
-    ClaimedPost, NewPost, Outbox as _, PostEnd, PostHistory as _, PostState, SettledPost,
+    ClaimedPost, HOLDS_FOR, NewPost, Outbox as _, PostEnd, PostHistory as _, PostState, SettledPost,
 };
 use botticelli_server::outcome::{AttemptEnd, SkipReason};
 use botticelli_server::post::Receipt;
@@ -53,7 +53,11 @@ fn needs_review() -> PostEnd {
 }
 
 fn deferred(until: DateTime<Utc>, uncertain: bool) -> PostEnd {
-    PostEnd::Deferred { until, reason: "a limit".into(), uncertain }
+    PostEnd::Deferred { until, reason: "a limit".into(), uncertain, holds: false }
+}
+
+fn not_taken(until: DateTime<Utc>) -> PostEnd {
+    PostEnd::Deferred { until, reason: "the network is away".into(), uncertain: false, holds: true }
 }
 
 async fn settle(player: &Player, post: &ClaimedPost, end: PostEnd) -> Vec<PostId> {
@@ -225,6 +229,88 @@ pub async fn a_deferred_post_goes_out_at_its_time_and_not_before(db: &TestStore)
     db.advance(4 * MINUTE).await;
     assert_eq!(claim_one(&player).await.attempt, 2);
     assert_eq!(state(db, &task).await.consecutive_failures, 0);
+}
+
+/// The network is away: posts wait, in order, and one of them asks whether it is back. Other destinations go on.
+pub async fn while_a_destination_takes_no_posts_the_others_wait_in_order(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    let mut window = message("a", "its window opens meanwhile");
+    window.not_before = Some(db.time() + 4 * MINUTE);
+    makes(db, &player, &task, vec![window]).await;
+    makes(db, &player, &task, vec![part("a", 0, "first"), part("a", 1, "its second part")]).await;
+    makes(db, &player, &task, vec![message("a", "next"), message("b", "elsewhere")]).await;
+    let claimed = claim(&player).await;
+    assert_eq!(texts(&claimed), ["elsewhere", "first"]);
+    let first = claimed.iter().find(|post| post.content.text == "first").expect("first").clone();
+    let elsewhere = claimed.iter().find(|post| post.content.text == "elsewhere").expect("elsewhere");
+    settle(&player, elsewhere, posted(db, "1")).await;
+    for wait in [MINUTE, 30 * MINUTE] {
+        let until = db.time() + wait;
+        let again = if wait == MINUTE { first.clone() } else { claim_one(&player).await };
+        assert_eq!(again.id, first.id, "it asks again, and no other");
+        settle(&player, &again, not_taken(until)).await;
+        assert_eq!(claim(&player).await, []);
+        assert_eq!(db.next_post_due().await.expect("an answer"), Some(until), "nothing to do until then");
+        db.advance(wait).await;
+    }
+    let mut order = Vec::new();
+    for _ in 0..4 {
+        let post = claim_one(&player).await;
+        settle(&player, &post, posted(db, "2")).await;
+        order.push(post.content.text);
+    }
+    assert_eq!(order, ["first", "its window opens meanwhile", "its second part", "next"]);
+}
+
+/// Then it may be the post that is at fault.
+pub async fn a_post_that_is_never_taken_does_not_silence_its_destination_for_ever(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    makes(db, &player, &task, vec![message("a", "odd")]).await;
+    makes(db, &player, &task, vec![message("a", "next")]).await;
+    let start = db.time();
+    loop {
+        let post = claim_one(&player).await;
+        if post.content.text == "next" {
+            break;
+        }
+        settle(&player, &post, not_taken(db.time() + 50 * MINUTE)).await;
+        db.advance(25 * MINUTE).await;
+        if db.time() - start <= chrono::TimeDelta::from_std(HOLDS_FOR).expect("short") {
+            assert_eq!(claim(&player).await, []);
+            db.advance(25 * MINUTE).await;
+        }
+    }
+    assert!(db.time() - start >= chrono::TimeDelta::from_std(HOLDS_FOR).expect("short"));
+}
+
+/// A person's decision about it, and whatever else ends its waiting, lets the others go.
+pub async fn a_post_that_is_settled_holds_nobody_any_more(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    let limit = deferred(db.time() + 1000 * MINUTE, false);
+    for (n, end) in [Some(post_failed()), Some(needs_review()), Some(limit), None].into_iter().enumerate() {
+        let target = format!("channel {n}");
+        makes(db, &player, &task, vec![message(&target, "first")]).await;
+        makes(db, &player, &task, vec![message(&target, "next")]).await;
+        let first = claim_one(&player).await;
+        settle(&player, &first, not_taken(db.time() + MINUTE)).await;
+        assert_eq!(claim(&player).await, []);
+        match end {
+            Some(end) => {
+                db.advance(MINUTE).await;
+                let again = claim_one(&player).await;
+                assert_eq!(again.id, first.id);
+                settle(&player, &again, end).await;
+            }
+            None => {
+                let dismissed = db.decide(first.id, PostDecision::Dismiss).await.expect("an answer");
+                assert_eq!(dismissed, Decided::Done);
+            }
+        }
+        let next = claim_one(&player).await;
+        assert_eq!(next.content.text, "next");
+        settle(&player, &next, posted(db, "1")).await;
+        db.sql("UPDATE actor_server_state SET consecutive_failures = 0").await;
+    }
 }
 
 /// The first doubt counts, until somebody knows.
