@@ -145,9 +145,20 @@ impl Dispatcher {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(ended) = self.running.join_next() => self.ended(ended),
+                Some(ended) = self.running.join_next() => {
+                    self.ended(ended);
+                    // Whatever else has ended frees a slot in the same turn.
+                    while let Some(ended) = self.running.try_join_next() {
+                        self.ended(ended);
+                    }
+                }
                 reply = answer(&mut self.question) => self.answered(reply),
-                Some(answer) = self.recorded.recv() => self.note_recorded(answer),
+                Some(answer) = self.recorded.recv() => {
+                    self.note_recorded(answer);
+                    while let Ok(answer) = self.recorded.try_recv() {
+                        self.note_recorded(answer);
+                    }
+                }
                 Some(command) = self.commands.recv() => self.obey(command),
                 () = wakeups.wait() => {
                     self.check = true;
