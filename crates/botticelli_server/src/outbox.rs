@@ -84,7 +84,8 @@ pub struct EarlierItem {
 /// What skills may ask about the past.
 #[async_trait]
 pub trait PostHistory: Send + Sync {
-    /// The keys of the items of `source` that `task` posted or has on their way.
+    /// The keys of the items of `source` that `task` posted, has on their way, or tried in vain. Those that a limit left
+    /// out are not among them.
     async fn used_keys(&self, task: &TaskId, source: &str) -> Result<Vec<String>, LedgerError>;
 
     /// What any task posted to `destination`, or has on its way there, since `since`; newest first.

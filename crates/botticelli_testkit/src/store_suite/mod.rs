@@ -93,6 +93,7 @@ macro_rules! store_suite {
             a_later_part_that_a_person_sends_again_goes_out,
             a_claimed_post_knows_the_times_that_its_limits_count,
             skills_are_told_what_was_posted_or_is_on_its_way,
+            an_item_is_free_again_when_a_limit_left_its_post_out,
             deliveries_decisions_and_rescues_at_once_do_not_write_over_each_other,
             history_is_newest_first_and_shows_what_is_open,
             pruning_keeps_posts_used_items_and_attempts_of_what_is_open,

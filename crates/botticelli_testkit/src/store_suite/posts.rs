@@ -4,7 +4,7 @@ use super::players::*;
 use crate::databases::TestStore;
 use botticelli_database::{Decided, PostDecision, PostFilter, PostView};
 use botticelli_server::ids::{Fence, PostId};
-use botticelli_server::ledger::Ledger as _;
+use botticelli_server::ledger::{Ledger as _, Recorded};
 use botticelli_server::limits::DeliveryLimits;
 use botticelli_server::outbox::{
     ClaimedPost, HOLDS_FOR, NewPost, Outbox as _, PostEnd, PostHistory as _, PostState, SettledPost,
@@ -581,7 +581,7 @@ pub async fn a_claimed_post_knows_the_times_that_its_limits_count(db: &TestStore
     assert_eq!((next.content.text.as_str(), &next.earlier), ("waits", &expected));
 }
 
-/// What was posted, or is on its way. What failed or was left out is free again.
+/// What was posted, or is on its way. An item that a platform refused is not offered again: it would be refused again.
 pub async fn skills_are_told_what_was_posted_or_is_on_its_way(db: &TestStore) {
     let (player, task) = sender(db).await;
     let other = each_minute("other");
@@ -615,7 +615,7 @@ pub async fn skills_are_told_what_was_posted_or_is_on_its_way(db: &TestStore) {
     uses(&task, "waits", Some(window)).await;
     uses(&other, "other", None).await;
     let others = claim_one(&player).await;
-    assert_eq!(keys(&task).await, "doubtful posted waits");
+    assert_eq!(keys(&task).await, "doubtful failed posted waits");
     assert_eq!(keys(&other).await, "other");
     assert_eq!(db.used_keys(&task.id, "another source").await.expect("keys"), Vec::<String>::new());
 
@@ -640,7 +640,37 @@ pub async fn skills_are_told_what_was_posted_or_is_on_its_way(db: &TestStore) {
     let attempt = player.claim(&task).await;
     let made = Made { posts: Vec::new(), used_items: vec![item("a", "no post")] };
     player.end(&task, &attempt, AttemptEnd::Succeeded, made).await;
-    assert_eq!(keys(&task).await, "doubtful no post posted waits");
+    assert_eq!(keys(&task).await, "doubtful failed no post posted waits");
+}
+
+/// What a limit of the actor's own left out may be posted another day; what a person left out is done with.
+pub async fn an_item_is_free_again_when_a_limit_left_its_post_out(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    let uses = async |key: &str| {
+        let attempt = player.claim(&task).await;
+        let made = Made { posts: vec![message("a", key)], used_items: vec![item("a", key)] };
+        let ended = player.ended(&task, &attempt, AttemptEnd::Succeeded, made).await;
+        db.advance(MINUTE).await;
+        player.record(ended).await
+    };
+    let keys = async || {
+        let mut keys = db.used_keys(&task.id, "facts").await.expect("keys");
+        keys.sort();
+        keys
+    };
+    for (key, end) in
+        [("limited", PostEnd::Skipped { reason: SkipReason::RateLimited }), ("refused", post_failed())]
+    {
+        assert!(matches!(uses(key).await, Recorded::Stored { .. }));
+        settle(&player, &claim_one(&player).await, end).await;
+    }
+    assert!(matches!(uses("dismissed").await, Recorded::Stored { .. }));
+    let all = db.posts(PostFilter { limit: 1, ..PostFilter::default() }).await.expect("posts");
+    assert_eq!(db.decide(all[0].id, PostDecision::Dismiss).await.expect("an answer"), Decided::Done);
+    assert_eq!(keys().await, ["dismissed", "refused"]);
+    assert!(matches!(uses("limited").await, Recorded::Stored { .. }), "it was free");
+    assert_eq!(keys().await, ["dismissed", "limited", "refused"]);
+    assert!(matches!(uses("refused").await, Recorded::Overtaken { .. }));
 }
 
 /// While people decide and nodes die: no post is in two hands, and each ends where somebody said.
