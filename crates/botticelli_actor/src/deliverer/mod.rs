@@ -366,7 +366,7 @@ impl Report {
                 self.failed += 1;
                 error!(post.id = %id, task.id = %task, destination = %to, "not posted: {error}");
             }
-            PostEnd::Deferred { until, reason, uncertain } => {
+            PostEnd::Deferred { until, reason, uncertain, .. } => {
                 self.deferred += 1;
                 info!(post.id = %id, task.id = %task, destination = %to, %until, uncertain, "deferred: {reason}");
             }
@@ -475,6 +475,7 @@ impl Courier {
             until: now + self.settings.closed.wait(&post.task_id, post.attempt, now),
             reason: format!("this server has no platform {:?}", post.destination.platform),
             uncertain: post.uncertain_since.is_some(),
+            holds: true,
         }
     }
 }

@@ -156,11 +156,14 @@ pub(crate) async fn post_attempts(conn: &mut Connection, id: PostId) -> Work<Vec
     Ok(rows.into_iter().map(view).collect())
 }
 
-/// The post that carries the used item `u`. An item whose post failed, or was left out, is free again; one without a
-/// post stays used.
-const CARRIED_BY: &str = "LEFT JOIN actor_server_posts AS p ON p.execution_id = u.execution_id \
+/// The post that carries the used item `u`.
+pub(super) const CARRIED_BY: &str = "LEFT JOIN actor_server_posts AS p ON p.execution_id = u.execution_id \
      AND p.platform = u.platform AND p.destination = u.destination AND p.part = u.part";
-const STILL_USED: &str = "(p.id IS NULL OR p.state NOT IN ('failed', 'skipped'))";
+/// What was refused would be refused again, and what a person left out is done with. What the actor's own limit left out
+/// may be posted another day.
+pub(super) const STILL_USED: &str =
+    "(p.id IS NULL OR p.state <> 'skipped' OR COALESCE(p.reason, '') <> 'rate_limited')";
+const IS_OR_WILL_BE_THERE: &str = "(p.id IS NULL OR p.state NOT IN ('failed', 'skipped'))";
 
 pub(crate) async fn used_keys(conn: &mut Connection, task: TaskId, source: String) -> Work<Vec<String>> {
     #[derive(QueryableByName)]
@@ -193,7 +196,7 @@ pub(crate) async fn earlier_items(
     }
     let sql = format!(
         "SELECT p.id AS post_id, u.text, u.used_at FROM actor_server_used_items AS u {CARRIED_BY} \
-         WHERE u.platform = $1 AND u.destination = $2 AND u.used_at >= $3 AND {STILL_USED} \
+         WHERE u.platform = $1 AND u.destination = $2 AND u.used_at >= $3 AND {IS_OR_WILL_BE_THERE} \
          ORDER BY u.used_at DESC"
     );
     let rows: Vec<Row> = sql_query(sql)
