@@ -35,8 +35,6 @@ const CLAIM_BOUND: Duration = Duration::from_secs(1);
 const LOOK_FURTHER: Duration = Duration::from_secs(5);
 /// So many tasks come with one part of an agenda: the first of them can be claimed while the next part is read.
 const AGENDA: usize = 20_000;
-/// Claimed work that waits for a slot longer than this says that too much was claimed.
-const LATE_FOR_A_SLOT: TimeDelta = TimeDelta::milliseconds(100);
 /// After a question that failed.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
@@ -45,17 +43,19 @@ pub(super) struct Dispatcher {
     commands: mpsc::UnboundedReceiver<Command>,
     timetable: Timetable,
     window: Window,
+    /// The room of the last claim.
+    asked_room: usize,
     /// Claimed and not started, by due time.
     ready: BTreeMap<(DateTime<Utc>, ExecutionId), Attempt>,
     running: JoinSet<Ended>,
     /// Started, and not recorded.
     under_way: BTreeSet<ExecutionId>,
     question: Option<JoinHandle<Reply>>,
+    /// The next part of a long agenda is read while the part before it is claimed: they are other tasks.
+    reading: Option<JoinHandle<Reply>>,
     ask_not_before: Option<DateTime<Utc>>,
     unreachable: bool,
     refill_at: Option<DateTime<Utc>>,
-    /// Until when the agenda that is being read goes, and where its next part begins.
-    agenda_rest: Option<(DateTime<Utc>, AgendaMark)>,
     /// What this node has is to be compared with what the store says that it has.
     check: bool,
     /// Work is asked for next, before news. They take turns, so that a stream of news keeps no work waiting.
@@ -114,16 +114,17 @@ impl Dispatcher {
         let recorder_task = tokio::spawn(Recorder::new(parts.clone(), ended, answers).run());
         Self {
             window: Window::new(parts.settings.max_concurrent_executions.get()),
+            asked_room: 0,
             parts,
             commands,
             timetable: Timetable::default(),
             ready: BTreeMap::new(),
             running: JoinSet::new(),
             question: None,
+            reading: None,
             ask_not_before: None,
             unreachable: false,
             refill_at: Some(DateTime::<Utc>::MIN_UTC),
-            agenda_rest: None,
             check: false,
             work_next: false,
             under_way: BTreeSet::new(),
@@ -155,6 +156,7 @@ impl Dispatcher {
                     }
                 }
                 reply = answer(&mut self.question) => self.answered(reply),
+                reply = answer(&mut self.reading) => self.answered(reply),
                 Some(answer) = self.recorded.recv() => {
                     self.note_recorded(answer);
                     while let Ok(answer) = self.recorded.try_recv() {
@@ -189,7 +191,7 @@ impl Dispatcher {
             claimed: self.ready.len(),
             running: self.running.len(),
             recording: self.recording,
-            asking: self.question.is_some(),
+            asking: self.question.is_some() || self.reading.is_some(),
             reachable: !self.unreachable,
             next_look,
         };
@@ -225,11 +227,6 @@ impl Dispatcher {
         {
             let attempt = entry.remove();
             self.start(attempt);
-        }
-        if let Some(((due, _), _)) = self.ready.first_key_value()
-            && now - *due > LATE_FOR_A_SLOT
-        {
-            self.window.shrink();
         }
     }
 
@@ -363,8 +360,6 @@ impl Dispatcher {
             let claimed = self.ready.keys().map(|(_, execution)| *execution);
             let known = claimed.chain(self.under_way.iter().copied()).collect();
             tokio::spawn(async move { check(&parts, known).await })
-        } else if let Some((until, mark)) = self.agenda_rest.take() {
-            tokio::spawn(async move { refill(&parts, until, Some(mark)).await })
         } else if self.refill_at.is_none_or(|at| at <= now || at > now + self.parts.settings.check_interval) {
             // Set again before the answer comes: what has changed since may not be in it.
             self.refill_at = None;
@@ -382,7 +377,8 @@ impl Dispatcher {
 
     fn ask_for_work(&mut self, now: DateTime<Utc>) -> Option<JoinHandle<Reply>> {
         self.timetable.next_look().filter(|at| *at <= now + CLAIM_AT)?;
-        let wanted = self.timetable.due(now, CLAIM_AHEAD, self.window.room(self.ready.len()));
+        self.asked_room = self.window.room(self.ready.len());
+        let wanted = self.timetable.due(now, CLAIM_AHEAD, self.asked_room);
         if wanted.len() == 0 {
             return None;
         }
@@ -432,7 +428,6 @@ impl Dispatcher {
     /// Nobody knows what became of the last question. What this node has, it asks; and nothing is asked for a moment.
     fn doubt(&mut self) {
         self.check = true;
-        self.agenda_rest = None;
         self.refill_at = Some(DateTime::<Utc>::MIN_UTC);
         self.ask_not_before = Some(self.now() + ASK_AGAIN);
     }
@@ -475,7 +470,10 @@ impl Dispatcher {
             self.timetable.add_waiting(waiting);
         }
         // All of it, at once: what is last must not wait until what is first can be claimed.
-        self.agenda_rest = agenda.more.map(|mark| (until, mark));
+        self.reading = agenda.more.map(|mark| {
+            let parts = self.parts.clone();
+            tokio::spawn(async move { refill(&parts, until, Some(mark)).await })
+        });
         let at_the_latest = now + self.parts.settings.check_interval;
         let next = refill_before(until).max(now + TimeDelta::milliseconds(200)).min(at_the_latest);
         self.refill_at = Some(self.refill_at.map_or(next, |wanted| wanted.min(next)));
@@ -514,10 +512,8 @@ impl Dispatcher {
         for request in wanted.claims.iter().filter(|request| !won.contains(&request.task_id)) {
             self.look_up.insert(request.task_id.clone(), true);
         }
-        let all_started = self.ready.is_empty() || self.ready.keys().all(|(due, _)| *due > self.now());
-        if wanted.len() >= self.window.room(0) && all_started {
-            self.window.grow();
-        }
+        let waiting_for_a_slot = self.ready.first_key_value().map(|((due, _), _)| self.now() - *due);
+        self.window.claimed(wanted.len() >= self.asked_room, waiting_for_a_slot.unwrap_or_default());
         for attempt in claimed.into_iter().chain(taken) {
             self.ready.insert((attempt.due_at, attempt.execution_id), attempt);
         }
