@@ -1,8 +1,9 @@
 //! The command line, through the real binary: what stands on stdout, on stderr, and in the exit code.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 /// What one call of the binary came to.
@@ -360,4 +361,111 @@ fn a_reader_who_goes_away_is_no_error() {
         let err = String::from_utf8(output.stderr).unwrap();
         assert_eq!((err.as_str(), output.status.code()), ("", Some(0)), "{arguments:?}");
     }
+}
+
+/// A task whose posts go to a file; `rest` is what else its entry and the actor's file say.
+fn posting_to_file(destination: &str, skills: &str) -> TempDir {
+    let folder = folder(&format!(
+        "[[actors]]\nname = \"t\"\nconfig_file = \"actor.toml\"\nplatform = \"file\"\n\
+         destination = {destination:?}\nschedule = {{ type = \"Once\", at = \"2099-01-01T00:00:00Z\" }}\n"
+    ));
+    let actor = folder.path().join("actor.toml");
+    let text = fs::read_to_string(&actor).unwrap() + skills;
+    fs::write(&actor, text).unwrap();
+    folder
+}
+
+#[test]
+fn once_send_shows_the_stages_then_the_post_then_its_receipt() {
+    let folder = folder(ONE_TASK);
+    let answer = answer(actor_server(folder.path()).args(["once", "t", "--send"]));
+    assert_eq!(answer.code, 0, "{answer:?}");
+    let line = |beginning: &str| {
+        let at = answer.out.lines().position(|line| line.starts_with(beginning));
+        at.unwrap_or_else(|| panic!("{beginning:?} in {}", answer.out))
+    };
+    let order = [
+        "t: actor",
+        "-- content_formatter",
+        "=> succeeded, with 1 post",
+        "┌ ",
+        "post 1 to console:stdout: posted",
+    ];
+    assert!(order.map(line).is_sorted(), "{}", answer.out);
+    let key = answer.out.lines().nth(line("┌ ")).unwrap().rsplit(' ').next().unwrap();
+    assert!(answer.out.contains(&format!(": posted, message {key} at 2")), "{}", answer.out);
+}
+
+#[test]
+fn once_send_fails_where_a_post_does_and_not_where_the_actor_put_it_off() {
+    let nowhere = posting_to_file("no/such/folder.jsonl", "");
+    let answer_of = |folder: &TempDir| answer(actor_server(folder.path()).args(["once", "t", "--send"]));
+    let failed = answer_of(&nowhere);
+    assert_eq!(failed.code, 1, "{failed:?}");
+    assert!(failed.out.contains(": deferred until 2"), "{failed:?}");
+    assert!(
+        failed.err.contains("error: post 1 is deferred\nhint: `actor-server posts show 1` tells more\n"),
+        "{failed:?}"
+    );
+
+    let limited = posting_to_file(
+        "posts.jsonl",
+        "[[skills]]\nname = \"rate_limiting\"\nmin_interval_minutes = 60\n\
+         [[knowledge.items]]\nid = \"2\"\ntitle = \"Second\"\ntext = \"post\"\n",
+    );
+    let (first, second) = (answer_of(&limited), answer_of(&limited));
+    assert!(first.code == 0 && first.out.contains(": posted, message "), "{first:?}");
+    assert!(second.code == 0 && second.out.contains(": deferred until 2"), "{second:?}");
+}
+
+/// A server that ends with its test.
+struct Running(Child);
+
+impl Running {
+    fn start(folder: &TempDir) -> Self {
+        let mut command = actor_server(folder.path());
+        let mut server = Self(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
+        let mut log = BufReader::new(server.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+        assert!(log.any(|line| line.contains("running; Ctrl-C stops")));
+        // Somebody must read on, or the server would be held up.
+        std::thread::spawn(move || log.for_each(drop));
+        server
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[test]
+fn once_send_waits_for_its_post_where_a_server_sends_it() {
+    let folder = posting_to_file("posts.jsonl", "");
+    let posts = folder.path().join("posts.jsonl");
+    let locked = fs::File::create(&posts).unwrap();
+    locked.lock().unwrap();
+    let _server = Running::start(&folder);
+    let mut once = actor_server(folder.path());
+    let mut once = once.args(["once", "t", "--send"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(once.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(said.any(|line| line.starts_with("=> ")));
+    locked.unlock().unwrap();
+    let states: Vec<String> = said.collect();
+    assert!(states.len() == 1 && states[0].contains(": posted, message "), "{states:?}");
+    assert!(once.wait().unwrap().success());
+}
+
+#[test]
+fn once_send_is_carried_through_when_nobody_reads_its_output() {
+    let folder = posting_to_file("posts.jsonl", "");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = actor_server(folder.path()).args(["once", "t", "--send"]).stdout(writer).status().unwrap();
+    assert!(status.success());
+    let history = answer(actor_server(folder.path()).args(["tasks", "history", "t", "--json"]));
+    let history: serde_json::Value = serde_json::from_str(&history.out).unwrap();
+    assert_eq!(history[0]["outcome"], "succeeded");
+    assert_eq!(fs::read_to_string(folder.path().join("posts.jsonl")).unwrap().lines().count(), 1);
 }

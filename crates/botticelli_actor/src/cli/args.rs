@@ -188,6 +188,9 @@ pub enum PostsCommand {
         /// Only those of this task
         #[arg(long)]
         task: Option<String>,
+        /// Only those that this execution made
+        #[arg(long, value_name = "ID")]
+        execution: Option<i64>,
         /// Only those in this state
         #[arg(long, value_parser = ["pending", "deferred", "sending", "posted", "failed", "needs_review", "skipped"])]
         state: Option<String>,

@@ -6,7 +6,7 @@ use super::load_config;
 use super::output::{write_json, write_table};
 use crate::clock::SystemClock;
 use botticelli_database::{Decided, Mode, PostDecision, PostFilter, Resumed, Store};
-use botticelli_server::ids::{PostId, TaskId};
+use botticelli_server::ids::{ExecutionId, PostId, TaskId};
 use botticelli_server::ledger::Trigger;
 use botticelli_server::outbox::PostState;
 use botticelli_server::server::{Accepted, Event, EventServer};
@@ -129,14 +129,20 @@ pub(super) async fn posts(
 ) -> anyhow::Result<()> {
     let store = open(global).await?;
     match command {
-        PostsCommand::List { task, state, limit, json } => {
+        PostsCommand::List { task, execution, state, limit, json } => {
             let task = match task {
                 Some(task) => Some(known(&store, task).await?),
                 None => None,
             };
             let state =
                 state.clone().map(|state| serde_json::from_value::<PostState>(state.into())).transpose()?;
-            let posts = store.posts(PostFilter { task, state, limit: usize::try_from(*limit)? }).await?;
+            let filter = PostFilter {
+                task,
+                execution_id: execution.map(ExecutionId),
+                state,
+                limit: usize::try_from(*limit)?,
+            };
+            let posts = store.posts(filter).await?;
             if *json { write_json(&posts, out) } else { write_table(&posts, out) }
         }
         PostsCommand::Show { post, json } => show_post(&store, PostId(*post), *json, out).await,

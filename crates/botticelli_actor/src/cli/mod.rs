@@ -83,7 +83,7 @@ async fn with_database(cli: &Cli, command: &Command) -> anyhow::Result<()> {
     let mut out = Vec::new();
     let done = match command {
         Command::Run => run::run(cli.global.clone()).await,
-        Command::Once(args) => once::run(&cli.global, args, &mut out).await,
+        Command::Once(args) => once::run(&cli.global, args).await,
         Command::Tasks(command) => database::tasks(&cli.global, command, &mut out).await,
         Command::Posts(command) => database::posts(&cli.global, command, &mut out).await,
         Command::Migrate => database::migrate(&cli.global, &mut out).await,

@@ -122,6 +122,9 @@ pub(crate) async fn posts(conn: &mut Connection, filter: PostFilter) -> Work<Vec
     if let Some(task) = &filter.task {
         query = query.filter(actor_server_posts::task_id.eq(task.as_str().to_owned()));
     }
+    if let Some(execution) = filter.execution_id {
+        query = query.filter(actor_server_posts::execution_id.eq(execution.0));
+    }
     if let Some(state) = filter.state {
         query = query.filter(actor_server_posts::state.eq(state.as_str()));
     }
