@@ -201,20 +201,75 @@ fn next_takes_a_task_and_flags_go_before_and_after_the_command() {
 }
 
 #[test]
-fn next_explains_an_unknown_task() {
+fn an_unknown_task_is_explained_in_the_same_words_by_every_command() {
     let folder = folder(&ONE_TASK.replace("\"t\"", "\"daily_poster\""));
-    let said = |task: &str| {
-        let answer = answer(actor_server(folder.path()).args(["next", task]));
-        assert_eq!(answer.code, 2);
+    let said = |arguments: &[&str]| {
+        let answer = answer(actor_server(folder.path()).args(arguments));
+        assert_eq!((answer.out.as_str(), answer.code), ("", 2), "{arguments:?} {answer:?}");
         answer.err
     };
+    let none = "hint: it knows none yet: a server registers those of its configuration when it starts\n";
     assert_eq!(
-        said("dayly_poster"),
-        "error: actor_server.toml: there is no task \"dayly_poster\"\nhint: did you mean \"daily_poster\"?\n"
+        said(&["tasks", "show", "x"]),
+        format!("error: there is no task \"x\" in the database\n{none}")
     );
-    assert_eq!(
-        said("x"),
-        "error: actor_server.toml: there is no task \"x\"\nhint: tasks there: daily_poster\n"
+    assert_eq!(answer(actor_server(folder.path()).args(["once", "daily_poster", "--send"])).code, 0);
+    for (place, commands) in [
+        ("actor_server.toml", &[&["next"][..], &["once"]][..]),
+        (
+            "the database",
+            &[
+                &["tasks", "show"],
+                &["tasks", "trigger"],
+                &["tasks", "pause"],
+                &["tasks", "resume"],
+                &["tasks", "history"],
+            ],
+        ),
+    ] {
+        for command in commands {
+            assert_eq!(
+                said(&[*command, &["dayly_poster"]].concat()),
+                format!(
+                    "error: there is no task \"dayly_poster\" in {place}\nhint: did you mean \"daily_poster\"?\n"
+                )
+            );
+            assert_eq!(
+                said(&[*command, &["x"]].concat()),
+                format!("error: there is no task \"x\" in {place}\nhint: tasks there: daily_poster\n")
+            );
+        }
+    }
+}
+
+#[test]
+fn a_task_that_nobody_will_run_is_not_triggered() {
+    let folder = posting_to_file("posts.jsonl", "");
+    let config = folder.path().join("actor_server.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let trigger = || answer(actor_server(folder.path()).args(["tasks", "trigger", "t"]));
+    let is_refused = |answer: Answer| {
+        assert_eq!((answer.out.as_str(), answer.code), ("", 1), "{answer:?}");
+        let refused = "error: task \"t\" is not in the server's configuration\n\
+                       hint: put its [[actors]] entry back, and reload or restart the server\n";
+        assert!(answer.err.ends_with(refused), "{answer:?}");
+    };
+    drop(Running::start(&folder));
+    fs::write(&config, "").unwrap();
+    let without = Running::start(&folder);
+    is_refused(trigger());
+    drop(without);
+    is_refused(trigger());
+    fs::write(&config, text).unwrap();
+    let with = Running::start(&folder);
+    let accepted = trigger();
+    assert_eq!((accepted.err.as_str(), accepted.code), ("", 0), "{accepted:?}");
+    with.stop();
+    let waits = trigger();
+    assert_eq!(waits.code, 0);
+    assert!(
+        waits.err.contains("WARN no server runs on this database: execution 2 starts when one does"),
+        "{waits:?}"
     );
 }
 
@@ -433,8 +488,18 @@ impl Running {
     }
 }
 
+impl Running {
+    /// In good order, so that nobody takes it for alive.
+    fn stop(mut self) {
+        let process = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &process]).status().unwrap().success());
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
+        // Also one that has stopped.
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }

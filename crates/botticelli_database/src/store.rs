@@ -226,6 +226,14 @@ impl Store {
         read!(self, task_views())
     }
 
+    /// The nodes that live: their lease is not over.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn living_nodes(&self) -> Result<Vec<NodeId>, LedgerError> {
+        read!(self, living())
+    }
+
     /// Executions of a task, newest first.
     ///
     /// # Errors

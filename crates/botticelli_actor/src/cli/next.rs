@@ -4,7 +4,7 @@ use super::args::{GlobalArgs, NextArgs};
 use super::errors::UsageError;
 use super::load_config;
 use super::output::{visible, write_json};
-use crate::config::read::closest;
+use super::task::in_configuration;
 use botticelli_server::schedule::{CronSchedule, Schedule, ScheduleType};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
@@ -27,7 +27,7 @@ pub(super) fn print(
 ) -> anyhow::Result<()> {
     let schedule = match (&args.asked.cron, &args.asked.task) {
         (Some(expression), _) => cron(expression, args.timezone.as_deref().unwrap_or("UTC"))?,
-        (None, Some(task)) => schedule_of(global, task)?,
+        (None, Some(task)) => in_configuration(&load_config(global)?, &global.config, task)?.schedule.clone(),
         (None, None) => return Err(UsageError::new("next needs a task or --cron").into()),
     };
     let times = times_after(&schedule, args.after.unwrap_or(now), args.count.into());
@@ -49,21 +49,6 @@ fn cron(expression: &str, timezone: &str) -> Result<ScheduleType, UsageError> {
     CronSchedule::new(expression, timezone)
         .map(ScheduleType::Cron)
         .map_err(|error| UsageError::new(error.to_string()).hint(error.hint()))
-}
-
-fn schedule_of(global: &GlobalArgs, name: &str) -> anyhow::Result<ScheduleType> {
-    let tasks = load_config(global)?.tasks;
-    if let Some(task) = tasks.iter().find(|task| task.id.as_str() == name) {
-        return Ok(task.schedule.clone());
-    }
-    let names: Vec<&str> = tasks.iter().map(|task| task.id.as_str()).collect();
-    let hint = match closest(name, &names) {
-        Some(name) => format!("did you mean {name:?}?"),
-        None if names.is_empty() => "there are no tasks".to_owned(),
-        None => format!("tasks there: {}", names.join(", ")),
-    };
-    let error = UsageError::new(format!("{}: there is no task {name:?}", global.config.display()));
-    Err(error.hint(Some(hint)).into())
 }
 
 fn times_after(schedule: &ScheduleType, after: DateTime<Utc>, count: usize) -> Vec<DateTime<Utc>> {

@@ -1,9 +1,10 @@
 //! `actor-server once TASK`: one run, stage by stage.
 
 use super::args::{GlobalArgs, OnceArgs};
-use super::errors::{Failure, UsageError};
+use super::errors::Failure;
 use super::load_config;
 use super::output::visible;
+use super::task::{Runner, in_configuration, in_database, runner_of};
 use crate::actor::{PipelineActor, RunContext, Stage, StageResult, Trace};
 use crate::app::contexts;
 use crate::clock::SystemClock;
@@ -34,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) async fn run(global: &GlobalArgs, args: &OnceArgs) -> anyhow::Result<()> {
     let config = load_config(global)?;
-    let task = find(&config, &args.task)?.clone();
+    let task = in_configuration(&config, &global.config, &args.task)?.clone();
     let mut out = Screen { failed: None };
     let done = if args.send {
         send(&config, &task, &mut out).await
@@ -44,15 +45,6 @@ pub(super) async fn run(global: &GlobalArgs, args: &OnceArgs) -> anyhow::Result<
     let shown = out.close();
     done?;
     Ok(shown?)
-}
-
-fn find<'a>(config: &'a LoadedConfig, name: &str) -> anyhow::Result<&'a Task> {
-    let found = config.tasks.iter().find(|task| task.id.as_str() == name);
-    found.ok_or_else(|| {
-        let names: Vec<&str> = config.tasks.iter().map(|task| task.id.as_str()).collect();
-        let hint = format!("tasks of this configuration: {}", names.join(", "));
-        UsageError::new(format!("there is no task {name:?}")).hint(Some(hint)).into()
-    })
 }
 
 /// Runs the pipeline as it would run now, and prints what it would post. The database is only read.
@@ -179,6 +171,9 @@ async fn send(config: &LoadedConfig, task: &Task, out: &mut impl Write) -> anyho
     }
 }
 
+/// What the names of these nodes begin with. No server's does: theirs begin with the host's name.
+pub(super) const NODE: &str = "(once)";
+
 /// A node for one execution: if this process dies, the others hand it on.
 async fn run_here(
     config: &LoadedConfig,
@@ -186,7 +181,7 @@ async fn run_here(
     store: &Store,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
-    let node = node_name("once", std::process::id(), SystemClock.now());
+    let node = node_name(NODE, std::process::id(), SystemClock.now());
     store.renew(&node, task.policy.timeout + Duration::from_secs(60)).await?;
     let done = run_as(&node, config, task, store, out).await;
     store.leave(&node).await?;
@@ -282,6 +277,11 @@ async fn publish(task: &Task, store: &Store) -> anyhow::Result<ExecutionId> {
 }
 
 async fn run_there(task: &Task, store: &Store, out: &mut impl Write) -> anyhow::Result<()> {
+    let known = in_database(store, task.id.as_str()).await?;
+    if runner_of(store, &known).await? == Runner::Awaited {
+        let hint = "it may be another `once`; try again when that is over";
+        return Err(Failure::new("the database is in use, but not by a server").hint(hint).into());
+    }
     let execution = publish(task, store).await?;
     writeln!(out, "a server has the database: it runs execution {execution}")?;
     wait_for(execution, task, store, out).await

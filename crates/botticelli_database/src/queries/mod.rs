@@ -22,7 +22,7 @@ use crate::error::WorkError;
 
 pub(crate) use agenda::{agenda, now, states, withdraw_paused};
 pub(crate) use claim::{claim, release, take};
-pub(crate) use nodes::{leave, owned, renew, rescue};
+pub(crate) use nodes::{leave, living, owned, renew, rescue};
 pub(crate) use operate::{pause, publish, resume};
 pub(crate) use outbox::{claim_posts, decide, next_post_due, rescue_posts, settle_posts};
 pub(crate) use read::{
