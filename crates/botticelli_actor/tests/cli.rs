@@ -182,6 +182,29 @@ fn next_explains_a_wrong_expression() {
 }
 
 #[test]
+fn next_does_not_take_a_time_zone_for_a_task_which_has_its_own() {
+    let folder = folder(ONE_TASK);
+    let answer = answer(actor_server(folder.path()).args(["next", "t", "--timezone", "Asia/Tokyo"]));
+    assert_eq!((answer.code, answer.out.as_str()), (2, ""), "{answer:?}");
+    assert!(
+        answer.err.starts_with("error: the argument '[TASK]' cannot be used with '--timezone <ZONE>'\n"),
+        "{answer:?}"
+    );
+}
+
+#[test]
+fn next_shows_what_a_time_looks_like() {
+    for wrong in ["yesterday", "2026-01-31", ""] {
+        let answer = ask(&["next", "--cron", "@daily", "--after", wrong]);
+        let error = format!(
+            "error: invalid value '{wrong}' for '--after <TIME>': not a time in RFC 3339, such as \
+             2026-01-31T09:00:00Z or 2026-01-31T10:00:00+01:00\n"
+        );
+        assert!(answer.err.starts_with(&error) && answer.code == 2, "{answer:?}");
+    }
+}
+
+#[test]
 fn next_takes_a_task_and_flags_go_before_and_after_the_command() {
     let folder = folder(ONE_TASK);
     let path = folder.path().join("actor_server.toml").display().to_string();
