@@ -332,6 +332,89 @@ fn a_dry_run_that_finds_problems_is_exit_code_1_and_anything_else_2() {
 }
 
 #[test]
+fn a_dry_run_looks_at_content_destinations_and_the_database_and_makes_nothing() {
+    let folder = posting_to_file(
+        "no/such/folder.jsonl",
+        "\n[[knowledge]]\nname = \"gone\"\ntype = \"file\"\npath = \"gone.csv\"\n\
+         [[knowledge]]\nname = \"none\"\ntype = \"file\"\npath = \"none/*.md\"\n\
+         [[knowledge]]\nname = \"bad\"\ntype = \"file\"\npath = \"*.json\"\n\
+         [[knowledge]]\nname = \"twice\"\ntype = \"inline\"\nitems = [{ id = 1 }, { id = 1, a = 2 }]\n\
+         [[knowledge]]\nname = \"table\"\ntype = \"table\"\ntable = \"actor_server_post\"\n\
+         database = \"sqlite://other.db\"\n\
+         [[knowledge]]\nname = \"query\"\ntype = \"query\"\nquery = \"SELECT a FROM b WHERE c = $task\"\n\
+         database = \"sqlite://other.db\"\n\
+         [[knowledge]]\nname = \"own\"\ntype = \"table\"\ntable = \"actor_server_content\"\n",
+    );
+    let path = |name: &str| folder.path().canonicalize().unwrap().join(name);
+    let actor = fs::read_to_string(path("actor.toml")).unwrap();
+    let line = |text: &str| 1 + actor.lines().position(|line| line == text).unwrap();
+    fs::write(path("1.json"), "[{ \"a\": 1 }").unwrap();
+    fs::write(path("2.json"), [b'"', 0xff, b'"']).unwrap();
+    let other = ["migrate", "--database-url", "sqlite://other.db"];
+    assert_eq!(answer(actor_server(folder.path()).args(other)).code, 0);
+    let dry = || answer(actor_server(folder.path()).arg("--dry-run"));
+    let files = || {
+        let entries = fs::read_dir(folder.path()).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| !name.starts_with("other.db"));
+        names.sort();
+        names
+    };
+    let before = files();
+    let found = dry();
+    assert_eq!((found.out.as_str(), found.code), ("", 1), "{found:?}");
+    let at = |text: &str, problem: &str| {
+        let wanted = format!("error: actor.toml:{}: actor \"announcement\": knowledge {problem}", line(text));
+        assert!(found.err.contains(&wanted), "{wanted}\n{}", found.err);
+    };
+    at("path = \"gone.csv\"", "\"gone\": there is no file ");
+    at("path = \"none/*.md\"", "\"none\": no file matches ");
+    at("path = \"*.json\"", "\"bad\": 1.json: EOF while parsing");
+    at("path = \"*.json\"", "\"bad\": 2.json:1: invalid UTF-8 (byte 1)");
+    at("items = [{ id = 1 }, { id = 1, a = 2 }]", "\"twice\": items 1 and 2 have the same id");
+    at(
+        "table = \"actor_server_post\"",
+        "\"table\": there is no table \"actor_server_post\" in sqlite://other.db (did you mean \"actor_server_posts\"?)",
+    );
+    at("query = \"SELECT a FROM b WHERE c = $task\"", "\"query\": sqlite://other.db: no such table: b");
+    let folder_missing = format!(
+        "error: actor_server.toml:5: task \"t\": can't create {}: its folder is not there; create it\n",
+        std::path::absolute(folder.path().join("no/such/folder.jsonl")).unwrap().display()
+    );
+    assert!(found.err.contains(&folder_missing), "{folder_missing}\n{}", found.err);
+    assert_eq!(found.err.matches("error: ").count(), 8, "{}", found.err);
+    assert_eq!(files(), before, "nothing is made");
+
+    fs::write(path("actor_server.db"), "no database ".repeat(100)).unwrap();
+    let found = dry();
+    assert!(
+        found.err.contains(
+            "error: actor_server.toml: database.url can't be used: can't connect to sqlite://actor_server.db: \
+             file is not a database\nhint: the file is something else, or encrypted: name another one\n"
+        ),
+        "{}",
+        found.err
+    );
+    assert_eq!(found.err.matches("error: ").count(), 9, "{}", found.err);
+}
+
+#[test]
+fn a_cron_expression_whose_years_are_over_is_warned_about() {
+    let folder = folder(&ONE_TASK.replace("MON *", "MON 2020"));
+    let warning =
+        "WARN actor_server.toml: task \"t\": it never runs again: at 08:30:00 on Monday in 2020, UTC\n";
+    for arguments in [&["--dry-run"][..], &["next", "t"]] {
+        let answer = answer(actor_server(folder.path()).args(arguments));
+        assert!(answer.code == 0 && answer.err.ends_with(warning), "{answer:?}");
+    }
+    let asked = ask(&["next", "--cron", "0 30 8 * * MON 2020"]);
+    assert!(asked.err.contains("WARN it never runs again: at 08:30:00"), "{asked:?}");
+    let asked_of_then = ask(&["next", "--cron", "0 30 8 * * MON 2020", "--after", "2020-01-01T00:00:00Z"]);
+    assert_eq!((asked_of_then.err.as_str(), asked_of_then.code), ("", 0));
+}
+
+#[test]
 fn a_missing_configuration_is_explained() {
     let folder = TempDir::new().unwrap();
     assert_eq!(

@@ -26,7 +26,13 @@ pub(super) fn print(
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     let schedule = match (&args.asked.cron, &args.asked.task) {
-        (Some(expression), _) => cron(expression, args.timezone.as_deref().unwrap_or("UTC"))?,
+        (Some(expression), _) => {
+            let schedule = cron(expression, args.timezone.as_deref().unwrap_or("UTC"))?;
+            if let Some(warning) = never_again(&schedule, args.after.unwrap_or(now).min(now)) {
+                tracing::warn!("{warning}");
+            }
+            schedule
+        }
         (None, Some(task)) => in_configuration(&load_config(global)?, &global.config, task)?.schedule.clone(),
         (None, None) => return Err(UsageError::new("next needs a task or --cron").into()),
     };
@@ -49,6 +55,19 @@ fn cron(expression: &str, timezone: &str) -> Result<ScheduleType, UsageError> {
     CronSchedule::new(expression, timezone)
         .map(ScheduleType::Cron)
         .map_err(|error| UsageError::new(error.to_string()).hint(error.hint()))
+}
+
+/// A warning about a cron expression whose years are over.
+pub(super) fn never_again(schedule: &ScheduleType, now: DateTime<Utc>) -> Option<String> {
+    match schedule {
+        ScheduleType::Cron(_) if schedule.first_occurrence(now).is_none() => {
+            Some(format!("it never runs again: {}", schedule.describe()))
+        }
+        ScheduleType::Cron(_)
+        | ScheduleType::Interval(_)
+        | ScheduleType::Once(_)
+        | ScheduleType::Immediate(_) => None,
+    }
 }
 
 fn times_after(schedule: &ScheduleType, after: DateTime<Utc>, count: usize) -> Vec<DateTime<Utc>> {

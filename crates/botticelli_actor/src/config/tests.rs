@@ -27,7 +27,7 @@ impl Files {
     }
 
     fn load(&self) -> Result<LoadedConfig, Problems> {
-        load(&self.given(), &environment, &|_, _| Vec::new())
+        load(&self.given(), &environment, &|_: &ActorFile, _: &SecretString| Vec::new())
     }
 
     fn loaded(&self) -> LoadedConfig {
@@ -148,7 +148,7 @@ fn the_command_line_wins_over_the_file() {
             ..files.given()
         },
         &environment,
-        &|_, _| Vec::new(),
+        &|_: &ActorFile, _: &SecretString| Vec::new(),
     )
     .unwrap();
     assert_eq!(config.database_url.expose_secret(), "postgres://flag");
@@ -371,7 +371,9 @@ fn files_that_can_not_be_read_are_explained() {
 
     let files = Files::new("");
     let at = |config: &str| Given { config: files.0.path().join(config), ..files.given() };
-    let problems = |given: Given| files.shown(&load(&given, &environment, &|_, _| Vec::new()).unwrap_err());
+    let problems = |given: Given| {
+        files.shown(&load(&given, &environment, &|_: &ActorFile, _: &SecretString| Vec::new()).unwrap_err())
+    };
     assert_eq!(
         problems(at("nothing.toml")),
         "nothing.toml: there is no such file\n\
