@@ -400,6 +400,45 @@ fn a_dry_run_looks_at_content_destinations_and_the_database_and_makes_nothing() 
 }
 
 #[test]
+fn what_helps_with_a_database_file_that_can_not_be_read_is_said() {
+    let folder = TempDir::new().unwrap();
+    let said = |url: &str| answer(actor_server(folder.path()).args(["tasks", "list", "--database-url", url]));
+    fs::write(folder.path().join("notes.txt"), "no database ".repeat(100)).unwrap();
+    assert_eq!(
+        said("sqlite://notes.txt"),
+        Answer {
+            out: String::new(),
+            err: "error: can't connect to sqlite://notes.txt: file is not a database\n\
+                  hint: the file is something else, or encrypted: name another one\n"
+                .to_owned(),
+            code: 1
+        }
+    );
+    assert_eq!(said("sqlite://damaged.db").code, 0);
+    let damaged = folder.path().join("damaged.db");
+    let mut bytes = fs::read(&damaged).unwrap();
+    // The first page holds the schema; what it says stands on the others.
+    bytes[4096..].fill(0xaa);
+    fs::write(&damaged, bytes).unwrap();
+    let answer = said("sqlite://damaged.db");
+    assert!(
+        answer.err.contains("database disk image is malformed\nhint: the file is damaged: restore a copy"),
+        "{answer:?}"
+    );
+    assert_eq!(answer.code, 1);
+    assert_eq!(
+        said("sqlite://a.db?mode=rwc&x=y"),
+        Answer {
+            out: String::new(),
+            err: "error: the database URL has the parameter \"mode\" (a sqlite:// URL has none: it names the file, \
+                  and no more)\nhint: such as sqlite://actor_server.db or postgres://user@host/database\n"
+                .to_owned(),
+            code: 2
+        }
+    );
+}
+
+#[test]
 fn a_cron_expression_whose_years_are_over_is_warned_about() {
     let folder = folder(&ONE_TASK.replace("MON *", "MON 2020"));
     let warning =

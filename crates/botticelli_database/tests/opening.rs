@@ -76,7 +76,7 @@ async fn a_look_at_a_database_makes_nothing_and_finds_what_would_keep_it_closed(
         ("missing/a.db", "No such file or directory (os error 2)"),
         ("notes.txt/a.db", "Not a directory (os error 20)"),
         ("notes.txt", "file is not a database"),
-        ("", "unable to open database file"),
+        ("", "Is a directory (os error 21)"),
     ] {
         let error = Store::look(&url(&folder.file(place))).await.expect_err("it can't be opened");
         let message = folder.shown(&error.to_string());

@@ -254,6 +254,9 @@ pub(crate) fn may_write(database: &Path) -> std::io::Result<()> {
     };
     // Beside it stand its log and the server's lock.
     access(&folder.join("."), Access::WRITE_OK | Access::EXEC_OK)?;
+    if database.is_dir() {
+        return Err(rustix::io::Errno::ISDIR.into());
+    }
     match access(database, Access::READ_OK | Access::WRITE_OK) {
         Err(rustix::io::Errno::NOENT) => Ok(()),
         answer => Ok(answer?),
