@@ -266,6 +266,37 @@ fn an_unknown_task_is_explained_in_the_same_words_by_every_command() {
 }
 
 #[test]
+fn tasks_show_tells_all_that_is_known_about_a_task() {
+    let folder = posting_to_file("no/such/folder.jsonl", "");
+    let run = |arguments: &[&str]| answer(actor_server(folder.path()).args(arguments));
+    assert_eq!(run(&["once", "t", "--send"]).code, 1, "its post is deferred");
+    assert_eq!(run(&["tasks", "trigger", "t"]).code, 0);
+    let shown = run(&["tasks", "show", "t"]).out;
+    for line in [
+        "task          t",
+        "actor         announcement",
+        "schedule      once at 2099-01-01 00:00:00 +00:00, UTC",
+        "state         active",
+        "next          Thu 2099-01-01 00:00:00 +00:00   2099-01-01T00:00:00Z",
+        "failures      0 in a row",
+        "posts         1 deferred",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "{line}\n{shown}");
+    }
+    assert!(shown.contains("\nlast outcome  execution 1 succeeded at 2"), "{shown}");
+    let open = shown.lines().find(|line| line.starts_with("open          execution ")).unwrap();
+    assert!(open.contains(" (manual): waits for a server, from 2"), "{shown}");
+    assert_eq!(run(&["tasks", "pause", "t"]).code, 0);
+    let paused = run(&["tasks", "show", "t"]).out;
+    assert!(paused.contains("\nstate         paused (operator); unchanged since 2"), "{paused}");
+    assert!(paused.contains("\nif resumed    Thu 2099-01-01"), "{paused}");
+    let json: serde_json::Value = serde_json::from_str(&run(&["tasks", "show", "t", "--json"]).out).unwrap();
+    assert_eq!(json["next_times"], serde_json::json!(["2099-01-01T00:00:00Z"]));
+    assert_eq!((&json["task_id"], &json["last_execution"]["outcome"]), (&"t".into(), &"succeeded".into()));
+    assert_eq!((&json["open"][0]["trigger"], &json["posts"]["deferred"]), (&"manual".into(), &1.into()));
+}
+
+#[test]
 fn a_task_that_nobody_will_run_is_not_triggered() {
     let folder = posting_to_file("posts.jsonl", "");
     let config = folder.path().join("actor_server.toml");

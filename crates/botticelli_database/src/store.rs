@@ -21,6 +21,7 @@ use botticelli_server::task::TaskState;
 use chrono::{DateTime, Utc};
 use futures::FutureExt as _;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -309,6 +310,15 @@ impl Store {
     /// When the database fails.
     pub async fn posts(&self, filter: PostFilter) -> Result<Vec<PostView>, LedgerError> {
         read!(self, posts(filter))
+    }
+
+    /// How many posts of a task there are in each state that any is in.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn post_counts(&self, task: &TaskId) -> Result<BTreeMap<String, u64>, LedgerError> {
+        let task = task.clone();
+        read!(self, post_counts(task))
     }
 
     /// One post.

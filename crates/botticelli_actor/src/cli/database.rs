@@ -2,9 +2,9 @@
 
 use super::args::{GlobalArgs, PostsCommand, TasksCommand};
 use super::errors::{Failure, UsageError};
-use super::load_config;
 use super::output::{write_json, write_table};
 use super::task::{Runner, in_database, not_enabled, runner_of};
+use super::{load_config, show};
 use crate::clock::SystemClock;
 use botticelli_database::{Decided, Mode, PostDecision, PostFilter, Resumed, Store, TaskView};
 use botticelli_server::ids::{ExecutionId, PostId};
@@ -54,13 +54,8 @@ pub(super) async fn tasks(
             if *json { write_json(&tasks, out) } else { write_table(&tasks, out) }
         }
         TasksCommand::Show { task, json } => {
-            let shown = in_database(&store, task).await?;
-            if *json {
-                return write_json(&shown, out);
-            }
-            write_table(std::slice::from_ref(&shown), out)?;
-            writeln!(out)?;
-            write_table(&store.history(&shown.task_id, 5).await?, out)
+            let task = in_database(&store, task).await?;
+            show::print(&store, task, *json, out).await
         }
         TasksCommand::History { task, limit, json } => {
             let task = in_database(&store, task).await?.task_id;

@@ -12,6 +12,7 @@ mod once;
 pub mod output;
 mod run;
 mod schema;
+mod show;
 mod task;
 
 pub use args::{Cli, Command, GlobalArgs, LogFormat, OnceArgs, PostsCommand, TasksCommand};

@@ -26,8 +26,8 @@ pub(crate) use nodes::{leave, living, owned, renew, rescue};
 pub(crate) use operate::{pause, publish, resume};
 pub(crate) use outbox::{claim_posts, decide, next_post_due, rescue_posts, settle_posts};
 pub(crate) use read::{
-    attempts, earlier_items, execution, executions, history, meta, post, post_attempts, post_times, posts,
-    prune, task_views, used_keys,
+    attempts, earlier_items, execution, executions, history, meta, post, post_attempts, post_counts,
+    post_times, posts, prune, task_views, used_keys,
 };
 pub(crate) use record::record;
 pub(crate) use register::register;

@@ -253,7 +253,7 @@ pub(crate) fn may_write(database: &Path) -> std::io::Result<()> {
         Some(_) | None => Path::new("."),
     };
     // Beside it stand its log and the server's lock.
-    access(&folder.join("."), Access::WRITE_OK | Access::EXEC_OK)?;
+    access(folder.join("."), Access::WRITE_OK | Access::EXEC_OK)?;
     if database.is_dir() {
         return Err(rustix::io::Errno::ISDIR.into());
     }
