@@ -11,6 +11,7 @@ mod error;
 mod persistence;
 mod postgres;
 pub mod reader;
+mod sql;
 mod sqlite;
 pub mod statement;
 mod store;

@@ -12,9 +12,11 @@ use botticelli_server::clock::Clock;
 use botticelli_server::ids::{ExecutionId, NodeId, PostId, TaskId};
 use botticelli_server::ledger::{
     Agenda, Attempt, ClaimRequest, EndedAttempt, Lease, Ledger, LedgerError, Recorded, Registered,
-    Registration, Rescued,
+    Registration, Rescued, TakeRequest,
 };
-use botticelli_server::outbox::{ClaimedPost, EarlierItem, Outbox, PostHistory, PostState, SettledPost};
+use botticelli_server::outbox::{
+    ClaimedPost, EarlierItem, Outbox, PostHistory, PostState, PostsSettled, SettledPost,
+};
 use botticelli_server::post::Destination;
 use botticelli_server::server::{Accepted, Event, EventServer};
 use botticelli_server::task::TaskState;
@@ -517,13 +519,11 @@ impl Ledger for Store {
     async fn take(
         &self,
         node: &NodeId,
-        waiting: &[ExecutionId],
-        overlapping: &[TaskId],
+        wanted: &[TakeRequest],
         ahead: Duration,
     ) -> Result<Vec<Attempt>, LedgerError> {
-        let (node, waiting, overlapping) = (node.clone(), Arc::from(waiting), Arc::from(overlapping));
-        let ahead = microseconds(ahead);
-        write!(self, take(node, waiting, overlapping, ahead))
+        let (node, wanted, ahead) = (node.clone(), Arc::from(wanted), microseconds(ahead));
+        write!(self, take(node, wanted, ahead))
     }
 
     async fn record(&self, node: &NodeId, ended: &[EndedAttempt]) -> Result<Vec<Recorded>, LedgerError> {
@@ -545,6 +545,11 @@ impl Ledger for Store {
             }
         }
         Ok(recorded)
+    }
+
+    async fn begin(&self, node: &NodeId, attempt: &Attempt) -> Result<bool, LedgerError> {
+        let (node, attempt) = (node.clone(), attempt.clone());
+        write!(self, begin(node, attempt))
     }
 
     async fn release(&self, _node: &NodeId, attempts: &[Attempt]) -> Result<(), LedgerError> {
@@ -580,6 +585,20 @@ impl Ledger for Store {
         write!(self, prune(before, limit))
     }
 
+    async fn retire(&self, task: &TaskId) -> Result<bool, LedgerError> {
+        let id = task.clone();
+        let retired = write!(self, retire(id))?;
+        if retired {
+            self.notify(task.as_str()).await;
+        }
+        Ok(retired)
+    }
+
+    async fn prune_nodes(&self, gone_for: Duration) -> Result<usize, LedgerError> {
+        let gone_for = microseconds(gone_for);
+        write!(self, prune_nodes(gone_for))
+    }
+
     async fn owned(&self, node: &NodeId) -> Result<Vec<Attempt>, LedgerError> {
         let node = node.clone();
         read!(self, owned(node))
@@ -603,7 +622,7 @@ impl Outbox for Store {
         write!(self, claim_posts(node, limit, lease))
     }
 
-    async fn settle_posts(&self, node: &NodeId, ended: &[SettledPost]) -> Result<Vec<PostId>, LedgerError> {
+    async fn settle_posts(&self, node: &NodeId, ended: &[SettledPost]) -> Result<PostsSettled, LedgerError> {
         let (node, ended) = (node.clone(), Arc::from(ended));
         write!(self, settle_posts(node, ended))
     }

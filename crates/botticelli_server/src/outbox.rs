@@ -214,6 +214,15 @@ pub struct SettledPost {
     pub end: PostEnd,
 }
 
+/// What became of ends that were to be stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PostsSettled {
+    /// Posts whose lease was lost: nothing was written for those.
+    pub lost: Vec<PostId>,
+    /// Tasks whose breaker was opened by a post that failed, and their failures in a row.
+    pub paused: Vec<(TaskId, u32)>,
+}
+
 /// The deliverer's side of the store. All writes of an attempt are conditional on its fence.
 #[async_trait]
 pub trait Outbox: Send + Sync {
@@ -226,8 +235,8 @@ pub trait Outbox: Send + Sync {
         lease: Duration,
     ) -> Result<Vec<ClaimedPost>, LedgerError>;
 
-    /// Stores how attempts ended. Returns the posts whose lease was lost: nothing was written for those.
-    async fn settle_posts(&self, node: &NodeId, ended: &[SettledPost]) -> Result<Vec<PostId>, LedgerError>;
+    /// Stores how attempts ended that `node` claimed.
+    async fn settle_posts(&self, node: &NodeId, ended: &[SettledPost]) -> Result<PostsSettled, LedgerError>;
 
     /// Takes posts whose lease is over from nodes that did not settle them: they become due again, as uncertain
     /// since the attempt that was lost (or since an earlier one in doubt).

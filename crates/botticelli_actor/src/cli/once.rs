@@ -9,16 +9,18 @@ use crate::actor::{PipelineActor, RunContext, Stage, StageResult, Trace};
 use crate::app::contexts;
 use crate::clock::SystemClock;
 use crate::config::{LoadedConfig, Problems};
-use crate::deliverer::{Deliverer, DeliverySettings, OWN_LIMITS};
+use crate::deliverer::{Deliverer, DeliverySettings, DeliverySignals, OWN_LIMITS};
 use crate::draft::Draft;
-use crate::engine::{DatabaseClock, node_name};
+use crate::engine::{CurrentNode, DatabaseClock, node_name};
 use crate::platforms::Platforms;
 use crate::skills::SkillRegistry;
 use anyhow::Context as _;
 use botticelli_database::{Mode, OpenError, PostFilter, PostView, Store};
 use botticelli_server::clock::Clock;
 use botticelli_server::ids::{ExecutionId, NodeId};
-use botticelli_server::ledger::{Attempt, EndedAttempt, Ledger as _, Recorded, Registration, Trigger};
+use botticelli_server::ledger::{
+    Attempt, EndedAttempt, Ledger as _, Recorded, Registration, TakeRequest, Trigger,
+};
 use botticelli_server::outbox::{NewPost, PostState};
 use botticelli_server::outcome::AttemptEnd;
 use botticelli_server::plan::{Settlement, settle};
@@ -30,7 +32,6 @@ use serde_json::Value;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub(super) async fn run(global: &GlobalArgs, args: &OnceArgs) -> anyhow::Result<()> {
@@ -62,6 +63,8 @@ async fn rehearse(config: &LoadedConfig, task: &Task, out: &mut impl Write) -> a
         attempt: 1,
         fence: botticelli_server::ids::Fence(0),
         consecutive_failures: 0,
+        failures: 0,
+        interruptions: 0,
         parameters: Value::Null,
     };
     let run = traced(config, task, &attempt, &store, out).await?;
@@ -197,15 +200,21 @@ async fn run_as(
 ) -> anyhow::Result<()> {
     store.register(Registration { tasks: vec![task.clone()], complete: false, start: false }).await?;
     let execution = publish(task, store).await?;
-    let overlapping = [task.id.clone()];
-    let Some(attempt) = store.take(node, &[execution], &overlapping, Duration::ZERO).await?.pop() else {
+    let wanted = TakeRequest {
+        execution_id: execution,
+        task_id: task.id.clone(),
+        definition: task.definition.clone(),
+        // A person wants it now.
+        overlap_allowed: true,
+    };
+    let Some(attempt) = store.take(node, &[wanted], Duration::ZERO).await?.pop() else {
         // Another node was quicker.
         return wait_for(execution, task, store, out).await;
     };
     let started_at = store.now().await?;
     let run = traced(config, task, &attempt, store, out).await?;
     let ended_at = store.now().await?;
-    let next_run = store.states(&overlapping).await?.pop().and_then(|state| state.next_run);
+    let next_run = store.states(std::slice::from_ref(&task.id)).await?.pop().and_then(|state| state.next_run);
     let settlement = match settle(task, &attempt, next_run, &run.end, started_at, ended_at) {
         // Nobody would make the next attempt when this process has gone; a person is looking, and can.
         Settlement::Retry { .. } => {
@@ -241,9 +250,9 @@ async fn run_as(
         Arc::new(store.clone()),
         Platforms::built_in(system.clone()),
         system,
-        node.clone(),
+        Arc::new(CurrentNode::new(node.clone())),
         DeliverySettings::default(),
-        Arc::new(Notify::new()),
+        DeliverySignals::default(),
     );
     // What the console platform prints comes after the stages.
     out.flush()?;
@@ -262,7 +271,7 @@ async fn run_as(
 }
 
 fn last_attempt(task: &Task, attempt: &Attempt) -> Attempt {
-    Attempt { attempt: task.policy.max_attempts.get(), ..attempt.clone() }
+    Attempt { failures: task.policy.max_attempts.get() - 1, ..attempt.clone() }
 }
 
 async fn publish(task: &Task, store: &Store) -> anyhow::Result<ExecutionId> {

@@ -7,7 +7,7 @@ use super::{Activity, Command, LAST_MOMENTS, Parts};
 use botticelli_server::clock::Clock as _;
 use botticelli_server::ids::{ExecutionId, NodeId, TaskId};
 use botticelli_server::ledger::{
-    Agenda, Attempt, ClaimRequest, EndedAttempt, LedgerError, Recorded, Trigger,
+    Agenda, Attempt, ClaimRequest, EndedAttempt, LedgerError, POISON_INTERRUPTIONS, Recorded, Trigger,
 };
 use botticelli_server::outcome::{AttemptEnd, panic_message};
 use botticelli_server::plan::{Settlement, settle};
@@ -145,9 +145,20 @@ impl Dispatcher {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(ended) = self.running.join_next() => self.ended(ended),
+                Some(ended) = self.running.join_next() => {
+                    self.ended(ended);
+                    // Whatever else has ended frees a slot in the same turn.
+                    while let Some(ended) = self.running.try_join_next() {
+                        self.ended(ended);
+                    }
+                }
                 reply = answer(&mut self.question) => self.answered(reply),
-                Some(answer) = self.recorded.recv() => self.note_recorded(answer),
+                Some(answer) = self.recorded.recv() => {
+                    self.note_recorded(answer);
+                    while let Ok(answer) = self.recorded.try_recv() {
+                        self.note_recorded(answer);
+                    }
+                }
                 Some(command) = self.commands.recv() => self.obey(command),
                 () = wakeups.wait() => {
                     self.check = true;
@@ -275,6 +286,10 @@ impl Dispatcher {
         let now = self.now();
         let task = ended.attempt.task_id.clone();
         let execution = ended.attempt.execution_id;
+        if ended.attempt.interruptions + 1 >= POISON_INTERRUPTIONS {
+            // Another one of its kind may wait for its end, and is not in the timer.
+            self.refill_at = Some(DateTime::<Utc>::MIN_UTC);
+        }
         let state = match recorded {
             Recorded::Stored { state } => state,
             Recorded::Overtaken { .. } => {
@@ -494,8 +509,8 @@ impl Dispatcher {
             self.timetable.won(attempt, None);
         }
         let got: BTreeSet<ExecutionId> = taken.iter().map(|attempt| attempt.execution_id).collect();
-        for (execution, task) in wanted.waiting.iter().filter(|(execution, _)| !got.contains(execution)) {
-            self.timetable.not_taken(*execution, task);
+        for request in wanted.waiting.iter().filter(|request| !got.contains(&request.execution_id)) {
+            self.timetable.not_taken(request.execution_id, &request.task_id);
         }
         for request in wanted.claims.iter().filter(|request| !won.contains(&request.task_id)) {
             self.look_up.insert(request.task_id.clone(), true);
@@ -659,14 +674,11 @@ async fn claim(parts: &Parts, wanted: Wanted) -> Reply {
     };
     let (taken, trouble) = match wanted.waiting.as_slice() {
         [] => (Vec::new(), None),
-        waiting => {
-            let waiting: Vec<ExecutionId> = waiting.iter().map(|(execution, _)| *execution).collect();
-            match parts.ledger.take(&node, &waiting, &wanted.overlapping, CLAIM_BOUND).await {
-                Ok(taken) => (taken, None),
-                // What was claimed is ours all the same.
-                Err(error) => (Vec::new(), Some(error)),
-            }
-        }
+        waiting => match parts.ledger.take(&node, waiting, CLAIM_BOUND).await {
+            Ok(taken) => (taken, None),
+            // What was claimed is ours all the same.
+            Err(error) => (Vec::new(), Some(error)),
+        },
     };
     Reply::Work { node, wanted, claimed, taken, trouble }
 }
@@ -684,6 +696,22 @@ async fn release(parts: &Parts, attempts: &[Attempt]) {
     }
 }
 
+/// Writes down that an attempt begins which may be what kills servers. Without that it must not begin.
+async fn begins(parts: &Parts, attempt: &Attempt) -> bool {
+    let (task, execution) = (&attempt.task_id, attempt.execution_id);
+    match parts.ledger.begin(&parts.node(), attempt).await {
+        Ok(true) => true,
+        Ok(false) => {
+            debug!(task.id = %task, execution.id = %execution, "the attempt is another node's by now");
+            false
+        }
+        Err(error) => {
+            warn!(task.id = %task, execution.id = %execution, error = %error, "not started: its start can't be written down");
+            false
+        }
+    }
+}
+
 /// Runs one attempt to its end, whatever that is.
 async fn run_attempt(
     parts: Arc<Parts>,
@@ -692,6 +720,15 @@ async fn run_attempt(
     abort: CancellationToken,
 ) -> Ended {
     let started_at = parts.clock.now();
+    if attempt.interruptions > 0 && !begins(&parts, &attempt).await {
+        return Ended {
+            attempt,
+            task,
+            started_at,
+            ended_at: started_at,
+            run: Run::ended(AttemptEnd::Interrupted),
+        };
+    }
     let timeout = task.policy.timeout;
     // The actor's work ends with this, so that nothing of it goes on after the time it is recorded with.
     let run = AssertUnwindSafe(async {

@@ -244,6 +244,8 @@ impl Book {
             attempt: 1,
             fence: Fence(self.last_fence),
             consecutive_failures: entry.state.consecutive_failures,
+            failures: 0,
+            interruptions: 0,
             parameters: serde_json::Value::Null,
         };
         Some((entry.task.clone(), attempt))
@@ -259,7 +261,9 @@ impl Book {
             Settlement::Retry { at } if !entry.cancelled => {
                 self.last_fence += 1;
                 let fence = Fence(self.last_fence);
-                entry.waiting.push(Attempt { attempt: attempt.attempt + 1, due_at: at, fence, ..attempt });
+                let failures = attempt.failures + u32::from(matches!(run.end, AttemptEnd::Failed { .. }));
+                let next = Attempt { attempt: attempt.attempt + 1, failures, due_at: at, fence, ..attempt };
+                entry.waiting.push(next);
             }
             Settlement::Retry { .. } => {
                 let outcome = Outcome::Cancelled;

@@ -58,7 +58,7 @@ fn deferred(until: DateTime<Utc>, uncertain: bool) -> PostEnd {
 
 async fn settle(player: &Player, post: &ClaimedPost, end: PostEnd) -> Vec<PostId> {
     let ended = [SettledPost { id: post.id, fence: post.fence, end }];
-    player.store.settle_posts(&player.id, &ended).await.expect("an answer")
+    player.store.settle_posts(&player.id, &ended).await.expect("an answer").lost
 }
 
 async fn view(db: &TestStore, id: PostId) -> PostView {
@@ -279,7 +279,7 @@ pub async fn a_post_whose_lease_was_lost_is_uncertain_and_belongs_to_another(db:
             SettledPost { id: post.id, fence: post.fence, end: posted(db, "2") },
             SettledPost { id: post.id, fence: post.fence, end: post_failed() },
         ];
-        assert_eq!(other.store.settle_posts(&other.id, &ends).await.expect("an answer"), [post.id]);
+        assert_eq!(other.store.settle_posts(&other.id, &ends).await.expect("an answer").lost, [post.id]);
         assert_eq!(view(db, post.id).await.state, PostState::Posted);
     }
     assert_eq!(state(db, &task).await.consecutive_failures, 0);
@@ -305,7 +305,7 @@ pub async fn a_late_end_that_nobody_overtook_is_stored(db: &TestStore) {
     db.advance(10 * LEASE).await;
     assert_eq!(settle(&player, &post, posted(db, "1")).await, []);
     let unknown = [SettledPost { id: PostId(999), fence: Fence(1), end: post_failed() }];
-    assert_eq!(player.store.settle_posts(&player.id, &unknown).await.expect("an answer"), [PostId(999)]);
+    assert_eq!(player.store.settle_posts(&player.id, &unknown).await.expect("an answer").lost, [PostId(999)]);
 }
 
 /// Three of them open the breaker.
@@ -324,7 +324,8 @@ pub async fn a_post_that_failed_counts_as_one_failure_of_its_task(db: &TestStore
         .iter()
         .map(|post| SettledPost { id: post.id, fence: post.fence, end: post_failed() })
         .collect();
-    assert_eq!(player.store.settle_posts(&player.id, &ends).await.expect("an answer"), []);
+    let settled = player.store.settle_posts(&player.id, &ends).await.expect("an answer");
+    assert_eq!((settled.lost, settled.paused), (vec![], vec![(task.id.clone(), 3)]), "it is said once");
     let open = state(db, &task).await;
     assert_eq!((open.consecutive_failures, open.pause_reason), (3, Some(PauseReason::Breaker)));
     assert_eq!(open.probe_at, Some(db.time() + MINUTE));
@@ -585,7 +586,7 @@ pub async fn deliveries_decisions_and_rescues_at_once_do_not_write_over_each_oth
                         end: PostEnd::Posted(receipt(post.fence.0)),
                     })
                     .collect();
-                let lost = player.store.settle_posts(&player.id, &ends).await.expect("an answer");
+                let lost = player.store.settle_posts(&player.id, &ends).await.expect("an answer").lost;
                 accepted.extend(
                     ends.into_iter().filter(|end| !lost.contains(&end.id)).map(|end| (end.id, end.fence)),
                 );

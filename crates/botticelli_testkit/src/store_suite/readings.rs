@@ -45,7 +45,7 @@ pub async fn pruning_keeps_posts_used_items_and_attempts_of_what_is_open(db: &Te
     player.end(&task, &retried, failed("no answer"), Made::default()).await;
     let day = 86_400 * Duration::from_secs(1);
     db.advance(MINUTE).await;
-    let taken = player.store.take(&player.id, &[retried.execution_id], &[], MINUTE).await.expect("an answer");
+    let taken = player.take(&[&task], &[retried.execution_id]).await;
     let made = Made { posts: vec![message("a", "text")], used_items: vec![item("a", "1")] };
     player.end(&task, &taken[0], AttemptEnd::Succeeded, made).await;
     for _ in 0..5 {
@@ -130,6 +130,6 @@ pub async fn the_longest_durations_are_understood(db: &TestStore) {
     use botticelli_server::outbox::Outbox as _;
     let posts = player.store.claim_posts(&player.id, usize::MAX, Duration::MAX).await.expect("an answer");
     assert!(posts[0].lease_until > db.time());
-    assert_eq!(player.store.take(&player.id, &[], &[], Duration::MAX).await.expect("an answer"), []);
+    assert_eq!(player.store.take(&player.id, &[], Duration::MAX).await.expect("an answer"), []);
     assert_eq!(db.history(&task.id, usize::MAX).await.expect("history").len(), 1);
 }

@@ -56,7 +56,11 @@ CREATE TABLE actor_server_open_executions (
     node text,
     fence bigint,
     attempt integer NOT NULL,
+    -- Earlier attempts that failed, and those whose node died. After one of the latter each start is written down before
+    -- it happens: an attempt that has not begun is not interrupted.
+    failures integer NOT NULL DEFAULT 0,
     interruptions integer NOT NULL DEFAULT 0,
+    begun_at timestamptz,
     ready_at timestamptz,
     parameters jsonb NOT NULL DEFAULT 'null',
     opened_at timestamptz NOT NULL,

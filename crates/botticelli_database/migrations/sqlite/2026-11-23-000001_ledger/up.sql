@@ -53,7 +53,11 @@ CREATE TABLE actor_server_open_executions (
     node text,
     fence integer,
     attempt integer NOT NULL,
+    -- Earlier attempts that failed, and those whose node died. After one of the latter each start is written down before
+    -- it happens: an attempt that has not begun is not interrupted.
+    failures integer NOT NULL DEFAULT 0,
     interruptions integer NOT NULL DEFAULT 0,
+    begun_at text CHECK (begun_at GLOB '????-??-?? ??:??:??*+00:00'),
     ready_at text CHECK (ready_at GLOB '????-??-?? ??:??:??*+00:00'),
     parameters text NOT NULL DEFAULT 'null' CHECK (json_valid(parameters)),
     opened_at text NOT NULL CHECK (opened_at GLOB '????-??-?? ??:??:??*+00:00'),
