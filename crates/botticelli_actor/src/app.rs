@@ -118,6 +118,18 @@ pub struct ServerState {
     pub definitions: BTreeMap<TaskId, DefinitionHash>,
 }
 
+fn snapshot(store: &Store) -> DatabaseStatePersistence<ServerState> {
+    DatabaseStatePersistence::new(store.clone(), "server")
+}
+
+/// What the server that started or reloaded last runs, or ran; `None`: there was none yet.
+///
+/// # Errors
+/// When the database fails.
+pub async fn last_server(store: &Store) -> Result<Option<ServerState>, LedgerError> {
+    snapshot(store).load().await
+}
+
 impl App {
     /// A server that does nothing until it is started. `reload` loads the configuration again.
     pub fn build(config: LoadedConfig, parts: AppParts, reload: Box<Reload>) -> Self {
@@ -169,7 +181,7 @@ impl App {
             DeliverySignals { posts_waiting, changed: wakeups.clone() },
         );
         let (stop, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
-        let snapshot = DatabaseStatePersistence::new(store.clone(), "server");
+        let snapshot = snapshot(&store);
         // The node is known before anything is claimed in its name.
         engine.enter().await?;
         let registered = register_tasks(&store, &config.tasks, true).await?;

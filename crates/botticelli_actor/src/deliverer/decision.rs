@@ -11,6 +11,9 @@ use std::time::Duration;
 /// No platform's wish to be left alone is honoured for longer.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Why a post waits that could go out: the one reason that is no trouble.
+pub(crate) const OWN_LIMITS: &str = "the actor's own limits allow it only then";
+
 /// What to do about a post now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
@@ -65,7 +68,7 @@ impl<'a> Case<'a> {
             Verdict::Now => Action::Send,
             Verdict::Later(at) => Action::End(PostEnd::Deferred {
                 until: at.max(now + self.settings.retry.initial),
-                reason: "the actor's own limits allow it only then".into(),
+                reason: OWN_LIMITS.into(),
                 uncertain: false,
                 holds: false,
             }),

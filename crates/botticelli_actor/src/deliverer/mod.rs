@@ -19,6 +19,7 @@ use botticelli_server::outcome::panic_message;
 use botticelli_server::post::{LookUp, Platform, PostError, Receipt};
 use botticelli_server::task::Backoff;
 use chrono::{DateTime, Utc};
+pub(crate) use decision::OWN_LIMITS;
 use decision::{Action, Case};
 use futures::FutureExt;
 use std::num::NonZeroUsize;

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
 use diesel::prelude::{ExpressionMethods as _, QueryDsl as _, SelectableHelper as _};
 use diesel::sql_types::{BigInt, Nullable, Text};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// What a database says of itself.
 #[derive(Debug, Clone, QueryableByName)]
@@ -122,11 +122,25 @@ pub(crate) async fn posts(conn: &mut Connection, filter: PostFilter) -> Work<Vec
     if let Some(task) = &filter.task {
         query = query.filter(actor_server_posts::task_id.eq(task.as_str().to_owned()));
     }
+    if let Some(execution) = filter.execution_id {
+        query = query.filter(actor_server_posts::execution_id.eq(execution.0));
+    }
     if let Some(state) = filter.state {
         query = query.filter(actor_server_posts::state.eq(state.as_str()));
     }
     let rows: Vec<PostRow> = query.load(conn).await?;
     rows.into_iter().map(PostView::try_from).collect()
+}
+
+/// How many posts of a task there are in each state that any is in.
+pub(crate) async fn post_counts(conn: &mut Connection, task: TaskId) -> Work<BTreeMap<String, u64>> {
+    let counts: Vec<(String, i64)> = actor_server_posts::table
+        .filter(actor_server_posts::task_id.eq(task.as_str()))
+        .group_by(actor_server_posts::state)
+        .select((actor_server_posts::state, diesel::dsl::count_star()))
+        .load(conn)
+        .await?;
+    Ok(counts.into_iter().map(|(state, count)| (state, count.unsigned_abs())).collect())
 }
 
 pub(crate) async fn post(conn: &mut Connection, id: PostId) -> Work<Option<PostView>> {
