@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use botticelli_server::clock::Clock;
 use botticelli_server::ids::{ExecutionId, NodeId, PostId, TaskId};
 use botticelli_server::ledger::{
-    Agenda, Attempt, ClaimRequest, EndedAttempt, Lease, Ledger, LedgerError, Recorded, Registered,
-    Registration, Rescued, TakeRequest,
+    Agenda, AgendaMark, Attempt, ClaimRequest, EndedAttempt, Lease, Ledger, LedgerError, Recorded,
+    Registered, Registration, Rescued, TakeRequest,
 };
 use botticelli_server::outbox::{
     ClaimedPost, EarlierItem, Outbox, PostHistory, PostState, PostsSettled, SettledPost,
@@ -431,9 +431,13 @@ impl Ledger for Store {
         read!(self, now())
     }
 
-    async fn agenda(&self, horizon: DateTime<Utc>, limit: usize) -> Result<Agenda, LedgerError> {
-        let limit = limit_of(limit);
-        read!(self, agenda(horizon, limit))
+    async fn agenda(
+        &self,
+        horizon: DateTime<Utc>,
+        mark: Option<AgendaMark>,
+        limit: usize,
+    ) -> Result<Agenda, LedgerError> {
+        read!(self, agenda(horizon, mark, limit))
     }
 
     async fn states(&self, tasks: &[TaskId]) -> Result<Vec<TaskState>, LedgerError> {

@@ -248,7 +248,7 @@ async fn nobody_ever_reads_that_the_database_is_locked() {
                 for turn in 0..150_u32 {
                     snapshot.save(&turn).await.expect("written");
                     store.renew(&node, Duration::from_secs(1)).await.expect("written");
-                    store.agenda(store.now().await.expect("read"), 10).await.expect("read");
+                    store.agenda(store.now().await.expect("read"), None, 10).await.expect("read");
                     assert_eq!(snapshot.load().await.expect("read"), Some(turn));
                 }
             })

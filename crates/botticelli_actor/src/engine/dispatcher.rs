@@ -7,7 +7,8 @@ use super::{Activity, Command, LAST_MOMENTS, Parts};
 use botticelli_server::clock::Clock as _;
 use botticelli_server::ids::{ExecutionId, NodeId, TaskId};
 use botticelli_server::ledger::{
-    Agenda, Attempt, ClaimRequest, EndedAttempt, LedgerError, POISON_INTERRUPTIONS, Recorded, Trigger,
+    Agenda, AgendaMark, Attempt, ClaimRequest, EndedAttempt, LedgerError, POISON_INTERRUPTIONS, Recorded,
+    Trigger,
 };
 use botticelli_server::outcome::{AttemptEnd, panic_message};
 use botticelli_server::plan::{Settlement, settle};
@@ -32,7 +33,7 @@ const CLAIM_AHEAD: Duration = Duration::from_millis(600);
 const CLAIM_BOUND: Duration = Duration::from_secs(1);
 /// The timer reaches this much further than the next look over everything.
 const LOOK_FURTHER: Duration = Duration::from_secs(5);
-/// At most so many tasks come with one agenda, at first.
+/// So many tasks come with one part of an agenda: the first of them can be claimed while the next part is read.
 const AGENDA: usize = 20_000;
 /// Claimed work that waits for a slot longer than this says that too much was claimed.
 const LATE_FOR_A_SLOT: TimeDelta = TimeDelta::milliseconds(100);
@@ -53,7 +54,8 @@ pub(super) struct Dispatcher {
     ask_not_before: Option<DateTime<Utc>>,
     unreachable: bool,
     refill_at: Option<DateTime<Utc>>,
-    agenda_limit: usize,
+    /// Until when the agenda that is being read goes, and where its next part begins.
+    agenda_rest: Option<(DateTime<Utc>, AgendaMark)>,
     /// What this node has is to be compared with what the store says that it has.
     check: bool,
     /// Work is asked for next, before news. They take turns, so that a stream of news keeps no work waiting.
@@ -121,7 +123,7 @@ impl Dispatcher {
             ask_not_before: None,
             unreachable: false,
             refill_at: Some(DateTime::<Utc>::MIN_UTC),
-            agenda_limit: AGENDA,
+            agenda_rest: None,
             check: false,
             work_next: false,
             under_way: BTreeSet::new(),
@@ -361,12 +363,13 @@ impl Dispatcher {
             let claimed = self.ready.keys().map(|(_, execution)| *execution);
             let known = claimed.chain(self.under_way.iter().copied()).collect();
             tokio::spawn(async move { check(&parts, known).await })
+        } else if let Some((until, mark)) = self.agenda_rest.take() {
+            tokio::spawn(async move { refill(&parts, until, Some(mark)).await })
         } else if self.refill_at.is_none_or(|at| at <= now || at > now + self.parts.settings.check_interval) {
             // Set again before the answer comes: what has changed since may not be in it.
             self.refill_at = None;
             let until = now + self.parts.settings.check_interval + LOOK_FURTHER;
-            let limit = self.agenda_limit;
-            tokio::spawn(async move { refill(&parts, until, limit).await })
+            tokio::spawn(async move { refill(&parts, until, None).await })
         } else if !self.look_up.is_empty() {
             let tasks = std::mem::take(&mut self.look_up);
             tokio::spawn(async move { look_up(&parts, tasks).await })
@@ -429,6 +432,7 @@ impl Dispatcher {
     /// Nobody knows what became of the last question. What this node has, it asks; and nothing is asked for a moment.
     fn doubt(&mut self) {
         self.check = true;
+        self.agenda_rest = None;
         self.refill_at = Some(DateTime::<Utc>::MIN_UTC);
         self.ask_not_before = Some(self.now() + ASK_AGAIN);
     }
@@ -463,7 +467,6 @@ impl Dispatcher {
 
     fn note_agenda(&mut self, until: DateTime<Utc>, agenda: Agenda) {
         let now = self.now();
-        let cut_off = agenda.tasks.len().max(agenda.waiting.len()) >= self.agenda_limit;
         self.timetable.complete_until(until);
         for state in agenda.tasks {
             self.timetable.learn(state, now);
@@ -471,14 +474,10 @@ impl Dispatcher {
         for waiting in agenda.waiting {
             self.timetable.add_waiting(waiting);
         }
-        let next = if cut_off {
-            // All of it, at once: what is last must not wait until what is first can be claimed.
-            self.agenda_limit *= 2;
-            DateTime::<Utc>::MIN_UTC
-        } else {
-            let at_the_latest = now + self.parts.settings.check_interval;
-            refill_before(until).max(now + TimeDelta::milliseconds(200)).min(at_the_latest)
-        };
+        // All of it, at once: what is last must not wait until what is first can be claimed.
+        self.agenda_rest = agenda.more.map(|mark| (until, mark));
+        let at_the_latest = now + self.parts.settings.check_interval;
+        let next = refill_before(until).max(now + TimeDelta::milliseconds(200)).min(at_the_latest);
         self.refill_at = Some(self.refill_at.map_or(next, |wanted| wanted.min(next)));
     }
 
@@ -641,8 +640,8 @@ async fn check(parts: &Parts, known: BTreeSet<ExecutionId>) -> Reply {
     }
 }
 
-async fn refill(parts: &Parts, until: DateTime<Utc>, limit: usize) -> Reply {
-    match parts.ledger.agenda(until, limit).await {
+async fn refill(parts: &Parts, until: DateTime<Utc>, mark: Option<AgendaMark>) -> Reply {
+    match parts.ledger.agenda(until, mark, AGENDA).await {
         Ok(agenda) => Reply::Agenda { until, agenda },
         Err(error) => Reply::Failed { error, tasks: Vec::new() },
     }

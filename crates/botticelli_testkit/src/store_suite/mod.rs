@@ -35,6 +35,8 @@ macro_rules! store_suite {
             a_task_that_runs_is_not_claimed_unless_it_may_overlap,
             two_requests_for_one_task_in_one_batch_are_one_claim,
             five_thousand_tasks_are_one_batch,
+            an_agenda_comes_in_parts,
+            columns_that_are_added_meanwhile_harm_nobody,
             a_record_stores_all_that_a_run_made,
             a_record_that_the_database_refuses_stores_nothing_and_harms_no_other,
             a_record_sent_again_is_stored_once_and_answered_as_stored,
