@@ -118,6 +118,18 @@ pub struct ServerState {
     pub definitions: BTreeMap<TaskId, DefinitionHash>,
 }
 
+fn snapshot(store: &Store) -> DatabaseStatePersistence<ServerState> {
+    DatabaseStatePersistence::new(store.clone(), "server")
+}
+
+/// What the server that started or reloaded last runs, or ran; `None`: there was none yet.
+///
+/// # Errors
+/// When the database fails.
+pub async fn last_server(store: &Store) -> Result<Option<ServerState>, LedgerError> {
+    snapshot(store).load().await
+}
+
 impl App {
     /// A server that does nothing until it is started. `reload` loads the configuration again.
     pub fn build(config: LoadedConfig, parts: AppParts, reload: Box<Reload>) -> Self {
@@ -169,7 +181,7 @@ impl App {
             DeliverySignals { posts_waiting, changed: wakeups.clone() },
         );
         let (stop, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
-        let snapshot = DatabaseStatePersistence::new(store.clone(), "server");
+        let snapshot = snapshot(&store);
         // The node is known before anything is claimed in its name.
         engine.enter().await?;
         let registered = register_tasks(&store, &config.tasks, true).await?;
@@ -210,7 +222,7 @@ impl App {
             version: botticelli_database::VERSION.to_owned(),
             started_at: self.parts.clock.now(),
             stopped_at,
-            definitions: config.tasks.iter().map(definition).collect(),
+            definitions: config.tasks.iter().map(|task| definition(task)).collect(),
         }
     }
 }
@@ -333,8 +345,9 @@ fn enter_actors(actors: &RegisteredActors, built: Vec<(ActorName, PipelineActor)
     }
 }
 
-async fn register_tasks(store: &Store, tasks: &[Task], start: bool) -> Result<Registered, LedgerError> {
-    store.register(Registration { tasks: tasks.to_vec(), complete: true, start }).await
+async fn register_tasks(store: &Store, tasks: &[Arc<Task>], start: bool) -> Result<Registered, LedgerError> {
+    let tasks = tasks.iter().map(|task| Task::clone(task)).collect();
+    store.register(Registration { tasks, complete: true, start }).await
 }
 
 async fn tell_what_was_recovered(

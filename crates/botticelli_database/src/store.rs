@@ -2,15 +2,17 @@
 
 use crate::error::OpenError;
 use crate::postgres::{self, Postgres};
+use crate::reader::{ReadError, Reader};
 use crate::sqlite::{self, ServerLock, Sqlite};
+use crate::statement::Statement;
 use crate::target::DatabaseUrl;
 use crate::views::{AttemptView, ExecutionView, PostAttemptView, PostFilter, PostView, TaskView};
 use async_trait::async_trait;
 use botticelli_server::clock::Clock;
 use botticelli_server::ids::{ExecutionId, NodeId, PostId, TaskId};
 use botticelli_server::ledger::{
-    Agenda, Attempt, ClaimRequest, EndedAttempt, Lease, Ledger, LedgerError, Recorded, Registered,
-    Registration, Rescued, TakeRequest,
+    Agenda, AgendaMark, Attempt, ClaimRequest, EndedAttempt, Lease, Ledger, LedgerError, Recorded,
+    Registered, Registration, Rescued, TakeRequest,
 };
 use botticelli_server::outbox::{
     ClaimedPost, EarlierItem, Outbox, PostHistory, PostState, PostsSettled, SettledPost,
@@ -21,6 +23,7 @@ use botticelli_server::task::TaskState;
 use chrono::{DateTime, Utc};
 use futures::FutureExt as _;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -86,6 +89,15 @@ pub enum Resumed {
     UnknownTask,
 }
 
+/// How a database stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// It has its tables.
+    Ready,
+    /// The first one to open it makes them.
+    New,
+}
+
 /// The store. Cheap to clone; all clones share the connections.
 #[derive(Clone)]
 pub struct Store {
@@ -141,6 +153,37 @@ impl Store {
         Self::checked(backend, lock, &target).await
     }
 
+    /// Whether the database can be opened, as far as that shows without making, migrating or writing anything.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn look(url: &str) -> Result<Condition, OpenError> {
+        let target = DatabaseUrl::parse(url)?;
+        let failed = |reason: String| OpenError::Connect { target: target.clone(), reason };
+        if let DatabaseUrl::Sqlite(path) = &target {
+            sqlite::may_write(path).map_err(|error| failed(error.to_string()))?;
+            if !path.exists() {
+                return Ok(Condition::New);
+            }
+        }
+        let meta =
+            Statement::table("actor_server_meta", None, None).map_err(|error| failed(error.to_string()))?;
+        match Reader::open(url)?.read(&meta, &[], LOOK_PATIENCE).await {
+            Ok(rows) => {
+                let needed = rows.first().and_then(|row| row.get("min_binary")?.as_str()).unwrap_or_default();
+                check_version(&target, needed)?;
+                Ok(Condition::Ready)
+            }
+            Err(ReadError::NoSuchTable { .. }) => Ok(Condition::New),
+            Err(ReadError::Unavailable { reason, .. } | ReadError::Refused { reason, .. }) => {
+                Err(failed(reason))
+            }
+            Err(error @ (ReadError::TimedOut { .. } | ReadError::TooMuch { .. })) => {
+                Err(failed(error.to_string()))
+            }
+        }
+    }
+
     /// Migrates the database and does nothing else. Returns the migrations that were carried out.
     ///
     /// # Errors
@@ -160,13 +203,7 @@ impl Store {
     ) -> Result<Self, OpenError> {
         let unnamed = Self { inner: Arc::new(Inner { backend, ledger_id: "".into(), _lock: None }) };
         let (ledger_id, min_binary) = unnamed.meta().await?;
-        if newer_than_this(&min_binary) {
-            return Err(OpenError::TooNew {
-                target: target.clone(),
-                needed: min_binary,
-                have: crate::VERSION,
-            });
-        }
+        check_version(target, &min_binary)?;
         let Some(inner) = Arc::into_inner(unnamed.inner) else {
             return Err(OpenError::Ledger(LedgerError::Corrupt("the store is shared while it opens".into())));
         };
@@ -228,6 +265,14 @@ impl Store {
         read!(self, task_views())
     }
 
+    /// The nodes that live: their lease is not over.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn living_nodes(&self) -> Result<Vec<NodeId>, LedgerError> {
+        read!(self, living())
+    }
+
     /// Executions of a task, newest first.
     ///
     /// # Errors
@@ -267,6 +312,15 @@ impl Store {
     /// When the database fails.
     pub async fn posts(&self, filter: PostFilter) -> Result<Vec<PostView>, LedgerError> {
         read!(self, posts(filter))
+    }
+
+    /// How many posts of a task there are in each state that any is in.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn post_counts(&self, task: &TaskId) -> Result<BTreeMap<String, u64>, LedgerError> {
+        let task = task.clone();
+        read!(self, post_counts(task))
     }
 
     /// One post.
@@ -417,6 +471,17 @@ fn microseconds(duration: Duration) -> i64 {
     i64::try_from(duration.min(FOR_EVER).as_micros()).unwrap_or(i64::MAX)
 }
 
+/// A database that does not answer for so long is not there.
+const LOOK_PATIENCE: Duration = Duration::from_secs(10);
+
+fn check_version(target: &DatabaseUrl, needed: &str) -> Result<(), OpenError> {
+    if newer_than_this(needed) {
+        let (target, needed) = (target.clone(), needed.to_owned());
+        return Err(OpenError::TooNew { target, needed, have: crate::VERSION });
+    }
+    Ok(())
+}
+
 /// Versions are compared part by part; a part that is no number counts as 0.
 fn newer_than_this(version: &str) -> bool {
     let parts = |version: &str| -> Vec<u64> {
@@ -431,9 +496,13 @@ impl Ledger for Store {
         read!(self, now())
     }
 
-    async fn agenda(&self, horizon: DateTime<Utc>, limit: usize) -> Result<Agenda, LedgerError> {
-        let limit = limit_of(limit);
-        read!(self, agenda(horizon, limit))
+    async fn agenda(
+        &self,
+        horizon: DateTime<Utc>,
+        mark: Option<AgendaMark>,
+        limit: usize,
+    ) -> Result<Agenda, LedgerError> {
+        read!(self, agenda(horizon, mark, limit))
     }
 
     async fn states(&self, tasks: &[TaskId]) -> Result<Vec<TaskState>, LedgerError> {

@@ -147,6 +147,17 @@ pub struct Agenda {
     pub tasks: Vec<TaskState>,
     /// Executions that wait for a node, by `ready_at`.
     pub waiting: Vec<Waiting>,
+    /// Where the next part begins, if this is not all.
+    pub more: Option<AgendaMark>,
+}
+
+/// Where the next part of an agenda begins: behind the last of each list that was cut off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgendaMark {
+    /// The last task, and its `wake_at`.
+    pub task: Option<(DateTime<Utc>, TaskId)>,
+    /// The last execution, and its `ready_at`.
+    pub execution: Option<(DateTime<Utc>, ExecutionId)>,
 }
 
 /// The end of an attempt with all that it made. It is stored whole or not at all.
@@ -265,8 +276,13 @@ pub trait Ledger: Send + Sync {
     /// The store's time.
     async fn now(&self) -> Result<DateTime<Utc>, LedgerError>;
 
-    /// What is to be looked at until `horizon`, soonest first, at most `limit` of each.
-    async fn agenda(&self, horizon: DateTime<Utc>, limit: usize) -> Result<Agenda, LedgerError>;
+    /// What is to be looked at until `horizon`, soonest first, in parts of `limit`: the first, or the one after `mark`.
+    async fn agenda(
+        &self,
+        horizon: DateTime<Utc>,
+        mark: Option<AgendaMark>,
+        limit: usize,
+    ) -> Result<Agenda, LedgerError>;
 
     /// The states of these tasks.
     async fn states(&self, tasks: &[TaskId]) -> Result<Vec<TaskState>, LedgerError>;

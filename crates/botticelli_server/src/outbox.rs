@@ -84,7 +84,8 @@ pub struct EarlierItem {
 /// What skills may ask about the past.
 #[async_trait]
 pub trait PostHistory: Send + Sync {
-    /// The keys of the items of `source` that `task` posted or has on their way.
+    /// The keys of the items of `source` that `task` posted, has on their way, or tried in vain. Those that a limit left
+    /// out are not among them.
     async fn used_keys(&self, task: &TaskId, source: &str) -> Result<Vec<String>, LedgerError>;
 
     /// What any task posted to `destination`, or has on its way there, since `since`; newest first.
@@ -190,6 +191,9 @@ pub enum PostEnd {
         /// of the first attempt in doubt ([`ClaimedPost::uncertain_since`]), which is this attempt's if there was
         /// none before. `false`: it surely is not there, and the store forgets any earlier doubt.
         uncertain: bool,
+        /// Whether it waits because of its destination, which did not take it: then all other posts of the destination
+        /// wait for it, up to [`HOLDS_FOR`].
+        holds: bool,
     },
     /// It is left out.
     Skipped {
@@ -202,6 +206,10 @@ pub enum PostEnd {
         reason: String,
     },
 }
+
+/// A post that its destination does not take holds the others for so long, counted from the first time. After that it
+/// may be the post, and not the destination.
+pub const HOLDS_FOR: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// The end of one attempt at a post, as its node reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -227,7 +235,8 @@ pub struct PostsSettled {
 #[async_trait]
 pub trait Outbox: Send + Sync {
     /// Leases up to `limit` posts that may go out now and commits their attempt rows. At most one post of a
-    /// destination is on its way at a time, oldest first; a part waits for the parts before it.
+    /// destination is on its way at a time, oldest first; a part waits for the parts before it. While a post waits
+    /// because its destination did not take it, no other goes there.
     async fn claim_posts(
         &self,
         node: &NodeId,
@@ -242,7 +251,7 @@ pub trait Outbox: Send + Sync {
     /// since the attempt that was lost (or since an earlier one in doubt).
     async fn rescue_posts(&self) -> Result<usize, LedgerError>;
 
-    /// When the next post that waits for a time is due. May lie in the past, for a post that is due but held up by
-    /// another one of its destination.
+    /// When the next post that waits for a time is due; posts that wait for another one's time are left out. May lie in
+    /// the past, for a post that is due but held up by another one of its destination that is on its way.
     async fn next_post_due(&self) -> Result<Option<DateTime<Utc>>, LedgerError>;
 }

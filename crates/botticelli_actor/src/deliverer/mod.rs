@@ -19,6 +19,7 @@ use botticelli_server::outcome::panic_message;
 use botticelli_server::post::{LookUp, Platform, PostError, Receipt};
 use botticelli_server::task::Backoff;
 use chrono::{DateTime, Utc};
+pub(crate) use decision::OWN_LIMITS;
 use decision::{Action, Case};
 use futures::FutureExt;
 use std::num::NonZeroUsize;
@@ -366,7 +367,7 @@ impl Report {
                 self.failed += 1;
                 error!(post.id = %id, task.id = %task, destination = %to, "not posted: {error}");
             }
-            PostEnd::Deferred { until, reason, uncertain } => {
+            PostEnd::Deferred { until, reason, uncertain, .. } => {
                 self.deferred += 1;
                 info!(post.id = %id, task.id = %task, destination = %to, %until, uncertain, "deferred: {reason}");
             }
@@ -475,6 +476,7 @@ impl Courier {
             until: now + self.settings.closed.wait(&post.task_id, post.attempt, now),
             reason: format!("this server has no platform {:?}", post.destination.platform),
             uncertain: post.uncertain_since.is_some(),
+            holds: true,
         }
     }
 }

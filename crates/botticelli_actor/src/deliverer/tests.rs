@@ -54,6 +54,12 @@ struct Row {
 }
 
 impl Row {
+    /// It is being sent, or it waits because its destination did not take it.
+    fn is_in_the_way(&self, now: DateTime<Utc>) -> bool {
+        let waits = matches!(self.end, Some(PostEnd::Deferred { holds: true, .. })) && self.due > now;
+        self.sent_at.is_some() || waits
+    }
+
     fn is_open(&self) -> bool {
         matches!(self.end, None | Some(PostEnd::Deferred { .. }))
     }
@@ -103,8 +109,11 @@ impl Outbox for MemoryOutbox {
     ) -> Result<Vec<ClaimedPost>, LedgerError> {
         let now = self.clock.now();
         let mut rows = self.rows();
-        let mut busy: HashSet<Destination> =
-            rows.iter().filter(|row| row.sent_at.is_some()).map(|row| row.post.destination.clone()).collect();
+        let mut busy: HashSet<Destination> = rows
+            .iter()
+            .filter(|row| row.is_in_the_way(now))
+            .map(|row| row.post.destination.clone())
+            .collect();
         let mut claimed = Vec::new();
         for row in rows.iter_mut().filter(|row| row.is_open() && row.sent_at.is_none() && row.due <= now) {
             if claimed.len() < limit && busy.insert(row.post.destination.clone()) {

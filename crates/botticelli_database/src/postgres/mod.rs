@@ -237,7 +237,7 @@ pub(crate) fn tls_config() -> rustls::ClientConfig {
 }
 
 /// An error with all its causes: "connection refused" is in the last one.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

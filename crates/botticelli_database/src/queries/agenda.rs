@@ -5,9 +5,10 @@ use super::rows::{
     insert_executions, task_id,
 };
 use super::*;
+use crate::sql::Sql;
 use botticelli_server::clock::to_microseconds;
 use botticelli_server::ids::{ExecutionId, NodeId, TaskId};
-use botticelli_server::ledger::{Agenda, SkippedRange, Waiting};
+use botticelli_server::ledger::{Agenda, AgendaMark, SkippedRange, Waiting};
 use botticelli_server::outcome::SkipReason;
 use botticelli_server::task::TaskState;
 use chrono::{DateTime, Utc};
@@ -25,38 +26,120 @@ pub(crate) async fn now(conn: &mut Connection) -> Work<DateTime<Utc>> {
     Ok(to_microseconds(now.now))
 }
 
-pub(crate) async fn agenda(conn: &mut Connection, horizon: DateTime<Utc>, limit: i64) -> Work<Agenda> {
-    let due = "NOT s.is_paused AND s.wake_at <= $1 ORDER BY s.wake_at";
+pub(crate) async fn agenda(
+    conn: &mut Connection,
+    horizon: DateTime<Utc>,
+    mark: Option<AgendaMark>,
+    limit: usize,
+) -> Work<Agenda> {
+    let mut agenda = Agenda::default();
+    let next = match mark {
+        None => {
+            agenda.tasks = probing_and_resumed(conn, horizon).await?;
+            AgendaMark {
+                task: due_tasks(conn, &mut agenda, horizon, None, limit).await?,
+                execution: waiting_executions(conn, &mut agenda, horizon, None, limit).await?,
+            }
+        }
+        Some(AgendaMark { task, execution }) => AgendaMark {
+            task: match task {
+                Some(after) => due_tasks(conn, &mut agenda, horizon, Some(after), limit).await?,
+                None => None,
+            },
+            execution: match execution {
+                Some(after) => waiting_executions(conn, &mut agenda, horizon, Some(after), limit).await?,
+                None => None,
+            },
+        },
+    };
+    agenda.more = (next.task.is_some() || next.execution.is_some()).then_some(next);
+    Ok(agenda)
+}
+
+async fn probing_and_resumed(conn: &mut Connection, horizon: DateTime<Utc>) -> Work<Vec<TaskState>> {
+    let columns = ActorServerStateRow::COLUMNS;
     let probing = "s.probe_at <= $1 AND s.is_paused ORDER BY s.probe_at";
     let resumed = "s.pause_reason IS NOT NULL AND NOT s.is_paused AND s.next_run IS NOT NULL AND s.wake_at > $1 \
          ORDER BY s.task_id";
     let mut tasks = Vec::new();
-    for which in [due, probing, resumed] {
-        let columns = ActorServerStateRow::COLUMNS;
-        let sql = format!("SELECT {columns} FROM actor_server_state AS s WHERE {which} LIMIT $2");
-        let rows: Vec<ActorServerStateRow> =
-            sql_query(sql).bind::<Instant, _>(horizon).bind::<BigInt, _>(limit).load(conn).await?;
+    for which in [probing, resumed] {
+        let sql = format!("SELECT {columns} FROM actor_server_state AS s WHERE {which}");
+        let rows: Vec<ActorServerStateRow> = sql_query(sql).bind::<Instant, _>(horizon).load(conn).await?;
         for row in rows {
             tasks.push(TaskState::try_from(row)?);
         }
     }
-    let ready = format!(
-        "SELECT {} FROM actor_server_open_executions AS o WHERE o.ready_at <= $1 ORDER BY o.ready_at LIMIT $2",
-        OpenExecutionRow::COLUMNS
-    );
-    let rows: Vec<OpenExecutionRow> =
-        sql_query(ready).bind::<Instant, _>(horizon).bind::<BigInt, _>(limit).load(conn).await?;
-    let waiting = rows
-        .into_iter()
-        .map(|row| {
-            Ok(Waiting {
-                execution_id: ExecutionId(row.id),
-                task_id: task_id(row.task_id)?,
-                ready_at: row.ready_at.unwrap_or(row.due_at),
-            })
-        })
-        .collect::<Work<_>>()?;
-    Ok(Agenda { tasks, waiting })
+    Ok(tasks)
+}
+
+/// Adds a part of the tasks that are due. Returns where the next begins.
+async fn due_tasks(
+    conn: &mut Connection,
+    agenda: &mut Agenda,
+    horizon: DateTime<Utc>,
+    after: Option<(DateTime<Utc>, TaskId)>,
+    limit: usize,
+) -> Work<Option<(DateTime<Utc>, TaskId)>> {
+    let columns = ActorServerStateRow::COLUMNS;
+    let part = |after: &str| {
+        format!(
+            "SELECT {columns} FROM actor_server_state AS s WHERE NOT s.is_paused AND s.wake_at <= $1 {after} \
+             ORDER BY s.wake_at, s.task_id LIMIT $2"
+        )
+    };
+    let query = match &after {
+        None => part_of(part(""), horizon, limit),
+        Some((at, task)) => {
+            let after = "AND s.wake_at >= $3 AND (s.wake_at, s.task_id) > ($3, $4)";
+            part_of(part(after), horizon, limit).bind::<Instant, _>(*at).bind::<Text, _>(task.as_str())
+        }
+    };
+    let rows: Vec<ActorServerStateRow> = query.load(conn).await?;
+    let cut_off = rows.len() >= limit;
+    for row in rows {
+        agenda.tasks.push(TaskState::try_from(row)?);
+    }
+    let last = agenda.tasks.last().filter(|_| cut_off);
+    Ok(last.and_then(|last| Some((last.wake_at?, last.task_id.clone()))))
+}
+
+/// The same for executions that wait.
+async fn waiting_executions(
+    conn: &mut Connection,
+    agenda: &mut Agenda,
+    horizon: DateTime<Utc>,
+    after: Option<(DateTime<Utc>, ExecutionId)>,
+    limit: usize,
+) -> Work<Option<(DateTime<Utc>, ExecutionId)>> {
+    let columns = OpenExecutionRow::COLUMNS;
+    let part = |after: &str| {
+        format!(
+            "SELECT {columns} FROM actor_server_open_executions AS o WHERE o.ready_at <= $1 {after} \
+             ORDER BY o.ready_at, o.id LIMIT $2"
+        )
+    };
+    let query = match after {
+        None => part_of(part(""), horizon, limit),
+        Some((at, id)) => {
+            let after = "AND o.ready_at >= $3 AND (o.ready_at, o.id) > ($3, $4)";
+            part_of(part(after), horizon, limit).bind::<Instant, _>(at).bind::<BigInt, _>(id.0)
+        }
+    };
+    let rows: Vec<OpenExecutionRow> = query.load(conn).await?;
+    let cut_off = rows.len() >= limit;
+    for row in rows {
+        agenda.waiting.push(Waiting {
+            execution_id: ExecutionId(row.id),
+            task_id: task_id(row.task_id)?,
+            ready_at: row.ready_at.unwrap_or(row.due_at),
+        });
+    }
+    Ok(agenda.waiting.last().filter(|_| cut_off).map(|last| (last.ready_at, last.execution_id)))
+}
+
+fn part_of<'f>(sql: String, horizon: DateTime<Utc>, limit: usize) -> Sql<'f, Backend> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    sql_query(sql).bind::<Instant, _>(horizon).bind::<BigInt, _>(limit)
 }
 
 batch_row! {

@@ -28,6 +28,16 @@ pub(crate) async fn renew(conn: &mut Connection, node: NodeId, lease: i64) -> Wo
     Ok(if renewed == 0 { Lease::Lost } else { Lease::Held })
 }
 
+/// The nodes whose lease is not over, by name.
+pub(crate) async fn living(conn: &mut Connection) -> Work<Vec<NodeId>> {
+    let sql = "SELECT node FROM actor_server_nodes \
+         WHERE left_at IS NULL AND lease_until >= actor_server_now() ORDER BY node";
+    let rows: Vec<NodeRow> = sql_query(sql).load(conn).await?;
+    rows.into_iter()
+        .map(|row| NodeId::new(row.node).map_err(|error| WorkError::corrupt("node", error)))
+        .collect()
+}
+
 /// Hands on what other, silent nodes have. With `sole_server` they all count as silent: this process has the
 /// database's lock. A node that was given up may have claimed once more before it knew: that is handed on too.
 pub(crate) async fn rescue(conn: &mut Connection, myself: NodeId, sole_server: bool) -> Work<Rescued> {

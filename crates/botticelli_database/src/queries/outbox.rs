@@ -6,7 +6,7 @@ use super::rows::{PostRow, json, task_id, word};
 use super::*;
 use botticelli_server::clock::to_microseconds;
 use botticelli_server::ids::{ExecutionId, Fence, NodeId, PostId};
-use botticelli_server::outbox::{ClaimedPost, PostEnd, PostsSettled, SettledPost};
+use botticelli_server::outbox::{ClaimedPost, HOLDS_FOR, PostEnd, PostsSettled, SettledPost};
 use botticelli_server::plan::BreakerEffect;
 use botticelli_server::post::{Destination, IdempotencyKey};
 use chrono::{DateTime, Utc};
@@ -15,6 +15,14 @@ use diesel::sql_types::{BigInt, Integer, Nullable, Text};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+/// Another post `h` of the destination was not taken there, and waits: `q` waits for it. Of several such posts each waits
+/// until the time of all has come; then the first of them goes. A part never waits for a later one.
+const IS_HELD: &str = "EXISTS (SELECT 1 FROM actor_server_posts AS h \
+     WHERE h.platform = q.platform AND h.destination = q.destination AND h.id <> q.id \
+         AND h.holds_until > actor_server_now() AND h.deliver_at IS NOT NULL \
+         AND (h.deliver_at > actor_server_now() OR COALESCE(q.holds_until <= actor_server_now(), true)) \
+         AND NOT (h.execution_id = q.execution_id AND h.first_part = q.first_part AND h.part > q.part))";
 
 /// Leases the first due post of each destination on which nothing is being sent.
 pub(crate) async fn claim_posts(
@@ -27,7 +35,8 @@ pub(crate) async fn claim_posts(
         sql_query(serialize).execute(conn).await?;
     }
     // An earlier part that was given up took the later ones with it; if one of those is due, a person wants it.
-    let first_of_each_destination = "FROM actor_server_posts AS p WHERE p.id IN ( \
+    let sql = format!(
+        "SELECT {} FROM actor_server_posts AS p WHERE p.id IN ( \
              SELECT min(q.id) FROM actor_server_posts AS q \
              WHERE q.deliver_at <= actor_server_now() AND NOT EXISTS ( \
                  SELECT 1 FROM actor_server_posts AS earlier \
@@ -35,13 +44,15 @@ pub(crate) async fn claim_posts(
                      AND earlier.destination = q.destination AND earlier.first_part = q.first_part \
                      AND earlier.part < q.part \
                      AND earlier.state NOT IN ('posted', 'failed', 'skipped')) \
+                 AND NOT {IS_HELD} \
              GROUP BY q.platform, q.destination) \
          AND NOT EXISTS (SELECT 1 FROM actor_server_posts AS s \
              WHERE s.state = 'sending' AND s.platform = p.platform AND s.destination = p.destination) \
-         AND p.deliver_at <= actor_server_now() ORDER BY p.deliver_at LIMIT $1";
-    // A person may be deciding about a post at this moment: then it is left for the next time.
-    let sql =
-        format!("SELECT {} {first_of_each_destination} {}", PostRow::COLUMNS, dialect::LOCK_CHOSEN_POSTS);
+         AND p.deliver_at <= actor_server_now() ORDER BY p.deliver_at LIMIT $1 {}",
+        PostRow::COLUMNS,
+        // A person may be deciding about a post at this moment: then it is left for the next time.
+        dialect::LOCK_CHOSEN_POSTS
+    );
     let rows: Vec<PostRow> = sql_query(sql).bind::<BigInt, _>(limit).load(conn).await?;
     if rows.is_empty() {
         return Ok(Vec::new());
@@ -238,6 +249,8 @@ batch_row! {
         receipt: Option<Value>,
         /// What to do with `uncertain_since`: keep the first doubt, or forget it.
         uncertain: bool,
+        /// Until when others wait for it, if nothing was said before.
+        holds_until: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
     }
 }
@@ -254,6 +267,7 @@ impl Settled {
             posted_at: None,
             receipt: None,
             uncertain: false,
+            holds_until: None,
             now,
         };
         match &ended.end {
@@ -265,7 +279,8 @@ impl Settled {
                 (settled.state, settled.ended) = ("failed", "failed");
                 settled.reason = Some(batch::without_nul(error));
             }
-            PostEnd::Deferred { until, reason, uncertain } => {
+            PostEnd::Deferred { until, reason, uncertain, holds } => {
+                settled.holds_until = holds.then(|| now + HOLDS_FOR);
                 (settled.state, settled.ended) = ("deferred", "deferred");
                 settled.reason = Some(batch::without_nul(reason));
                 settled.deliver_at = Some(to_microseconds(*until));
@@ -291,6 +306,7 @@ async fn write_settled(conn: &mut Connection, settled: &[Settled]) -> Work<()> {
              uncertain_since = CASE WHEN r.uncertain THEN COALESCE(p.uncertain_since, ( \
                  SELECT a.sent_at FROM actor_server_post_attempts AS a \
                  WHERE a.post_id = p.id AND a.attempt = p.attempts)) ELSE NULL END, \
+             holds_until = CASE WHEN r.holds_until IS NOT NULL THEN COALESCE(p.holds_until, r.holds_until) END, \
              updated_at = r.now \
          FROM {r} WHERE p.id = r.id";
     batch::update(conn, settle, settled).await?;
@@ -386,14 +402,18 @@ async fn take_back(conn: &mut Connection, which: &str, node: &str, lock: &str) -
          {lock}"
     );
     let lost: Vec<LostPost> = sql_query(lost).bind::<Text, _>(node).load(conn).await?;
-    let due_again = "UPDATE actor_server_posts AS p SET state = 'pending', deliver_at = actor_server_now(), \
+    let due_again = format!(
+        "UPDATE actor_server_posts AS p SET state = 'pending', deliver_at = actor_server_now(), \
+             holds_until = COALESCE(p.holds_until, actor_server_now_plus({})), \
              reason = 'the node that was sending it was lost', node = NULL, fence = NULL, lease_until = NULL, \
              uncertain_since = COALESCE(p.uncertain_since, ( \
                  SELECT a.sent_at FROM actor_server_post_attempts AS a \
                  WHERE a.post_id = p.id AND a.attempt = p.attempts)), \
              updated_at = actor_server_now() \
-         FROM {r} WHERE p.id = r.id";
-    batch::update(conn, due_again, &lost).await?;
+         FROM {{r}} WHERE p.id = r.id",
+        HOLDS_FOR.as_micros()
+    );
+    batch::update(conn, &due_again, &lost).await?;
     let end = "UPDATE actor_server_post_attempts AS a SET ended_at = actor_server_now(), ended = 'lost' \
          FROM {r} WHERE a.post_id = r.id AND a.attempt = r.attempts AND a.ended IS NULL";
     batch::update(conn, end, &lost).await?;
@@ -406,7 +426,10 @@ pub(crate) async fn next_post_due(conn: &mut Connection) -> Work<Option<DateTime
         #[diesel(sql_type = Nullable<Instant>)]
         due: Option<DateTime<Utc>>,
     }
-    let sql = "SELECT min(deliver_at) AS due FROM actor_server_posts WHERE deliver_at IS NOT NULL";
+    let sql = format!(
+        "SELECT min(q.deliver_at) AS due FROM actor_server_posts AS q \
+         WHERE q.deliver_at IS NOT NULL AND NOT {IS_HELD}"
+    );
     let due: Due = sql_query(sql).get_result(conn).await?;
     Ok(due.due)
 }

@@ -1,6 +1,7 @@
 //! Storing how attempts ended, with everything they made.
 
 use super::agenda::lock_states;
+use super::read::{CARRIED_BY, STILL_USED};
 use super::rows::{LockedState, NewActorServerExecution, insert_executions, word};
 use super::*;
 use botticelli_server::breaker::{BreakerPolicy, BreakerState};
@@ -117,10 +118,13 @@ async fn used_before(conn: &mut Connection, ended: &[EndedAttempt]) -> Work<Hash
     if wanted.is_empty() {
         return Ok(HashSet::new());
     }
-    let sql = "SELECT u.task_id, u.source, u.item_key, u.platform, u.destination \
-         FROM {r} JOIN actor_server_used_items AS u \
+    let sql = format!(
+        "SELECT u.task_id, u.source, u.item_key, u.platform, u.destination \
+         FROM {{r}} JOIN actor_server_used_items AS u \
              ON u.task_id = r.task_id AND u.source = r.source AND u.item_key = r.item_key \
-             AND u.platform = r.platform AND u.destination = r.destination";
+             AND u.platform = r.platform AND u.destination = r.destination {CARRIED_BY} \
+         WHERE {STILL_USED}"
+    );
     let used: Vec<ItemKey> = sql_query(sql).rows(&wanted)?.load(conn).await?;
     let key = |row: ItemKey| [row.task_id, row.source, row.item_key, row.platform, row.destination];
     Ok(used.into_iter().map(key).collect())

@@ -263,6 +263,24 @@ impl ServerLock {
     }
 }
 
+/// Whether the file can be written, or made. Nothing is.
+pub(crate) fn may_write(database: &Path) -> std::io::Result<()> {
+    use rustix::fs::{Access, access};
+    let folder = match database.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        Some(_) | None => Path::new("."),
+    };
+    // Beside it stand its log and the server's lock.
+    access(folder.join("."), Access::WRITE_OK | Access::EXEC_OK)?;
+    if database.is_dir() {
+        return Err(rustix::io::Errno::ISDIR.into());
+    }
+    match access(database, Access::READ_OK | Access::WRITE_OK) {
+        Err(rustix::io::Errno::NOENT) => Ok(()),
+        answer => Ok(answer?),
+    }
+}
+
 pub(crate) fn lock_path(database: &Path) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
     name.push(".lock");

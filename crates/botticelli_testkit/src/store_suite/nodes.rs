@@ -21,8 +21,10 @@ pub async fn a_dead_nodes_executions_are_handed_on_when_its_lease_is_over(db: &T
     let lost = dying.claim(&task).await;
     db.advance(LEASE).await;
     living.store.renew(&living.id, LEASE).await.expect("a heartbeat");
+    assert_eq!(db.living_nodes().await.expect("nodes"), [dying.id.clone(), living.id.clone()]);
     assert_eq!(living.store.rescue(&living.id).await.expect("an answer"), Rescued::default(), "not yet");
     db.advance(SECOND).await;
+    assert_eq!(db.living_nodes().await.expect("nodes"), std::slice::from_ref(&living.id));
     let rescued = living.store.rescue(&living.id).await.expect("an answer");
     assert_eq!(rescued.nodes, std::slice::from_ref(&dying.id));
     assert_eq!(

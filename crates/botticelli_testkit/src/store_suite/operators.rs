@@ -42,7 +42,7 @@ pub async fn the_breaker_opens_at_its_limit_and_a_good_probe_closes_it(db: &Test
     assert_eq!((open.is_paused, open.pause_reason), (true, Some(PauseReason::Breaker)));
     assert_eq!((open.probe_at, open.breaker()), (Some(opened_at + COOLDOWN), Breaker::HalfOpen));
     assert_eq!(player.try_claim(&task).await, None);
-    assert_eq!(db.agenda(db.time(), 10).await.expect("an agenda").tasks, []);
+    assert_eq!(db.agenda(db.time(), None, 10).await.expect("an agenda").tasks, []);
 
     // A probe that fails, one that is cancelled, one that succeeds.
     for (end, still_open) in [
@@ -52,7 +52,7 @@ pub async fn the_breaker_opens_at_its_limit_and_a_good_probe_closes_it(db: &Test
     ] {
         let probe_at = state(db, &task).await.probe_at.expect("there will be a probe");
         db.set(probe_at + SECOND).await;
-        assert_eq!(db.agenda(probe_at, 10).await.expect("an agenda").tasks.len(), 1);
+        assert_eq!(db.agenda(probe_at, None, 10).await.expect("an agenda").tasks.len(), 1);
         let probe = player.claim(&task).await;
         assert_eq!(probe.trigger, Trigger::Probe);
         assert_eq!(player.try_claim(&task).await, None, "one at a time");
@@ -157,7 +157,7 @@ pub async fn a_pause_takes_back_a_retry_whose_time_has_not_come(db: &TestStore) 
         player.end(task, &attempt, failed("no answer"), Made::default()).await;
         waiting.push(attempt.execution_id);
     }
-    let before = db.agenda(db.time() + MINUTE, 10).await.expect("an agenda").waiting;
+    let before = db.agenda(db.time() + MINUTE, None, 10).await.expect("an agenda").waiting;
     let taken = player.take_ahead(&tasks, &waiting, MINUTE).await;
     assert_eq!(taken.len(), 2);
     assert!(taken.iter().all(|attempt| attempt.attempt == 2 && attempt.due_at > db.time()));
@@ -165,7 +165,7 @@ pub async fn a_pause_takes_back_a_retry_whose_time_has_not_come(db: &TestStore) 
     db.sql("UPDATE actor_server_state SET is_paused = (1 = 1) WHERE task_id = 'by hand'").await;
     let withdrawn = player.store.withdraw_paused(&player.id).await.expect("an answer");
     assert_eq!(withdrawn, waiting[1..], "the first one was taken back by the pause");
-    assert_eq!(db.agenda(db.time() + MINUTE, 10).await.expect("an agenda").waiting, before);
+    assert_eq!(db.agenda(db.time() + MINUTE, None, 10).await.expect("an agenda").waiting, before);
     db.advance(MINUTE).await;
     assert_eq!(player.take(&tasks, &waiting).await, []);
     for task in tasks {
@@ -264,7 +264,11 @@ pub async fn what_was_missed_in_a_pause_is_skipped_at_the_resume(db: &TestStore)
     db.advance(10 * MINUTE + SECOND).await;
     assert_eq!(db.resume(&task.id).await.expect("an answer"), Resumed::Resumed);
     assert_eq!(db.resume(&task.id).await.expect("an answer"), Resumed::WasNotPaused);
-    assert_eq!(db.agenda(db.time(), 10).await.expect("an agenda").tasks.len(), 1, "it is looked at, at once");
+    assert_eq!(
+        db.agenda(db.time(), None, 10).await.expect("an agenda").tasks.len(),
+        1,
+        "it is looked at, at once"
+    );
     resumed_and_looked_at(db, &player, &task).await;
     let history = db.history(&task.id, 10).await.expect("history");
     assert_eq!(history[0].skip_reason.as_deref(), Some("paused"));
@@ -287,10 +291,10 @@ pub async fn the_first_occurrence_after_a_resume_runs_even_if_nobody_looked_befo
     db.resume(&command.id).await.expect("an answer");
     assert_eq!(state(db, &command).await.pause_reason, None, "it missed nothing");
     db.sql("UPDATE actor_server_state SET is_paused = (1 = 0) WHERE task_id = 'by hand'").await;
-    let agenda = db.agenda(db.time() + MINUTE, 10).await.expect("an agenda");
+    let agenda = db.agenda(db.time() + MINUTE, None, 10).await.expect("an agenda");
     assert_eq!(agenda.tasks.iter().map(|state| &state.task_id).collect::<Vec<_>>(), [&by_hand.id]);
     resumed_and_looked_at(db, &player, &by_hand).await;
-    assert_eq!(db.agenda(db.time() + MINUTE, 10).await.expect("an agenda").tasks, []);
+    assert_eq!(db.agenda(db.time() + MINUTE, None, 10).await.expect("an agenda").tasks, []);
     db.advance(60 * MINUTE).await;
     player.claim(&command).await;
     player.claim(&by_hand).await;

@@ -3,7 +3,7 @@
 use super::players::*;
 use crate::databases::TestStore;
 use botticelli_database::{DatabaseStatePersistence, PostFilter};
-use botticelli_server::ids::PostId;
+use botticelli_server::ids::{ExecutionId, PostId};
 use botticelli_server::ledger::Ledger as _;
 use botticelli_server::outbox::{PostHistory as _, PostState};
 use botticelli_server::outcome::AttemptEnd;
@@ -64,7 +64,13 @@ pub async fn pruning_keeps_posts_used_items_and_attempts_of_what_is_open(db: &Te
     assert_eq!(db.earlier_attempts(retried.execution_id).await.expect("attempts"), []);
     assert_eq!(db.earlier_attempts(open.execution_id).await.expect("attempts").len(), 1);
     assert_eq!(db.used_keys(&task.id, "facts").await.expect("keys"), ["1"]);
-    assert_eq!(db.posts(PostFilter { limit: 9, ..PostFilter::default() }).await.expect("posts").len(), 1);
+    let posts_of = async |execution_id| {
+        let filter = PostFilter { execution_id, limit: 9, ..PostFilter::default() };
+        db.posts(filter).await.expect("posts").len()
+    };
+    assert_eq!(posts_of(None).await, 1);
+    assert_eq!(posts_of(Some(retried.execution_id)).await, 1);
+    assert_eq!(posts_of(Some(ExecutionId(retried.execution_id.0 + 1))).await, 0);
 }
 
 /// Whole or not at all.

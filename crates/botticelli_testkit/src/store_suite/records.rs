@@ -149,8 +149,8 @@ pub async fn an_attempt_that_failed_is_made_again_as_the_same_execution(db: &Tes
 
     let open = db.execution(first.execution_id).await.expect("an answer").expect("it is open");
     assert_eq!((open.outcome, open.waiting_until, open.node), (None, Some(at), None));
-    assert_eq!(db.agenda(at - Duration::from_micros(1), 10).await.expect("an agenda").waiting, []);
-    let waiting = db.agenda(at, 10).await.expect("an agenda").waiting;
+    assert_eq!(db.agenda(at - Duration::from_micros(1), None, 10).await.expect("an agenda").waiting, []);
+    let waiting = db.agenda(at, None, 10).await.expect("an agenda").waiting;
     assert_eq!(waiting.len(), 1);
     let take = async || {
         let ids = [waiting[0].execution_id];

@@ -206,7 +206,7 @@ impl<'a> Walk<'a> {
     }
 
     async fn take(&mut self) {
-        let waiting = self.db.agenda(self.db.time(), 1000).await.expect("an agenda").waiting;
+        let waiting = self.db.agenda(self.db.time(), None, 1000).await.expect("an agenda").waiting;
         let ids: Vec<ExecutionId> = waiting.iter().map(|waiting| waiting.execution_id).collect();
         let tasks: Vec<&Task> = self.tasks.iter().collect();
         let (one, two) = tokio::join!(self.nodes[0].0.take(&tasks, &ids), self.nodes[1].0.take(&tasks, &ids));

@@ -132,6 +132,8 @@ CREATE TABLE actor_server_posts (
     deliver_at timestamptz,
     attempts integer NOT NULL DEFAULT 0,
     uncertain_since timestamptz,
+    -- Set while its destination does not take it: until then the others wait for it.
+    holds_until timestamptz,
     node text,
     fence bigint,
     lease_until timestamptz,
@@ -146,6 +148,8 @@ CREATE TABLE actor_server_posts (
 ) WITH (fillfactor = 70);
 CREATE INDEX actor_server_posts_due ON actor_server_posts (deliver_at) WHERE deliver_at IS NOT NULL;
 CREATE INDEX actor_server_posts_sending ON actor_server_posts (platform, destination) WHERE state = 'sending';
+CREATE INDEX actor_server_posts_holding ON actor_server_posts (platform, destination)
+    WHERE holds_until IS NOT NULL;
 CREATE INDEX actor_server_posts_lease ON actor_server_posts (lease_until) WHERE state = 'sending';
 CREATE INDEX actor_server_posts_unsettled ON actor_server_posts (execution_id)
     WHERE state NOT IN ('posted', 'failed', 'skipped');

@@ -129,6 +129,8 @@ CREATE TABLE actor_server_posts (
     deliver_at text CHECK (deliver_at GLOB '????-??-?? ??:??:??*+00:00'),
     attempts integer NOT NULL DEFAULT 0,
     uncertain_since text CHECK (uncertain_since GLOB '????-??-?? ??:??:??*+00:00'),
+    -- Set while its destination does not take it: until then the others wait for it.
+    holds_until text CHECK (holds_until GLOB '????-??-?? ??:??:??*+00:00'),
     node text,
     fence integer,
     lease_until text CHECK (lease_until GLOB '????-??-?? ??:??:??*+00:00'),
@@ -143,6 +145,8 @@ CREATE TABLE actor_server_posts (
 ) STRICT;
 CREATE INDEX actor_server_posts_due ON actor_server_posts (deliver_at) WHERE deliver_at IS NOT NULL;
 CREATE INDEX actor_server_posts_sending ON actor_server_posts (platform, destination) WHERE state = 'sending';
+CREATE INDEX actor_server_posts_holding ON actor_server_posts (platform, destination)
+    WHERE holds_until IS NOT NULL;
 CREATE INDEX actor_server_posts_lease ON actor_server_posts (lease_until) WHERE state = 'sending';
 CREATE INDEX actor_server_posts_unsettled ON actor_server_posts (execution_id)
     WHERE state NOT IN ('posted', 'failed', 'skipped');
