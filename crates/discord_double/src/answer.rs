@@ -72,8 +72,6 @@ impl State {
             self.invalid.count_dead_webhook(call.ip, webhook, now);
         }
         self.rate_headers(&mut answer, announced, limited, now);
-        // By the double's clock: clients learn from it how wrong their own is.
-        answer.headers.push(("date", now.format("%a, %d %b %Y %H:%M:%S GMT").to_string()));
         self.log_status(call.seq, answer.status, outcome.err().map(|error| error.code));
         answer
     }

@@ -195,6 +195,7 @@ pub const BEHAVIOURS: &[Behaviour] = behaviours! {
     }
     "faults" {
         [D] "operations may happen 0, 1 or N times: lost, done and not answered, delivered twice", "reference, consistency" => "faults";
+        [?] "what has arrived is done, also when the client has gone in the meantime", "assumption";
         [I] "500, 502, 503 and 504 can follow what was done", "common reports; see the 500 in discord-api-docs#7528" => "faults `fail_after_commit`, `fail_before_commit`";
     }
 };
