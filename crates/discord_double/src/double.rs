@@ -1,0 +1,253 @@
+//! The double as tests hold it.
+
+use crate::change::Change;
+use crate::clock::Clock;
+use crate::faults::Fault;
+use crate::id::Id;
+use crate::ledger::{Entry, Ledger, Visible};
+use crate::permissions::{self, Permissions};
+use crate::server::{self, Shared};
+use crate::state::{Request, Settings, State};
+use crate::world::World;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tokio::net::TcpListener;
+
+/// How to start a double. The default is the standard world on a free port, with everything as it is commonly seen.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where Discord's API listens.
+    pub listen: SocketAddr,
+    /// The clock.
+    pub clock: Clock,
+    /// Decides what is left to chance: faults with a probability, names of buckets.
+    pub seed: u64,
+    /// What exists.
+    pub world: World,
+    /// How it behaves.
+    pub settings: Settings,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+    /// Where the ledger is also kept. If the file is there, the double goes on with it.
+    pub ledger: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            clock: Clock::system(),
+            seed: 0,
+            world: World::standard(),
+            settings: Settings::default(),
+            faults: Vec::new(),
+            ledger: None,
+        }
+    }
+}
+
+/// Why a double did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address is taken, or not ours.
+    #[error("can't listen on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The ledger's file can't be read or written, or is no ledger.
+    #[error("can't use the ledger {path}")]
+    Ledger {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// No thread or no runtime.
+    #[error("can't start a thread")]
+    Thread(#[source] io::Error),
+}
+
+/// A running double. It has a thread and a runtime of its own, so it also answers clients that block. Dropping it
+/// ends it.
+#[derive(Debug)]
+pub struct Double {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Double {
+    /// Starts a double. It answers as soon as this returns.
+    ///
+    /// # Errors
+    /// The address or the ledger's file can't be used.
+    pub fn start(options: Options) -> Result<Self, StartError> {
+        let Options { listen, clock, seed, world, settings, faults, ledger } = options;
+        let ledger = match ledger {
+            Some(path) => Ledger::open(&path).map_err(|source| StartError::Ledger { path, source })?,
+            None => Ledger::default(),
+        };
+        let mut state = State::new(world, clock, settings, seed, ledger);
+        faults.into_iter().for_each(|fault| state.faults.add(fault));
+        let shared = Arc::new(Shared::new(state));
+        let (address, listener) = bind(listen)?;
+        let serving = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("discord-double".into()).spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.expect("a runtime needs no more than a thread, and here it is");
+            runtime.block_on(async {
+                let listener = TcpListener::from_std(listener).expect("the listener is non-blocking");
+                server::run(listener, server::api(&serving), serving.stop.clone()).await;
+            });
+        });
+        Ok(Self { shared, address, thread: Some(thread.map_err(StartError::Thread)?) })
+    }
+
+    /// Where clients find the API: `http://127.0.0.1:PORT/api/v10`.
+    #[must_use]
+    pub fn base_url(&self) -> String {
+        format!("http://{}/api/v10", self.address)
+    }
+
+    /// The address that it listens on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its clock.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.shared.state().clock.clone()
+    }
+
+    /// What people see in a channel now, oldest first.
+    #[must_use]
+    pub fn visible(&self, channel: Id) -> Vec<Visible> {
+        let state = self.shared.state();
+        state.ledger.visible().filter(|visible| visible.channel_id == channel).cloned().collect()
+    }
+
+    /// What people see in all channels now, by channel, oldest first.
+    #[must_use]
+    pub fn all_visible(&self) -> Vec<Visible> {
+        self.shared.state().ledger.visible().cloned().collect()
+    }
+
+    /// All that ever happened to messages.
+    #[must_use]
+    pub fn ledger(&self) -> Vec<Entry> {
+        self.shared.state().ledger.entries().to_vec()
+    }
+
+    /// The requests that came in, oldest first.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Request> {
+        self.shared.state().requests.iter().cloned().collect()
+    }
+
+    /// How many requests ever counted as invalid (401, 403, 429 but shared ones).
+    #[must_use]
+    pub fn invalid_requests(&self) -> u64 {
+        self.shared.state().invalid.total()
+    }
+
+    /// The addresses that sent requests which count as invalid, and how many in the window that ends now.
+    #[must_use]
+    pub fn invalid_in_window(&self) -> Vec<(IpAddr, usize)> {
+        let state = self.shared.state();
+        state.invalid.in_window(&state.settings.ban, state.clock.now())
+    }
+
+    /// Arms a fault; without conditions it strikes the next request.
+    pub fn next(&self, fault: impl Into<Fault>) {
+        self.shared.update(|state| state.faults.add(fault.into()));
+    }
+
+    /// Disarms all faults.
+    pub fn clear_faults(&self) {
+        self.shared.update(|state| state.faults.clear());
+    }
+
+    /// The faults that are armed.
+    #[must_use]
+    pub fn faults(&self) -> Vec<Fault> {
+        self.shared.state().faults.armed()
+    }
+
+    /// Lets go of the requests and replies that are held now.
+    pub fn release(&self) {
+        self.shared.release();
+    }
+
+    /// Changes the world.
+    ///
+    /// # Errors
+    /// What the change names does not exist.
+    pub fn change(&self, change: Change) -> Result<(), String> {
+        self.shared.update(|state| change.apply(state))
+    }
+
+    /// Changes the world in any way.
+    pub fn world<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+        self.shared.update(|state| change(&mut state.world))
+    }
+
+    /// Changes how it behaves.
+    pub fn settings(&self, change: impl FnOnce(&mut Settings)) {
+        self.shared.update(|state| change(&mut state.settings));
+    }
+
+    /// What a user may do in a channel.
+    #[must_use]
+    pub fn permissions(&self, user: Id, channel: Id) -> Permissions {
+        let state = self.shared.state();
+        let channel = state.world.channel(channel);
+        channel.map_or(Permissions::NONE, |channel| {
+            permissions::in_channel(&state.world, user, channel, state.clock.now())
+        })
+    }
+
+    /// Waits until `found` finds something. It is asked after each request and each change.
+    pub async fn until<T>(&self, mut found: impl FnMut(&Self) -> Option<T>) -> T {
+        let mut changes = self.shared.changes();
+        loop {
+            changes.mark_unchanged();
+            if let Some(found) = found(self) {
+                return found;
+            }
+            changes.changed().await.expect("the double is there, so its changes are too");
+        }
+    }
+
+    /// Waits until a channel has so many visible messages, and returns them.
+    pub async fn until_visible(&self, channel: Id, count: usize) -> Vec<Visible> {
+        self.until(|double| Some(double.visible(channel)).filter(|visible| visible.len() >= count)).await
+    }
+}
+
+impl Drop for Double {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            eprintln!("discord-double: its thread panicked");
+        }
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<(SocketAddr, std::net::TcpListener), StartError> {
+    let listen = || {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok((listener.local_addr()?, listener))
+    };
+    listen().map_err(|source| StartError::Listen { address, source })
+}
