@@ -61,11 +61,7 @@ impl Http {
         let base = base_url(&settings.api_base_url)?;
         let client = Client::builder()
             .tls_backend_preconfigured(tls(base.starts_with("https"))?)
-            .user_agent(concat!(
-                "DiscordBot (https://github.com/botticelli/botticelli_actor_server, ",
-                env!("CARGO_PKG_VERSION"),
-                ")"
-            ))
+            .user_agent(user_agent())
             .connect_timeout(settings.connect_timeout)
             .timeout(settings.total_timeout)
             .redirect(redirect::Policy::none())
@@ -74,9 +70,21 @@ impl Http {
         Ok(Self { client, base })
     }
 
-    pub(super) fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.base)
+    /// The values of `query` are ids, numbers and times: nothing that needs escapes.
+    pub(super) fn url(&self, path: &str, query: &[(&str, String)]) -> String {
+        let query: Vec<String> = query.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let mark = if query.is_empty() { "" } else { "?" };
+        format!("{}{path}{mark}{}", self.base, query.join("&"))
     }
+}
+
+/// Discord demands this form, and blocks requests without it.
+fn user_agent() -> String {
+    let url = match env!("CARGO_PKG_REPOSITORY") {
+        "" => "https://discord.com/developers/applications",
+        repository => repository,
+    };
+    format!("DiscordBot ({url}, {})", env!("CARGO_PKG_VERSION"))
 }
 
 fn base_url(text: &str) -> Result<String, SetupError> {
@@ -85,7 +93,11 @@ fn base_url(text: &str) -> Result<String, SetupError> {
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Err(wrong("does not begin with https:// or http:// and a host"));
     }
-    if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() || url.password().is_some() {
+    if url.query().is_some()
+        || url.fragment().is_some()
+        || !url.username().is_empty()
+        || url.password().is_some()
+    {
         return Err(wrong("has more than a host and a path"));
     }
     let host = url.host_str().unwrap_or_default();
@@ -123,7 +135,9 @@ mod tests {
 
     #[test]
     fn the_address_of_the_api_is_checked() {
-        for right in ["https://discord.com/api/v10", "http://127.0.0.1:8080/api/v10", "https://proxy.example/d"] {
+        for right in
+            ["https://discord.com/api/v10", "http://127.0.0.1:8080/api/v10", "https://proxy.example/d"]
+        {
             assert_eq!(base_url(&format!("{right}/")), Ok(right.to_owned()));
         }
         for wrong in [
@@ -139,6 +153,15 @@ mod tests {
         ] {
             assert!(matches!(base_url(wrong), Err(SetupError::BaseUrl { .. })), "{wrong}");
         }
+    }
+
+    #[test]
+    fn who_we_are_has_the_form_that_discord_demands() {
+        let user_agent = user_agent();
+        let inside = user_agent.strip_prefix("DiscordBot (").and_then(|rest| rest.strip_suffix(')'));
+        let (url, version) =
+            inside.and_then(|inside| inside.split_once(", ")).expect("DiscordBot (URL, VERSION)");
+        assert!(Url::parse(url).is_ok() && !version.is_empty(), "{user_agent}");
     }
 
     #[test]

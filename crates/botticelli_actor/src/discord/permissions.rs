@@ -142,7 +142,8 @@ impl Who<'_> {
         let is_own = |overwrite: &Overwrite| overwrite.kind == 1 && overwrite.id == self.user;
         let steps: [&dyn Fn(&Overwrite) -> bool; 3] = [&is_everyone, &is_role, &is_own];
         steps.iter().fold(base, |permissions, concerns| {
-            let both = |(allow, deny), overwrite: &Overwrite| (allow | overwrite.allow, deny | overwrite.deny);
+            let both =
+                |(allow, deny), overwrite: &Overwrite| (allow | overwrite.allow, deny | overwrite.deny);
             let none = (Permissions::NONE, Permissions::NONE);
             let (allow, deny) = overwrites.iter().filter(|overwrite| concerns(overwrite)).fold(none, both);
             permissions & !deny | allow

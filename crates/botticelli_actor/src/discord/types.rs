@@ -18,7 +18,7 @@ pub struct User {
 }
 
 /// A message as Discord has it.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct PostedMessage {
     /// Its id.
     pub id: Snowflake,
@@ -43,6 +43,9 @@ pub struct PostedMessage {
     /// Its poll.
     #[serde(default)]
     pub poll: Option<Value>,
+    /// Bits: 1 << 2 means that embeds are not shown.
+    #[serde(default)]
+    pub flags: u64,
 }
 
 /// A file of a message.
@@ -53,23 +56,29 @@ pub struct PostedFile {
 }
 
 impl PostedMessage {
-    /// Whether it can be what became of `message`. Discord strips and trims what it stores, and adds embeds of its
-    /// own; so this looks at what stays.
+    /// Whether it can be what became of `message`. Discord strips and trims what it stores, adds embeds of its own, and
+    /// counts files that an embed shows as parts of the embed; so this looks at what stays.
     pub fn is_like(&self, message: &Message) -> bool {
-        let names = |names: Vec<String>| {
-            let mut names: Vec<String> = names.iter().map(|name| plain_name(name)).collect();
-            names.sort_unstable();
-            names
-        };
-        let sent_files = names(message.files.iter().map(|file| file.shown_name()).collect());
-        let files = names(self.attachments.iter().map(|file| file.filename.clone()).collect());
         let question = message.poll.as_ref().map(|poll| normal(&poll.question));
         let posted_question =
             self.poll.as_ref().map(|poll| normal(poll["question"]["text"].as_str().unwrap_or_default()));
+        let shows_embeds = self.flags & (1 << 2) == 0;
         normal(&self.content) == normal(&message.content)
-            && sent_files == files
             && question == posted_question
-            && message.embeds.iter().all(|sent| self.embeds.iter().any(|embed| is_like(embed, sent)))
+            && self.has_files_of(message)
+            && (!shows_embeds
+                || message.embeds.iter().all(|sent| self.embeds.iter().any(|embed| is_like(embed, sent))))
+    }
+
+    fn has_files_of(&self, message: &Message) -> bool {
+        let posted: Vec<String> = self.attachments.iter().map(|file| plain_name(&file.filename)).collect();
+        let pictures =
+            message.embeds.iter().flat_map(|embed| [embed.image.as_ref(), embed.thumbnail.as_ref()]);
+        let shown: Vec<String> = pictures.flatten().map(|picture| plain_name(&picture.url)).collect();
+        let sent: Vec<String> = message.files.iter().map(|file| plain_name(&file.shown_name())).collect();
+        let is_shown = |name: &String| shown.contains(&format!("attachment{name}"));
+        posted.iter().all(|name| sent.contains(name))
+            && sent.iter().all(|name| posted.contains(name) || is_shown(name))
     }
 }
 
@@ -304,4 +313,58 @@ pub struct Threads {
     /// There are more.
     #[serde(default)]
     pub has_more: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::discord::message::{Embed, EmbedPicture, File, FileData};
+    use serde_json::json;
+
+    fn posted(change: &Value) -> PostedMessage {
+        let mut message = json!({
+            "id": "2", "channel_id": "1", "author": {"id": "3"}, "content": "Hi there",
+            "timestamp": "2030-01-01T00:00:00.000000+00:00",
+        });
+        for (field, value) in change.as_object().expect("fields") {
+            message[field] = value.clone();
+        }
+        serde_json::from_value(message).expect("a message")
+    }
+
+    #[test]
+    fn what_discord_changed_is_still_like_what_was_sent() {
+        let text = Message::text("  Hi\u{200b} there\n");
+        assert!(posted(&json!({})).is_like(&text));
+        assert!(posted(&json!({"embeds": [{"url": "https://a.b", "title": "a preview"}]})).is_like(&text));
+        let embed = Embed {
+            title: Some("T ".into()),
+            image: Some(EmbedPicture { url: "attachment://my pic.png".into() }),
+            ..Embed::default()
+        };
+        let picture = File {
+            name: "my pic.png".into(),
+            data: FileData::Text(String::new()),
+            description: None,
+            spoiler: false,
+        };
+        let message = Message { embeds: vec![embed], files: vec![picture], ..Message::text("Hi there") };
+        let (embeds, files) = (json!([{"title": "T"}]), json!([{"filename": "my_pic.png"}]));
+        assert!(posted(&json!({"embeds": embeds, "attachments": files})).is_like(&message));
+        assert!(posted(&json!({"embeds": embeds})).is_like(&message), "the embed shows the file");
+        assert!(posted(&json!({"flags": 4, "attachments": files})).is_like(&message), "a moderator hid it");
+        assert!(!posted(&json!({"attachments": files})).is_like(&message));
+    }
+
+    #[test]
+    fn another_message_is_not_like_it() {
+        let text = Message::text("Hi there");
+        for other in [
+            json!({"content": "Hi, there"}),
+            json!({"attachments": [{"filename": "a.png"}]}),
+            json!({"poll": {"question": {"text": "Tea?"}}}),
+        ] {
+            assert!(!posted(&other).is_like(&text), "{other}");
+        }
+    }
 }

@@ -25,13 +25,21 @@ pub struct Limiter {
 #[derive(Debug)]
 struct State {
     limits: Limits,
-    waiting: HashMap<Ticket, oneshot::Sender<Turn>>,
+    waiting: HashMap<Ticket, Waiter>,
     latest: DateTime<Utc>,
     /// How far the clock was set back, all in all: our own time never goes back.
     set_back: TimeDelta,
 }
 
-type Turn = Result<Permit, Class>;
+type Turn = Result<Permit, NotYet>;
+
+#[derive(Debug)]
+struct Waiter {
+    turn: oneshot::Sender<Turn>,
+    lane: Lane,
+    /// By our own count of time.
+    gives_up: Moment,
+}
 
 /// Why a request may not go now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,7 +148,7 @@ impl Limiter {
     pub async fn turn(self: &Arc<Self>, lane: Lane) -> Result<Permit, NotYet> {
         let started = self.clock.now();
         let (place, mut turn) = self.queue(lane, started)?;
-        let give_up = started + TimeDelta::from_std(self.patience).unwrap_or(TimeDelta::hours(24));
+        let give_up = started + self.patience();
         tokio::select! {
             biased;
             turn = &mut turn => return self.granted(turn),
@@ -172,8 +180,8 @@ impl Limiter {
             return Err(NotYet::Later(wait));
         }
         let ticket = state.limits.enqueue(lane);
-        let (sender, receiver) = oneshot::channel();
-        state.waiting.insert(ticket, sender);
+        let (turn, receiver) = oneshot::channel();
+        state.waiting.insert(ticket, Waiter { turn, lane, gives_up: now + self.patience() });
         drop(state);
         self.pump();
         self.changed.notify_one();
@@ -182,9 +190,13 @@ impl Limiter {
 
     fn granted(&self, turn: Result<Turn, oneshot::error::RecvError>) -> Result<Permit, NotYet> {
         match turn {
-            Ok(turn) => turn.map_err(NotYet::Stopped),
+            Ok(turn) => turn,
             Err(_) => Err(NotYet::Later(Duration::ZERO)),
         }
+    }
+
+    fn patience(&self) -> TimeDelta {
+        TimeDelta::from_std(self.patience).unwrap_or(TimeDelta::hours(24))
     }
 
     fn wait(&self, lane: Lane) -> Duration {
@@ -216,21 +228,38 @@ impl Limiter {
         let grants = state.limits.grant(now);
         let mut turns = Vec::with_capacity(grants.len());
         for grant in grants {
-            let sender = state.waiting.remove(&grant.ticket);
+            let waiter = state.waiting.remove(&grant.ticket);
             let permit = Permit { limiter: self.clone(), grant: Some(grant), was_sent: false };
-            turns.push((sender, Ok(permit)));
+            turns.push((waiter, Ok(permit)));
         }
         for (ticket, class) in state.limits.take_stopped() {
-            turns.push((state.waiting.remove(&ticket), Err(class)));
+            turns.push((state.waiting.remove(&ticket), Err(NotYet::Stopped(class))));
         }
         let set_back = state.set_back;
         let wake = state.limits.next_wake(now).map(|wake| wake - set_back);
         drop(state);
-        for (sender, turn) in turns {
+        for (waiter, turn) in turns {
             // A permit that nobody wants any more is dropped here, and gives itself back.
-            let _unwanted = sender.map(|sender| sender.send(turn));
+            let _unwanted = waiter.map(|waiter| waiter.turn.send(turn));
         }
         wake
+    }
+
+    /// Tells those who would wait in vain.
+    fn send_away(&self) {
+        let mut state = self.state();
+        let now = state.moment(self.clock.now());
+        let State { limits, waiting, .. } = &mut *state;
+        let mut vain = Vec::new();
+        for (ticket, waiter) in waiting.iter() {
+            let earliest = limits.earliest(waiter.lane, now).filter(|earliest| *earliest > waiter.gives_up);
+            vain.extend(earliest.map(|earliest| (*ticket, (earliest - now).to_std().unwrap_or_default())));
+        }
+        for (ticket, wait) in vain {
+            limits.cancel(ticket);
+            // Who has left in the meantime need not be told.
+            let _gone = waiting.remove(&ticket).map(|waiter| waiter.turn.send(Err(NotYet::Later(wait))));
+        }
     }
 
     fn end(self: &Arc<Self>, grant: &Grant, ended: &Ended) {
@@ -239,6 +268,9 @@ impl Limiter {
         let notices = state.limits.end(grant, ended, now);
         drop(state);
         notices.iter().for_each(log);
+        if matches!(ended, Ended::Answered(seen) if seen.class.is_some()) {
+            self.send_away();
+        }
         self.pump();
         self.changed.notify_one();
     }

@@ -382,6 +382,19 @@ async fn who_waits_behind_a_slow_request_gives_up_after_a_while() {
 }
 
 #[tokio::test]
+async fn who_waits_behind_one_that_is_refused_is_told_at_once() {
+    let clock = ManualClock::new();
+    let (limiter, lane) = limiter(&clock);
+    let first = permit(&limiter, lane).await;
+    let waits = limiter.turn(lane);
+    tokio::pin!(waits);
+    assert!(waits.as_mut().now_or_never().is_none());
+    first.end(&Ended::Answered(limited(Scope::User, 60.0)));
+    let told = waits.now_or_never().expect("at once").map(drop);
+    assert_eq!(told, Err(NotYet::Later(Duration::from_millis(60_001))));
+}
+
+#[tokio::test]
 async fn who_leaves_the_queue_holds_up_nobody() {
     let clock = ManualClock::new();
     let (limiter, lane) = limiter(&clock);

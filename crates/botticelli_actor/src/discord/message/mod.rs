@@ -8,7 +8,7 @@ mod wire;
 
 pub use files::{FileLimits, LoadedFile, load};
 pub use validate::{Place, Problem, Problems};
-pub(crate) use wire::{edit_body, forum_body, message_body, webhook_body};
+pub(crate) use wire::{MessageBody, edit_body, forum_body, message_body, thread_body, webhook_body};
 
 use super::snowflake::Snowflake;
 use chrono::{DateTime, Utc};

@@ -39,7 +39,6 @@ fn everything() -> Message {
         links: vec![Link { label: "Go".into(), url: "https://example.org/".into() }],
         reply: Some(Reply { message_id: Snowflake(5), must_exist: false }),
         silent: true,
-        suppress_embeds: true,
         thread: Some(NewThread { name: "talk".into(), auto_archive_minutes: Some(60) }),
         crosspost: true,
         ..Message::default()
@@ -71,7 +70,8 @@ fn the_stored_form_is_stable_and_strict() {
 
 /// Every body that can leave, for one message.
 fn bodies(message: &Message) -> Vec<Value> {
-    let forum = forum_body(message, "title", None, &[Snowflake(3)]);
+    let post = ForumPost { name: "title".into(), tags: vec![], auto_archive_minutes: None };
+    let forum = forum_body(message, &post, &[Snowflake(3)]);
     assert_eq!(forum.json().get("allowed_mentions"), None, "it stands in the message");
     vec![
         message_body(message, &nonce()).json().clone(),
@@ -233,6 +233,7 @@ fn what_does_not_go_together_is_refused() {
         ),
         (with(|m| m.files = vec![file("a"), file("a")]), Place::Channel, &["files[1].name"]),
         (with(|m| m.files = vec![file("../a")]), Place::Channel, &["files[0].name"]),
+        (Message { suppress_embeds: true, ..embed(|_| ()) }, Place::Channel, &["suppress_embeds"]),
         (poll(5, 0, 5, 24), Place::Channel, &["poll.answers"]),
         (poll(5, 1, 5, 0), Place::Channel, &["poll.hours"]),
         (

@@ -2,6 +2,7 @@
 //! the white space around, as Discord counts.
 
 use super::{Embed, FileData, Message, NewThread, Poll};
+use crate::discord::snowflake::Snowflake;
 use reqwest::Url;
 use std::collections::HashSet;
 use std::fmt;
@@ -102,6 +103,9 @@ impl Check {
         }
         self.at_most("content", &message.content, CONTENT);
         self.embeds(message);
+        if message.suppress_embeds && !message.embeds.is_empty() {
+            self.problem("suppress_embeds", "would hide the message's own embeds");
+        }
         self.files(message);
         self.mentions(message);
         self.count("links", message.links.len(), LINKS);
@@ -133,6 +137,11 @@ impl Check {
                     ("crosspost", message.crosspost),
                 ];
                 self.absent(&impossible, "is not possible through a webhook");
+                let tags = message.forum.iter().flat_map(|forum| &forum.tags);
+                for (index, tag) in tags.enumerate().filter(|(_, tag)| tag.parse::<Snowflake>().is_err()) {
+                    let reason = format!("is no id: {:?} (a webhook can't look names up)", shown(tag));
+                    self.problem(format!("forum.tags[{index}]"), reason);
+                }
             }
             Place::Channel => {
                 self.absent(&[("sender", message.sender.is_some())], "is possible only through a webhook");

@@ -1,7 +1,7 @@
 //! Messages as Discord's JSON. Every body that makes or changes a message comes from here, and each has
 //! `allowed_mentions`: without it Discord pings whomever the text names, on an edit too.
 
-use super::{File, Link, Mentions, Message, NewThread, Poll};
+use super::{File, ForumPost, Link, Mentions, Message, NewThread, Poll};
 use crate::discord::snowflake::{Nonce, Snowflake};
 use serde_json::{Map, Value, json};
 
@@ -34,13 +34,9 @@ pub(crate) fn message_body(message: &Message, nonce: &Nonce) -> MessageBody {
 }
 
 /// Start Thread in Forum Channel. `tags` are the ids of the forum's tags.
-pub(crate) fn forum_body(
-    message: &Message,
-    name: &str,
-    minutes: Option<u32>,
-    tags: &[Snowflake],
-) -> MessageBody {
-    let mut body = thread_body(&NewThread { name: name.to_owned(), auto_archive_minutes: minutes });
+pub(crate) fn forum_body(message: &Message, post: &ForumPost, tags: &[Snowflake]) -> MessageBody {
+    let ForumPost { name, auto_archive_minutes, .. } = post.clone();
+    let mut body = thread_body(&NewThread { name, auto_archive_minutes });
     if !tags.is_empty() {
         body["applied_tags"] = json!(tags);
     }
@@ -61,6 +57,11 @@ pub(crate) fn webhook_body(message: &Message) -> MessageBody {
         if let Some(value) = value {
             body.insert(name.into(), json!(value));
         }
+    }
+    let tags = message.forum.iter().flat_map(|forum| &forum.tags).filter_map(|tag| tag.parse().ok());
+    let tags: Vec<Snowflake> = tags.collect();
+    if !tags.is_empty() {
+        body.insert("applied_tags".into(), json!(tags));
     }
     MessageBody(body.into())
 }
