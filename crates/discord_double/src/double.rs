@@ -2,6 +2,7 @@
 
 use crate::change::Change;
 use crate::clock::Clock;
+use crate::control;
 use crate::faults::Fault;
 use crate::id::Id;
 use crate::ledger::{Entry, Ledger, Visible};
@@ -9,6 +10,7 @@ use crate::permissions::{self, Permissions};
 use crate::server::{self, Shared};
 use crate::state::{Request, Settings, State};
 use crate::world::World;
+use serde_json::{Value, json};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -21,6 +23,8 @@ use tokio::net::TcpListener;
 pub struct Options {
     /// Where Discord's API listens.
     pub listen: SocketAddr,
+    /// Where the control server listens, if there shall be one.
+    pub control: Option<SocketAddr>,
     /// The clock.
     pub clock: Clock,
     /// Decides what is left to chance: faults with a probability, names of buckets.
@@ -39,6 +43,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            control: None,
             clock: Clock::system(),
             seed: 0,
             world: World::standard(),
@@ -79,6 +84,7 @@ pub enum StartError {
 pub struct Double {
     shared: Arc<Shared>,
     address: SocketAddr,
+    control: Option<SocketAddr>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -88,7 +94,7 @@ impl Double {
     /// # Errors
     /// The address or the ledger's file can't be used.
     pub fn start(options: Options) -> Result<Self, StartError> {
-        let Options { listen, clock, seed, world, settings, faults, ledger } = options;
+        let Options { listen, control, clock, seed, world, settings, faults, ledger } = options;
         let ledger = match ledger {
             Some(path) => Ledger::open(&path).map_err(|source| StartError::Ledger { path, source })?,
             None => Ledger::default(),
@@ -97,16 +103,28 @@ impl Double {
         faults.into_iter().for_each(|fault| state.faults.add(fault));
         let shared = Arc::new(Shared::new(state));
         let (address, listener) = bind(listen)?;
+        let control = control.map(bind).transpose()?;
+        let control_address = control.as_ref().map(|(address, _)| *address);
         let serving = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("discord-double".into()).spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.expect("a runtime needs no more than a thread, and here it is");
             runtime.block_on(async {
                 let listener = TcpListener::from_std(listener).expect("the listener is non-blocking");
-                server::run(listener, server::api(&serving), serving.stop.clone()).await;
+                let api = server::run(listener, server::api(&serving), serving.stop.clone());
+                let Some((control_address, control)) = control else { return api.await };
+                let control = TcpListener::from_std(control).expect("the listener is non-blocking");
+                let about = about(&serving.state().world, address, Some(control_address));
+                let control = server::run(control, control::router(&serving, about), serving.stop.clone());
+                tokio::join!(api, control);
             });
         });
-        Ok(Self { shared, address, thread: Some(thread.map_err(StartError::Thread)?) })
+        Ok(Self {
+            shared,
+            address,
+            control: control_address,
+            thread: Some(thread.map_err(StartError::Thread)?),
+        })
     }
 
     /// Where clients find the API: `http://127.0.0.1:PORT/api/v10`.
@@ -119,6 +137,18 @@ impl Double {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the control server answers, if there is one: `http://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn control_url(&self) -> Option<String> {
+        self.control.map(|address| format!("http://{address}"))
+    }
+
+    /// URLs, tokens and ids as JSON: what a person or a script needs to begin.
+    #[must_use]
+    pub fn about(&self) -> Value {
+        about(&self.shared.state().world, self.address, self.control)
     }
 
     /// Its clock.
@@ -241,6 +271,29 @@ impl Drop for Double {
             eprintln!("discord-double: its thread panicked");
         }
     }
+}
+
+fn about(world: &World, api: SocketAddr, control: Option<SocketAddr>) -> Value {
+    let base_url = format!("http://{api}/api/v10");
+    let webhooks = world.webhooks.values();
+    let webhooks: Vec<_> = webhooks
+        .map(|hook| {
+            let url = format!("{base_url}/webhooks/{}/{}", hook.id, hook.token);
+            json!({"channel_id": hook.channel_id, "url": url})
+        })
+        .collect();
+    let channels = world.channels.values();
+    let channels: Vec<_> = channels
+        .map(|channel| json!({"id": channel.id, "name": channel.name, "kind": channel.kind}))
+        .collect();
+    json!({
+        "base_url": base_url,
+        "control_url": control.map(|address| format!("http://{address}")),
+        "bot_tokens": world.tokens.keys().collect::<Vec<_>>(),
+        "guilds": world.guilds.values().map(|guild| json!({"id": guild.id, "name": guild.name})).collect::<Vec<_>>(),
+        "channels": channels,
+        "webhooks": webhooks,
+    })
 }
 
 fn bind(address: SocketAddr) -> Result<(SocketAddr, std::net::TcpListener), StartError> {

@@ -1,9 +1,11 @@
 #![doc = include_str!("../README.md")]
 
 mod answer;
+mod behaviours;
 mod call;
 mod change;
 mod clock;
+mod control;
 mod double;
 mod error;
 mod faults;
@@ -16,11 +18,13 @@ mod nonce;
 mod permissions;
 mod pings;
 mod routes;
+mod scenario;
 mod server;
 mod state;
 mod validation;
 mod world;
 
+pub use behaviours::{BEHAVIOURS, Behaviour, Source, behaviours_markdown};
 pub use change::Change;
 pub use clock::Clock;
 pub use double::{Double, Options, StartError};
@@ -32,8 +36,19 @@ pub use limits::{Limits, Rate, Scope, ScopeHeader};
 pub use nonce::{NonceRules, NonceScope};
 pub use permissions::Permissions;
 pub use pings::Pings;
+pub use scenario::{BotPlan, ChannelPlan, GuildPlan, Scenario, ScenarioError, WebhookPlan};
 pub use state::{AfterOrder, ContentUnit, Request, Settings};
 pub use world::{
     Channel, ChannelKind, Guild, Member, Overwrite, OverwriteTarget, Role, Tag, User, Webhook, World,
     standard,
 };
+
+/// The routes, one line each: name, method, path and bucket (`-` where there are no rate limit headers).
+#[must_use]
+pub fn routes() -> Vec<String> {
+    let bucket = |name: &'static str| if name.is_empty() { "-" } else { name };
+    let line = |route: &routes::Route| {
+        format!("{:28} {:7} {} ({})", route.name, route.method.as_str(), route.path, bucket(route.bucket))
+    };
+    routes::TABLE.iter().map(line).collect()
+}

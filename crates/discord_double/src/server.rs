@@ -7,7 +7,7 @@ use crate::routes::{self, Route};
 use crate::state::State;
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Query, RawPathParams, Request};
+use axum::extract::{DefaultBodyLimit, Query, RawPathParams, Request};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{MethodFilter, on};
@@ -101,7 +101,13 @@ pub(crate) fn api(shared: &Arc<Shared>) -> Router {
     let unknown = move |Extension(peer): Extension<Peer>, request: Request| {
         serve(Arc::clone(&shared), &routes::UNKNOWN, peer, HashMap::new(), request)
     };
-    Router::new().nest("/api/v10", api).fallback(unknown.clone()).method_not_allowed_fallback(unknown)
+    // How much a request may hold is Discord's business: see `call`.
+    let unlimited = DefaultBodyLimit::disable();
+    Router::new()
+        .nest("/api/v10", api)
+        .fallback(unknown.clone())
+        .method_not_allowed_fallback(unknown)
+        .layer(unlimited)
 }
 
 /// Serves connections until `stop`.

@@ -81,6 +81,19 @@ impl Draft {
             tts: self.tts,
         }
     }
+
+    /// Whether there is nothing to show.
+    pub(crate) fn is_empty(&self) -> bool {
+        let no = |list: &Option<Vec<Value>>| list.as_ref().is_none_or(Vec::is_empty);
+        let forwards = self.reference.as_ref().is_some_and(|reference| reference.forward);
+        self.content.as_deref().unwrap_or_default().is_empty()
+            && no(&self.embeds)
+            && no(&self.components)
+            && self.files.is_empty()
+            && self.stickers.is_empty()
+            && self.poll.is_none()
+            && !forwards
+    }
 }
 
 /// Checks the message of a request. `file_bytes` is how large one file may be.
@@ -107,22 +120,10 @@ pub(crate) fn check(
     let mut checker = Checker { form, fields, errors: FormErrors::default() };
     let draft = checker.message(settings, &payload.files)?;
     checker.errors.check()?;
-    if !form.is_edit() && is_empty(&draft) {
+    if !form.is_edit() && draft.is_empty() {
         return Err(error::empty_message());
     }
     Ok(draft)
-}
-
-fn is_empty(draft: &Draft) -> bool {
-    let no = |list: &Option<Vec<Value>>| list.as_ref().is_none_or(Vec::is_empty);
-    let forwards = draft.reference.as_ref().is_some_and(|reference| reference.forward);
-    draft.content.as_deref().unwrap_or_default().is_empty()
-        && no(&draft.embeds)
-        && no(&draft.components)
-        && draft.files.is_empty()
-        && draft.stickers.is_empty()
-        && draft.poll.is_none()
-        && !forwards
 }
 
 struct Checker<'a> {
@@ -271,6 +272,14 @@ impl Checker<'_> {
                     "The total number of components cannot exceed 40",
                 );
             }
+            let text: usize = components.iter().map(displayed_characters).sum();
+            if text > 4000 {
+                self.errors.add(
+                    "components",
+                    "COMPONENT_DISPLAYABLE_TEXT_SIZE_EXCEEDED",
+                    "The total length of displayable text cannot exceed 4000",
+                );
+            }
             return Some(components);
         }
         if components.len() > 5 {
@@ -333,12 +342,12 @@ impl Checker<'_> {
     }
 
     fn poll(&mut self) -> Option<PollDraft> {
-        let poll = self.fields.get("poll").filter(|poll| !poll.is_null())?;
+        // An edit has no such field, and what a form does not know is ignored.
+        let poll = self.fields.get("poll").filter(|poll| !poll.is_null() && !self.form.is_edit())?;
         if self.form == Form::ForumStarter {
             self.errors.add("poll", "POLL_NOT_ALLOWED", "Polls are not allowed here");
             return None;
         }
-        // A poll can never be edited; an edit that brings one is refused later.
         let question = poll["question"]["text"].as_str().unwrap_or_default().trim();
         if question.is_empty() {
             self.errors.required("poll.question.text");
@@ -578,6 +587,12 @@ fn count_components(component: &Value) -> usize {
     let inside = component["components"].as_array();
     let accessory = usize::from(component["accessory"].is_object());
     1 + accessory + inside.map_or(0, |inside| inside.iter().map(count_components).sum())
+}
+
+fn displayed_characters(component: &Value) -> usize {
+    let own = component["content"].as_str().map_or(0, |text| text.chars().count());
+    let inside = component["components"].as_array();
+    own + inside.map_or(0, |inside| inside.iter().map(displayed_characters).sum())
 }
 
 /// A name of 1 to `max` characters.

@@ -324,7 +324,7 @@ impl World {
     pub fn standard() -> Self {
         let mut world = Self::new();
         world.add_user(User { id: standard::OWNER, ..person("owner") });
-        world.add_guild_as(standard::GUILD, "Double guild", standard::OWNER);
+        world.add_owned_guild(standard::GUILD, "Double guild", standard::OWNER);
         let everyone = Role { id: standard::GUILD, ..role("@everyone", Permissions::POSTER) };
         let bot_role = Role { id: standard::BOT_ROLE, ..role("double-bot", Permissions::POSTER) };
         let mentionable =
@@ -360,13 +360,17 @@ impl World {
 
     /// Adds a guild with an owner of its own and an @everyone role that may post.
     pub fn add_guild(&mut self, name: &str) -> Id {
-        let owner = self.add_user(person(&format!("owner of {name}")));
         let id = self.ids.next(Id(0));
-        self.add_guild_as(id, name, owner);
+        self.add_guild_as(id, name)
+    }
+
+    pub(crate) fn add_guild_as(&mut self, id: Id, name: &str) -> Id {
+        let owner = self.add_user(person(&format!("owner of {name}")));
+        self.add_owned_guild(id, name, owner);
         id
     }
 
-    pub(crate) fn add_guild_as(&mut self, id: Id, name: &str, owner_id: Id) {
+    fn add_owned_guild(&mut self, id: Id, name: &str, owner_id: Id) {
         let (roles, members) = Default::default();
         self.guilds.insert(id, Guild { id, name: name.into(), owner_id, roles, members, premium_tier: 0 });
         self.add_role(id, Role { id, ..role("@everyone", Permissions::POSTER) });
@@ -419,13 +423,13 @@ impl World {
     /// If the guild does not exist.
     pub fn add_channel(&mut self, guild: Id, kind: ChannelKind, name: &str) -> Id {
         let id = self.ids.next(Id(0));
-        self.add_channel_as(id, guild, kind, name);
-        id
+        self.add_channel_as(id, guild, kind, name)
     }
 
-    pub(crate) fn add_channel_as(&mut self, id: Id, guild: Id, kind: ChannelKind, name: &str) {
+    pub(crate) fn add_channel_as(&mut self, id: Id, guild: Id, kind: ChannelKind, name: &str) -> Id {
         assert!(self.guilds.contains_key(&guild), "guild {guild} does not exist");
         self.channels.insert(id, Channel::new(id, guild, kind, name));
+        id
     }
 
     /// Adds a thread to a channel.
@@ -434,15 +438,15 @@ impl World {
     /// If the channel does not exist.
     pub fn add_thread(&mut self, parent: Id, kind: ChannelKind, name: &str) -> Id {
         let id = self.ids.next(Id(0));
-        self.add_thread_as(id, parent, kind, name);
-        id
+        self.add_thread_as(id, parent, kind, name)
     }
 
-    pub(crate) fn add_thread_as(&mut self, id: Id, parent: Id, kind: ChannelKind, name: &str) {
+    pub(crate) fn add_thread_as(&mut self, id: Id, parent: Id, kind: ChannelKind, name: &str) -> Id {
         let guild = self.channel_mut(parent).guild_id;
         let mut thread = Channel::new(id, guild, kind, name);
         thread.parent_id = Some(parent);
         self.channels.insert(id, thread);
+        id
     }
 
     /// Adds a tag to a forum.

@@ -34,8 +34,9 @@ pub(super) fn create(context: &mut Context<'_>) -> Result<Reply, ApiError> {
     context.require(&channel, send)?;
     let payload = context.call.payload()?;
     let file_bytes = file_bytes(context, &channel);
-    let draft = validation::check(&context.state.settings, Form::Create, &payload.json, payload, file_bytes)?;
-    check_permissions(&draft, permissions)?;
+    let mut draft =
+        validation::check(&context.state.settings, Form::Create, &payload.json, payload, file_bytes)?;
+    check_permissions(&mut draft, permissions)?;
     if let Some(known) = deduplicate(context, &channel, &draft)? {
         return Ok(known);
     }
@@ -68,10 +69,16 @@ fn reply_with_nonce(context: &Context<'_>, channel: Id, id: Id) -> Result<Reply,
     Ok(Reply { status: 200, body: Some(shown) })
 }
 
-pub(super) fn check_permissions(draft: &Draft, permissions: Permissions) -> Result<(), ApiError> {
+/// Refuses what the author may not send. Embeds beside other content are dropped in silence.
+pub(super) fn check_permissions(draft: &mut Draft, permissions: Permissions) -> Result<(), ApiError> {
     let embeds = draft.embeds.as_ref().is_some_and(|embeds| !embeds.is_empty());
+    if embeds && !permissions.has(Permissions::EMBED_LINKS) {
+        draft.embeds = Some(Vec::new());
+        if draft.is_empty() {
+            return Err(error::missing_permissions());
+        }
+    }
     let needed = [
-        (embeds, Permissions::EMBED_LINKS),
         (!draft.files.is_empty(), Permissions::ATTACH_FILES),
         (draft.poll.is_some(), Permissions::SEND_POLLS),
         (draft.tts, Permissions::SEND_TTS_MESSAGES),
@@ -249,14 +256,17 @@ pub(super) fn edit(context: &mut Context<'_>) -> Result<Reply, ApiError> {
         return Err(error::not_own_message());
     }
     let form = Form::Edit { flags: message.body.flags, webhook: false };
-    let draft = validation::check(
+    let mut draft = validation::check(
         &context.state.settings,
         form,
         &payload.json,
         payload,
         file_bytes(context, &channel),
     )?;
-    check_permissions(&draft, permissions)?;
+    if !permissions.has(Permissions::EMBED_LINKS) {
+        draft.embeds = None;
+    }
+    check_permissions(&mut draft, permissions)?;
     if channel.archived {
         return Err(error::archived_thread());
     }

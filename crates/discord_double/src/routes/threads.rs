@@ -107,8 +107,8 @@ fn forum_post(context: &mut Context<'_>, forum: &Channel) -> Result<Reply, ApiEr
     }
     let file_bytes = messages::file_bytes(context, forum);
     let settings = &context.state.settings;
-    let draft = validation::check(settings, Form::ForumStarter, message, payload, file_bytes)?;
-    messages::check_permissions(&draft, permissions)?;
+    let mut draft = validation::check(settings, Form::ForumStarter, message, payload, file_bytes)?;
+    messages::check_permissions(&mut draft, permissions)?;
     let tags = applied_tags(&payload.json, forum, permissions)?;
     let id = context.state.snowflakes.next(context.now);
     make(context, id, forum, ChannelKind::PublicThread, &wish, context.bot);

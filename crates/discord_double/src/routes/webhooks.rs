@@ -146,6 +146,11 @@ fn check_username(name: &Value) -> Result<Option<String>, ApiError> {
             errors.add("username", "USERNAME_INVALID_CONTAINS", message);
         }
     }
+    for forbidden in ["here", "everyone"] {
+        if name.eq_ignore_ascii_case(forbidden) {
+            errors.add("username", "USERNAME_INVALID", format!("Username cannot be \"{forbidden}\""));
+        }
+    }
     errors.check()?;
     Ok(Some(name))
 }

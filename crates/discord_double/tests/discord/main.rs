@@ -1,10 +1,17 @@
 //! What the double does, seen from the wire.
 
-#[path = "../support/mod.rs"]
-mod support;
-
+mod content;
+mod faults;
+mod history;
+mod limits;
+mod mentions;
 mod messages;
 mod nonce;
+mod permissions;
+mod program;
+mod support;
+mod threads;
+mod webhooks;
 
 use chrono::{DateTime, Utc};
 use discord_double::{Clock, Double, Id, Limits, Options, Settings, standard};
