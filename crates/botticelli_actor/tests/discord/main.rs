@@ -3,6 +3,7 @@
 mod bad_luck;
 mod limits;
 mod posting;
+mod preflight;
 
 use botticelli_actor::clock::SystemClock;
 use botticelli_actor::discord::limits::{LimitSettings, Limiter};

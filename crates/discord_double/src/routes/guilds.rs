@@ -5,7 +5,7 @@ use crate::error::{self, ApiError};
 use crate::id::Id;
 use crate::message::{iso, show_user};
 use crate::permissions::{self, Permissions};
-use crate::world::Role;
+use crate::world::{Guild, Role};
 use serde_json::{Value, json};
 
 pub(super) fn get(context: &mut Context<'_>) -> Result<Reply, ApiError> {
@@ -71,6 +71,22 @@ pub(super) fn current_user(context: &mut Context<'_>) -> Result<Reply, ApiError>
         user.extend(fields);
     }
     Reply::ok(user)
+}
+
+/// The guilds that the bot is in, by id; `after` and `limit` (at most 200) page through them.
+pub(super) fn of_current_user(context: &mut Context<'_>) -> Result<Reply, ApiError> {
+    let after = context.call.query_id("after")?;
+    let limit = context.call.limit(200, 200)?;
+    let guilds = context.state.world.guilds.values();
+    let own = guilds.filter(|guild| guild.members.contains_key(&context.bot) && Some(guild.id) > after);
+    let show = |guild: &Guild| {
+        json!({
+            "id": guild.id, "name": guild.name, "icon": null, "banner": null, "features": [],
+            "owner": guild.owner_id == context.bot,
+            "permissions": permissions::in_guild(&context.state.world, context.bot, guild.id, context.now),
+        })
+    };
+    Reply::ok(own.take(limit).map(show).collect())
 }
 
 /// The flags say whether the bot may read what others write.

@@ -81,6 +81,7 @@ pub(crate) const TABLE: &[Route] = &[
     route!("get_guild_member" GET "/guilds/{guild_id}/members/{user_id}" "guild_read" Bot guilds::member),
     route!("get_active_threads" GET "/guilds/{guild_id}/threads/active" "" Bot threads::active),
     route!("get_current_user" GET "/users/@me" "" Bot guilds::current_user),
+    route!("get_current_guilds" GET "/users/@me/guilds" "" Bot guilds::of_current_user),
     route!("get_current_application" GET "/applications/@me" "" Bot guilds::current_application),
     route!("get_gateway" GET "/gateway" "" Path guilds::gateway),
     route!("get_webhook" GET "/webhooks/{webhook_id}" "webhook_read" Bot webhooks::get),
