@@ -5,8 +5,8 @@
 
 use crate::actor::{PipelineActor, RegisteredActors, RunContext};
 use crate::config::{ActorFile, LoadedConfig, Problems, ServerSettings};
-use crate::deliverer::{Deliverer, DeliverySettings};
-use crate::engine::{Activity, DatabaseClock, Engine, EngineParts, EngineSettings};
+use crate::deliverer::{Deliverer, DeliverySettings, DeliverySignals};
+use crate::engine::{Activity, CurrentNode, DatabaseClock, Engine, EngineParts, EngineSettings};
 use crate::platforms::Platforms;
 use crate::skills::SkillRegistry;
 use async_trait::async_trait;
@@ -118,6 +118,18 @@ pub struct ServerState {
     pub definitions: BTreeMap<TaskId, DefinitionHash>,
 }
 
+fn snapshot(store: &Store) -> DatabaseStatePersistence<ServerState> {
+    DatabaseStatePersistence::new(store.clone(), "server")
+}
+
+/// What the server that started or reloaded last runs, or ran; `None`: there was none yet.
+///
+/// # Errors
+/// When the database fails.
+pub async fn last_server(store: &Store) -> Result<Option<ServerState>, LedgerError> {
+    snapshot(store).load().await
+}
+
 impl App {
     /// A server that does nothing until it is started. `reload` loads the configuration again.
     pub fn build(config: LoadedConfig, parts: AppParts, reload: Box<Reload>) -> Self {
@@ -148,6 +160,7 @@ impl App {
         enter_actors(&actors, build_actors(&config.actors, &parts.skills, url)?);
         let clock = Arc::new(DatabaseClock::new(parts.clock.clone()));
         let (wakeups, posts_waiting) = (Wakeups::default(), Arc::new(Notify::new()));
+        let node = Arc::new(CurrentNode::new(parts.node.clone()));
         let engine = Arc::new(Engine::new(EngineParts {
             ledger: store_arc.clone(),
             outbox: store_arc.clone(),
@@ -156,19 +169,19 @@ impl App {
             clock: clock.clone(),
             wakeups: wakeups.clone(),
             posts_waiting: posts_waiting.clone(),
-            node: parts.node.clone(),
+            node: node.clone(),
             settings: engine_settings(&config.settings),
         }));
         let deliverer = Deliverer::new(
             store_arc,
             parts.platforms.clone(),
             clock,
-            parts.node.clone(),
+            node,
             parts.delivery.clone(),
-            posts_waiting,
+            DeliverySignals { posts_waiting, changed: wakeups.clone() },
         );
         let (stop, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
-        let snapshot = DatabaseStatePersistence::new(store.clone(), "server");
+        let snapshot = snapshot(&store);
         // The node is known before anything is claimed in its name.
         engine.enter().await?;
         let registered = register_tasks(&store, &config.tasks, true).await?;

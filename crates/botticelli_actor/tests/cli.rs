@@ -1,8 +1,9 @@
 //! The command line, through the real binary: what stands on stdout, on stderr, and in the exit code.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 /// What one call of the binary came to.
@@ -181,6 +182,29 @@ fn next_explains_a_wrong_expression() {
 }
 
 #[test]
+fn next_does_not_take_a_time_zone_for_a_task_which_has_its_own() {
+    let folder = folder(ONE_TASK);
+    let answer = answer(actor_server(folder.path()).args(["next", "t", "--timezone", "Asia/Tokyo"]));
+    assert_eq!((answer.code, answer.out.as_str()), (2, ""), "{answer:?}");
+    assert!(
+        answer.err.starts_with("error: the argument '[TASK]' cannot be used with '--timezone <ZONE>'\n"),
+        "{answer:?}"
+    );
+}
+
+#[test]
+fn next_shows_what_a_time_looks_like() {
+    for wrong in ["yesterday", "2026-01-31", ""] {
+        let answer = ask(&["next", "--cron", "@daily", "--after", wrong]);
+        let error = format!(
+            "error: invalid value '{wrong}' for '--after <TIME>': not a time in RFC 3339, such as \
+             2026-01-31T09:00:00Z or 2026-01-31T10:00:00+01:00\n"
+        );
+        assert!(answer.err.starts_with(&error) && answer.code == 2, "{answer:?}");
+    }
+}
+
+#[test]
 fn next_takes_a_task_and_flags_go_before_and_after_the_command() {
     let folder = folder(ONE_TASK);
     let path = folder.path().join("actor_server.toml").display().to_string();
@@ -200,20 +224,106 @@ fn next_takes_a_task_and_flags_go_before_and_after_the_command() {
 }
 
 #[test]
-fn next_explains_an_unknown_task() {
+fn an_unknown_task_is_explained_in_the_same_words_by_every_command() {
     let folder = folder(&ONE_TASK.replace("\"t\"", "\"daily_poster\""));
-    let said = |task: &str| {
-        let answer = answer(actor_server(folder.path()).args(["next", task]));
-        assert_eq!(answer.code, 2);
+    let said = |arguments: &[&str]| {
+        let answer = answer(actor_server(folder.path()).args(arguments));
+        assert_eq!((answer.out.as_str(), answer.code), ("", 2), "{arguments:?} {answer:?}");
         answer.err
     };
+    let none = "hint: it knows none yet: a server registers those of its configuration when it starts\n";
     assert_eq!(
-        said("dayly_poster"),
-        "error: actor_server.toml: there is no task \"dayly_poster\"\nhint: did you mean \"daily_poster\"?\n"
+        said(&["tasks", "show", "x"]),
+        format!("error: there is no task \"x\" in the database\n{none}")
     );
-    assert_eq!(
-        said("x"),
-        "error: actor_server.toml: there is no task \"x\"\nhint: tasks there: daily_poster\n"
+    assert_eq!(answer(actor_server(folder.path()).args(["once", "daily_poster", "--send"])).code, 0);
+    for (place, commands) in [
+        ("actor_server.toml", &[&["next"][..], &["once"]][..]),
+        (
+            "the database",
+            &[
+                &["tasks", "show"],
+                &["tasks", "trigger"],
+                &["tasks", "pause"],
+                &["tasks", "resume"],
+                &["tasks", "history"],
+            ],
+        ),
+    ] {
+        for command in commands {
+            assert_eq!(
+                said(&[*command, &["dayly_poster"]].concat()),
+                format!(
+                    "error: there is no task \"dayly_poster\" in {place}\nhint: did you mean \"daily_poster\"?\n"
+                )
+            );
+            assert_eq!(
+                said(&[*command, &["x"]].concat()),
+                format!("error: there is no task \"x\" in {place}\nhint: tasks there: daily_poster\n")
+            );
+        }
+    }
+}
+
+#[test]
+fn tasks_show_tells_all_that_is_known_about_a_task() {
+    let folder = posting_to_file("no/such/folder.jsonl", "");
+    let run = |arguments: &[&str]| answer(actor_server(folder.path()).args(arguments));
+    assert_eq!(run(&["once", "t", "--send"]).code, 1, "its post is deferred");
+    assert_eq!(run(&["tasks", "trigger", "t"]).code, 0);
+    let shown = run(&["tasks", "show", "t"]).out;
+    for line in [
+        "task          t",
+        "actor         announcement",
+        "schedule      once at 2099-01-01 00:00:00 +00:00, UTC",
+        "state         active",
+        "next          Thu 2099-01-01 00:00:00 +00:00   2099-01-01T00:00:00Z",
+        "failures      0 in a row",
+        "posts         1 deferred",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "{line}\n{shown}");
+    }
+    assert!(shown.contains("\nlast outcome  execution 1 succeeded at 2"), "{shown}");
+    let open = shown.lines().find(|line| line.starts_with("open          execution ")).unwrap();
+    assert!(open.contains(" (manual): waits for a server, from 2"), "{shown}");
+    assert_eq!(run(&["tasks", "pause", "t"]).code, 0);
+    let paused = run(&["tasks", "show", "t"]).out;
+    assert!(paused.contains("\nstate         paused (operator); unchanged since 2"), "{paused}");
+    assert!(paused.contains("\nif resumed    Thu 2099-01-01"), "{paused}");
+    let json: serde_json::Value = serde_json::from_str(&run(&["tasks", "show", "t", "--json"]).out).unwrap();
+    assert_eq!(json["next_times"], serde_json::json!(["2099-01-01T00:00:00Z"]));
+    assert_eq!((&json["task_id"], &json["last_execution"]["outcome"]), (&"t".into(), &"succeeded".into()));
+    assert_eq!((&json["open"][0]["trigger"], &json["posts"]["deferred"]), (&"manual".into(), &1.into()));
+}
+
+#[test]
+fn a_task_that_nobody_will_run_is_not_triggered() {
+    let folder = posting_to_file("posts.jsonl", "");
+    let config = folder.path().join("actor_server.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let trigger = || answer(actor_server(folder.path()).args(["tasks", "trigger", "t"]));
+    let is_refused = |answer: Answer| {
+        assert_eq!((answer.out.as_str(), answer.code), ("", 1), "{answer:?}");
+        let refused = "error: task \"t\" is not in the server's configuration\n\
+                       hint: put its [[actors]] entry back, and reload or restart the server\n";
+        assert!(answer.err.ends_with(refused), "{answer:?}");
+    };
+    drop(Running::start(&folder));
+    fs::write(&config, "").unwrap();
+    let without = Running::start(&folder);
+    is_refused(trigger());
+    drop(without);
+    is_refused(trigger());
+    fs::write(&config, text).unwrap();
+    let with = Running::start(&folder);
+    let accepted = trigger();
+    assert_eq!((accepted.err.as_str(), accepted.code), ("", 0), "{accepted:?}");
+    with.stop();
+    let waits = trigger();
+    assert_eq!(waits.code, 0);
+    assert!(
+        waits.err.contains("WARN no server runs on this database: execution 2 starts when one does"),
+        "{waits:?}"
     );
 }
 
@@ -250,6 +360,128 @@ fn a_dry_run_that_finds_problems_is_exit_code_1_and_anything_else_2() {
     assert_eq!(dry, Answer { out: String::new(), err: problems.to_owned(), code: 1 });
     let next = answer(actor_server(folder.path()).args(["next", "t"]));
     assert_eq!(next, Answer { out: String::new(), err: problems.to_owned(), code: 2 });
+}
+
+#[test]
+fn a_dry_run_looks_at_content_destinations_and_the_database_and_makes_nothing() {
+    let folder = posting_to_file(
+        "no/such/folder.jsonl",
+        "\n[[knowledge]]\nname = \"gone\"\ntype = \"file\"\npath = \"gone.csv\"\n\
+         [[knowledge]]\nname = \"none\"\ntype = \"file\"\npath = \"none/*.md\"\n\
+         [[knowledge]]\nname = \"bad\"\ntype = \"file\"\npath = \"*.json\"\n\
+         [[knowledge]]\nname = \"twice\"\ntype = \"inline\"\nitems = [{ id = 1 }, { id = 1, a = 2 }]\n\
+         [[knowledge]]\nname = \"table\"\ntype = \"table\"\ntable = \"actor_server_post\"\n\
+         database = \"sqlite://other.db\"\n\
+         [[knowledge]]\nname = \"query\"\ntype = \"query\"\nquery = \"SELECT a FROM b WHERE c = $task\"\n\
+         database = \"sqlite://other.db\"\n\
+         [[knowledge]]\nname = \"own\"\ntype = \"table\"\ntable = \"actor_server_content\"\n",
+    );
+    let path = |name: &str| folder.path().canonicalize().unwrap().join(name);
+    let actor = fs::read_to_string(path("actor.toml")).unwrap();
+    let line = |text: &str| 1 + actor.lines().position(|line| line == text).unwrap();
+    fs::write(path("1.json"), "[{ \"a\": 1 }").unwrap();
+    fs::write(path("2.json"), [b'"', 0xff, b'"']).unwrap();
+    let other = ["migrate", "--database-url", "sqlite://other.db"];
+    assert_eq!(answer(actor_server(folder.path()).args(other)).code, 0);
+    let dry = || answer(actor_server(folder.path()).arg("--dry-run"));
+    let files = || {
+        let entries = fs::read_dir(folder.path()).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| !name.starts_with("other.db"));
+        names.sort();
+        names
+    };
+    let before = files();
+    let found = dry();
+    assert_eq!((found.out.as_str(), found.code), ("", 1), "{found:?}");
+    let at = |text: &str, problem: &str| {
+        let wanted = format!("error: actor.toml:{}: actor \"announcement\": knowledge {problem}", line(text));
+        assert!(found.err.contains(&wanted), "{wanted}\n{}", found.err);
+    };
+    at("path = \"gone.csv\"", "\"gone\": there is no file ");
+    at("path = \"none/*.md\"", "\"none\": no file matches ");
+    at("path = \"*.json\"", "\"bad\": 1.json: EOF while parsing");
+    at("path = \"*.json\"", "\"bad\": 2.json:1: invalid UTF-8 (byte 1)");
+    at("items = [{ id = 1 }, { id = 1, a = 2 }]", "\"twice\": items 1 and 2 have the same id");
+    at(
+        "table = \"actor_server_post\"",
+        "\"table\": there is no table \"actor_server_post\" in sqlite://other.db (did you mean \"actor_server_posts\"?)",
+    );
+    at("query = \"SELECT a FROM b WHERE c = $task\"", "\"query\": sqlite://other.db: no such table: b");
+    let folder_missing = format!(
+        "error: actor_server.toml:5: task \"t\": can't create {}: its folder is not there; create it\n",
+        std::path::absolute(folder.path().join("no/such/folder.jsonl")).unwrap().display()
+    );
+    assert!(found.err.contains(&folder_missing), "{folder_missing}\n{}", found.err);
+    assert_eq!(found.err.matches("error: ").count(), 8, "{}", found.err);
+    assert_eq!(files(), before, "nothing is made");
+
+    fs::write(path("actor_server.db"), "no database ".repeat(100)).unwrap();
+    let found = dry();
+    assert!(
+        found.err.contains(
+            "error: actor_server.toml: database.url can't be used: can't connect to sqlite://actor_server.db: \
+             file is not a database\nhint: the file is something else, or encrypted: name another one\n"
+        ),
+        "{}",
+        found.err
+    );
+    assert_eq!(found.err.matches("error: ").count(), 9, "{}", found.err);
+}
+
+#[test]
+fn what_helps_with_a_database_file_that_can_not_be_read_is_said() {
+    let folder = TempDir::new().unwrap();
+    let said = |url: &str| answer(actor_server(folder.path()).args(["tasks", "list", "--database-url", url]));
+    fs::write(folder.path().join("notes.txt"), "no database ".repeat(100)).unwrap();
+    assert_eq!(
+        said("sqlite://notes.txt"),
+        Answer {
+            out: String::new(),
+            err: "error: can't connect to sqlite://notes.txt: file is not a database\n\
+                  hint: the file is something else, or encrypted: name another one\n"
+                .to_owned(),
+            code: 1
+        }
+    );
+    assert_eq!(said("sqlite://damaged.db").code, 0);
+    let damaged = folder.path().join("damaged.db");
+    let mut bytes = fs::read(&damaged).unwrap();
+    // The first page holds the schema; what it says stands on the others.
+    bytes[4096..].fill(0xaa);
+    fs::write(&damaged, bytes).unwrap();
+    let answer = said("sqlite://damaged.db");
+    assert!(
+        answer.err.contains("database disk image is malformed\nhint: the file is damaged: restore a copy"),
+        "{answer:?}"
+    );
+    assert_eq!(answer.code, 1);
+    assert_eq!(
+        said("sqlite://a.db?mode=rwc&x=y"),
+        Answer {
+            out: String::new(),
+            err: "error: the database URL has the parameter \"mode\" (a sqlite:// URL has none: it names the file, \
+                  and no more)\nhint: such as sqlite://actor_server.db or postgres://user@host/database\n"
+                .to_owned(),
+            code: 2
+        }
+    );
+}
+
+#[test]
+fn a_cron_expression_whose_years_are_over_is_warned_about() {
+    let folder = folder(&ONE_TASK.replace("MON *", "MON 2020"));
+    let warning =
+        "WARN actor_server.toml: task \"t\": it never runs again: at 08:30:00 on Monday in 2020, UTC\n";
+    for arguments in [&["--dry-run"][..], &["next", "t"]] {
+        let answer = answer(actor_server(folder.path()).args(arguments));
+        assert!(answer.code == 0 && answer.err.ends_with(warning), "{answer:?}");
+    }
+    let asked = ask(&["next", "--cron", "0 30 8 * * MON 2020"]);
+    assert!(asked.err.contains("WARN it never runs again: at 08:30:00"), "{asked:?}");
+    let asked_of_then = ask(&["next", "--cron", "0 30 8 * * MON 2020", "--after", "2020-01-01T00:00:00Z"]);
+    assert_eq!((asked_of_then.err.as_str(), asked_of_then.code), ("", 0));
 }
 
 #[test]
@@ -360,4 +592,121 @@ fn a_reader_who_goes_away_is_no_error() {
         let err = String::from_utf8(output.stderr).unwrap();
         assert_eq!((err.as_str(), output.status.code()), ("", Some(0)), "{arguments:?}");
     }
+}
+
+/// A task whose posts go to a file; `rest` is what else its entry and the actor's file say.
+fn posting_to_file(destination: &str, skills: &str) -> TempDir {
+    let folder = folder(&format!(
+        "[[actors]]\nname = \"t\"\nconfig_file = \"actor.toml\"\nplatform = \"file\"\n\
+         destination = {destination:?}\nschedule = {{ type = \"Once\", at = \"2099-01-01T00:00:00Z\" }}\n"
+    ));
+    let actor = folder.path().join("actor.toml");
+    let text = fs::read_to_string(&actor).unwrap() + skills;
+    fs::write(&actor, text).unwrap();
+    folder
+}
+
+#[test]
+fn once_send_shows_the_stages_then_the_post_then_its_receipt() {
+    let folder = folder(ONE_TASK);
+    let answer = answer(actor_server(folder.path()).args(["once", "t", "--send"]));
+    assert_eq!(answer.code, 0, "{answer:?}");
+    let line = |beginning: &str| {
+        let at = answer.out.lines().position(|line| line.starts_with(beginning));
+        at.unwrap_or_else(|| panic!("{beginning:?} in {}", answer.out))
+    };
+    let order = [
+        "t: actor",
+        "-- content_formatter",
+        "=> succeeded, with 1 post",
+        "┌ ",
+        "post 1 to console:stdout: posted",
+    ];
+    assert!(order.map(line).is_sorted(), "{}", answer.out);
+    let key = answer.out.lines().nth(line("┌ ")).unwrap().rsplit(' ').next().unwrap();
+    assert!(answer.out.contains(&format!(": posted, message {key} at 2")), "{}", answer.out);
+}
+
+#[test]
+fn once_send_fails_where_a_post_does_and_not_where_the_actor_put_it_off() {
+    let nowhere = posting_to_file("no/such/folder.jsonl", "");
+    let answer_of = |folder: &TempDir| answer(actor_server(folder.path()).args(["once", "t", "--send"]));
+    let failed = answer_of(&nowhere);
+    assert_eq!(failed.code, 1, "{failed:?}");
+    assert!(failed.out.contains(": deferred until 2"), "{failed:?}");
+    assert!(
+        failed.err.contains("error: post 1 is deferred\nhint: `actor-server posts show 1` tells more\n"),
+        "{failed:?}"
+    );
+
+    let limited = posting_to_file(
+        "posts.jsonl",
+        "[[skills]]\nname = \"rate_limiting\"\nmin_interval_minutes = 60\n\
+         [[knowledge.items]]\nid = \"2\"\ntitle = \"Second\"\ntext = \"post\"\n",
+    );
+    let (first, second) = (answer_of(&limited), answer_of(&limited));
+    assert!(first.code == 0 && first.out.contains(": posted, message "), "{first:?}");
+    assert!(second.code == 0 && second.out.contains(": deferred until 2"), "{second:?}");
+}
+
+/// A server that ends with its test.
+struct Running(Child);
+
+impl Running {
+    fn start(folder: &TempDir) -> Self {
+        let mut command = actor_server(folder.path());
+        let mut server = Self(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
+        let mut log = BufReader::new(server.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+        assert!(log.any(|line| line.contains("running; Ctrl-C stops")));
+        // Somebody must read on, or the server would be held up.
+        std::thread::spawn(move || log.for_each(drop));
+        server
+    }
+}
+
+impl Running {
+    /// In good order, so that nobody takes it for alive.
+    fn stop(mut self) {
+        let process = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &process]).status().unwrap().success());
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Also one that has stopped.
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[test]
+fn once_send_waits_for_its_post_where_a_server_sends_it() {
+    let folder = posting_to_file("posts.jsonl", "");
+    let posts = folder.path().join("posts.jsonl");
+    let locked = fs::File::create(&posts).unwrap();
+    locked.lock().unwrap();
+    let _server = Running::start(&folder);
+    let mut once = actor_server(folder.path());
+    let mut once = once.args(["once", "t", "--send"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(once.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(said.any(|line| line.starts_with("=> ")));
+    locked.unlock().unwrap();
+    let states: Vec<String> = said.collect();
+    assert!(states.len() == 1 && states[0].contains(": posted, message "), "{states:?}");
+    assert!(once.wait().unwrap().success());
+}
+
+#[test]
+fn once_send_is_carried_through_when_nobody_reads_its_output() {
+    let folder = posting_to_file("posts.jsonl", "");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = actor_server(folder.path()).args(["once", "t", "--send"]).stdout(writer).status().unwrap();
+    assert!(status.success());
+    let history = answer(actor_server(folder.path()).args(["tasks", "history", "t", "--json"]));
+    let history: serde_json::Value = serde_json::from_str(&history.out).unwrap();
+    assert_eq!(history[0]["outcome"], "succeeded");
+    assert_eq!(fs::read_to_string(folder.path().join("posts.jsonl")).unwrap().lines().count(), 1);
 }

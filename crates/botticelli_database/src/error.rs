@@ -1,6 +1,6 @@
 //! What can go wrong, by what the caller does about it.
 
-use crate::target::DatabaseUrl;
+use crate::target::{DatabaseUrl, UrlError};
 use botticelli_server::ledger::LedgerError;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use std::path::PathBuf;
@@ -9,11 +9,8 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The URL is not one of ours.
-    #[error("the database URL {problem}")]
-    Url {
-        /// What is wrong with it.
-        problem: String,
-    },
+    #[error(transparent)]
+    Url(#[from] UrlError),
     /// Nobody answers, or the answer was no.
     #[error("can't connect to {target}: {reason}")]
     Connect {

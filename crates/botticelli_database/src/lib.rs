@@ -11,6 +11,7 @@ mod error;
 mod persistence;
 mod postgres;
 pub mod reader;
+mod sql;
 mod sqlite;
 pub mod statement;
 mod store;
@@ -19,8 +20,8 @@ mod views;
 
 pub use error::OpenError;
 pub use persistence::DatabaseStatePersistence;
-pub use store::{Decided, Mode, PostDecision, Resumed, Store, Wakeups};
-pub use target::DatabaseUrl;
+pub use store::{Condition, Decided, Mode, PostDecision, Resumed, Store, Wakeups};
+pub use target::{DatabaseUrl, UrlError};
 pub use views::{AttemptView, ExecutionView, PostAttemptView, PostFilter, PostView, TaskView};
 
 /// The version that is compared with a database's `min_binary`.

@@ -99,9 +99,7 @@ impl Reader {
 
     /// The rows that `statement` returns; `values` belong to its [`Statement::parameters`], in order.
     ///
-    /// PostgreSQL stops a query at the time limit. SQLite can't be stopped from safe code while it computes a row: the
-    /// caller gets its answer in time, and the query ends with its next row, in the background. Only a few may linger
-    /// so; then others wait.
+    /// Both databases stop a query at the time limit.
     ///
     /// # Errors
     /// See [`ReadError`].

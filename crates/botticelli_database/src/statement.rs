@@ -89,6 +89,13 @@ impl Statement {
         Ok(Self { sql: scan.sql, parameters: scan.parameters, table: None })
     }
 
+    /// The same without any row: whether the database understands it shows all the same.
+    #[must_use]
+    pub fn without_rows(&self) -> Self {
+        // A line break, because the query may end with a comment.
+        Self { sql: format!("SELECT * FROM (\n{}\n) AS q LIMIT 0", self.sql), ..self.clone() }
+    }
+
     /// The names of its parameters, without the `$`.
     pub fn parameters(&self) -> &[String] {
         &self.parameters

@@ -2,23 +2,28 @@
 
 use crate::error::OpenError;
 use crate::postgres::{self, Postgres};
+use crate::reader::{ReadError, Reader};
 use crate::sqlite::{self, ServerLock, Sqlite};
+use crate::statement::Statement;
 use crate::target::DatabaseUrl;
 use crate::views::{AttemptView, ExecutionView, PostAttemptView, PostFilter, PostView, TaskView};
 use async_trait::async_trait;
 use botticelli_server::clock::Clock;
 use botticelli_server::ids::{ExecutionId, NodeId, PostId, TaskId};
 use botticelli_server::ledger::{
-    Agenda, Attempt, ClaimRequest, EndedAttempt, Lease, Ledger, LedgerError, Recorded, Registered,
-    Registration, Rescued,
+    Agenda, AgendaMark, Attempt, ClaimRequest, EndedAttempt, Lease, Ledger, LedgerError, Recorded,
+    Registered, Registration, Rescued, TakeRequest,
 };
-use botticelli_server::outbox::{ClaimedPost, EarlierItem, Outbox, PostHistory, PostState, SettledPost};
+use botticelli_server::outbox::{
+    ClaimedPost, EarlierItem, Outbox, PostHistory, PostState, PostsSettled, SettledPost,
+};
 use botticelli_server::post::Destination;
 use botticelli_server::server::{Accepted, Event, EventServer};
 use botticelli_server::task::TaskState;
 use chrono::{DateTime, Utc};
 use futures::FutureExt as _;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -84,6 +89,15 @@ pub enum Resumed {
     UnknownTask,
 }
 
+/// How a database stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// It has its tables.
+    Ready,
+    /// The first one to open it makes them.
+    New,
+}
+
 /// The store. Cheap to clone; all clones share the connections.
 #[derive(Clone)]
 pub struct Store {
@@ -139,6 +153,37 @@ impl Store {
         Self::checked(backend, lock, &target).await
     }
 
+    /// Whether the database can be opened, as far as that shows without making, migrating or writing anything.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn look(url: &str) -> Result<Condition, OpenError> {
+        let target = DatabaseUrl::parse(url)?;
+        let failed = |reason: String| OpenError::Connect { target: target.clone(), reason };
+        if let DatabaseUrl::Sqlite(path) = &target {
+            sqlite::may_write(path).map_err(|error| failed(error.to_string()))?;
+            if !path.exists() {
+                return Ok(Condition::New);
+            }
+        }
+        let meta =
+            Statement::table("actor_server_meta", None, None).map_err(|error| failed(error.to_string()))?;
+        match Reader::open(url)?.read(&meta, &[], LOOK_PATIENCE).await {
+            Ok(rows) => {
+                let needed = rows.first().and_then(|row| row.get("min_binary")?.as_str()).unwrap_or_default();
+                check_version(&target, needed)?;
+                Ok(Condition::Ready)
+            }
+            Err(ReadError::NoSuchTable { .. }) => Ok(Condition::New),
+            Err(ReadError::Unavailable { reason, .. } | ReadError::Refused { reason, .. }) => {
+                Err(failed(reason))
+            }
+            Err(error @ (ReadError::TimedOut { .. } | ReadError::TooMuch { .. })) => {
+                Err(failed(error.to_string()))
+            }
+        }
+    }
+
     /// Migrates the database and does nothing else. Returns the migrations that were carried out.
     ///
     /// # Errors
@@ -158,13 +203,7 @@ impl Store {
     ) -> Result<Self, OpenError> {
         let unnamed = Self { inner: Arc::new(Inner { backend, ledger_id: "".into(), _lock: None }) };
         let (ledger_id, min_binary) = unnamed.meta().await?;
-        if newer_than_this(&min_binary) {
-            return Err(OpenError::TooNew {
-                target: target.clone(),
-                needed: min_binary,
-                have: crate::VERSION,
-            });
-        }
+        check_version(target, &min_binary)?;
         let Some(inner) = Arc::into_inner(unnamed.inner) else {
             return Err(OpenError::Ledger(LedgerError::Corrupt("the store is shared while it opens".into())));
         };
@@ -226,6 +265,14 @@ impl Store {
         read!(self, task_views())
     }
 
+    /// The nodes that live: their lease is not over.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn living_nodes(&self) -> Result<Vec<NodeId>, LedgerError> {
+        read!(self, living())
+    }
+
     /// Executions of a task, newest first.
     ///
     /// # Errors
@@ -265,6 +312,15 @@ impl Store {
     /// When the database fails.
     pub async fn posts(&self, filter: PostFilter) -> Result<Vec<PostView>, LedgerError> {
         read!(self, posts(filter))
+    }
+
+    /// How many posts of a task there are in each state that any is in.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn post_counts(&self, task: &TaskId) -> Result<BTreeMap<String, u64>, LedgerError> {
+        let task = task.clone();
+        read!(self, post_counts(task))
     }
 
     /// One post.
@@ -415,6 +471,17 @@ fn microseconds(duration: Duration) -> i64 {
     i64::try_from(duration.min(FOR_EVER).as_micros()).unwrap_or(i64::MAX)
 }
 
+/// A database that does not answer for so long is not there.
+const LOOK_PATIENCE: Duration = Duration::from_secs(10);
+
+fn check_version(target: &DatabaseUrl, needed: &str) -> Result<(), OpenError> {
+    if newer_than_this(needed) {
+        let (target, needed) = (target.clone(), needed.to_owned());
+        return Err(OpenError::TooNew { target, needed, have: crate::VERSION });
+    }
+    Ok(())
+}
+
 /// Versions are compared part by part; a part that is no number counts as 0.
 fn newer_than_this(version: &str) -> bool {
     let parts = |version: &str| -> Vec<u64> {
@@ -429,9 +496,13 @@ impl Ledger for Store {
         read!(self, now())
     }
 
-    async fn agenda(&self, horizon: DateTime<Utc>, limit: usize) -> Result<Agenda, LedgerError> {
-        let limit = limit_of(limit);
-        read!(self, agenda(horizon, limit))
+    async fn agenda(
+        &self,
+        horizon: DateTime<Utc>,
+        mark: Option<AgendaMark>,
+        limit: usize,
+    ) -> Result<Agenda, LedgerError> {
+        read!(self, agenda(horizon, mark, limit))
     }
 
     async fn states(&self, tasks: &[TaskId]) -> Result<Vec<TaskState>, LedgerError> {
@@ -452,13 +523,11 @@ impl Ledger for Store {
     async fn take(
         &self,
         node: &NodeId,
-        waiting: &[ExecutionId],
-        overlapping: &[TaskId],
+        wanted: &[TakeRequest],
         ahead: Duration,
     ) -> Result<Vec<Attempt>, LedgerError> {
-        let (node, waiting, overlapping) = (node.clone(), Arc::from(waiting), Arc::from(overlapping));
-        let ahead = microseconds(ahead);
-        write!(self, take(node, waiting, overlapping, ahead))
+        let (node, wanted, ahead) = (node.clone(), Arc::from(wanted), microseconds(ahead));
+        write!(self, take(node, wanted, ahead))
     }
 
     async fn record(&self, node: &NodeId, ended: &[EndedAttempt]) -> Result<Vec<Recorded>, LedgerError> {
@@ -480,6 +549,11 @@ impl Ledger for Store {
             }
         }
         Ok(recorded)
+    }
+
+    async fn begin(&self, node: &NodeId, attempt: &Attempt) -> Result<bool, LedgerError> {
+        let (node, attempt) = (node.clone(), attempt.clone());
+        write!(self, begin(node, attempt))
     }
 
     async fn release(&self, _node: &NodeId, attempts: &[Attempt]) -> Result<(), LedgerError> {
@@ -515,6 +589,20 @@ impl Ledger for Store {
         write!(self, prune(before, limit))
     }
 
+    async fn retire(&self, task: &TaskId) -> Result<bool, LedgerError> {
+        let id = task.clone();
+        let retired = write!(self, retire(id))?;
+        if retired {
+            self.notify(task.as_str()).await;
+        }
+        Ok(retired)
+    }
+
+    async fn prune_nodes(&self, gone_for: Duration) -> Result<usize, LedgerError> {
+        let gone_for = microseconds(gone_for);
+        write!(self, prune_nodes(gone_for))
+    }
+
     async fn owned(&self, node: &NodeId) -> Result<Vec<Attempt>, LedgerError> {
         let node = node.clone();
         read!(self, owned(node))
@@ -538,7 +626,7 @@ impl Outbox for Store {
         write!(self, claim_posts(node, limit, lease))
     }
 
-    async fn settle_posts(&self, node: &NodeId, ended: &[SettledPost]) -> Result<Vec<PostId>, LedgerError> {
+    async fn settle_posts(&self, node: &NodeId, ended: &[SettledPost]) -> Result<PostsSettled, LedgerError> {
         let (node, ended) = (node.clone(), Arc::from(ended));
         write!(self, settle_posts(node, ended))
     }

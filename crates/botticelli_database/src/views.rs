@@ -186,6 +186,8 @@ pub struct PostAttemptView {
 pub struct PostFilter {
     /// Of this task.
     pub task: Option<TaskId>,
+    /// Made by this execution.
+    pub execution_id: Option<ExecutionId>,
     /// In this state.
     pub state: Option<PostState>,
     /// At most so many, newest first.

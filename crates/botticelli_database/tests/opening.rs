@@ -1,6 +1,6 @@
 //! Opening a database: what a person reads when it does not work, and what goes on beside a server when it does.
 
-use botticelli_database::{Mode, OpenError, Store};
+use botticelli_database::{Condition, Mode, OpenError, Store};
 use botticelli_server::ledger::{Ledger as _, LedgerError};
 use botticelli_server::server::StatePersistence as _;
 use botticelli_testkit::clock::ManualClock;
@@ -67,6 +67,30 @@ async fn a_place_that_can_not_be_written_is_named() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_look_at_a_database_makes_nothing_and_finds_what_would_keep_it_closed() {
+    let folder = Folder::new();
+    assert_eq!(Store::look(&url(&folder.file("new.db"))).await.expect("it can be made"), Condition::New);
+    std::fs::write(folder.file("notes.txt"), "not a database. ".repeat(200)).expect("written");
+    for (place, reason) in [
+        ("missing/a.db", "No such file or directory (os error 2)"),
+        ("notes.txt/a.db", "Not a directory (os error 20)"),
+        ("notes.txt", "file is not a database"),
+        ("", "Is a directory (os error 21)"),
+    ] {
+        let error = Store::look(&url(&folder.file(place))).await.expect_err("it can't be opened");
+        let message = folder.shown(&error.to_string());
+        assert!(message.starts_with(&format!("can't connect to sqlite://…/{place}: ")), "{message}");
+        assert!(message.contains(reason), "{message}");
+    }
+    let names: Vec<_> = std::fs::read_dir(folder.0.path()).expect("read").flatten().collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+    if let Some(empty) = TestDatabase::postgres().await {
+        assert_eq!(Store::look(empty.url()).await.expect("an answer"), Condition::New);
+        assert_eq!(Store::look(empty.url()).await.expect("still nothing there"), Condition::New);
+    }
+}
+
 /// The file may be read but not written: root may write it all the same, so SQLite is told so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_can_only_be_read_says_so() {
@@ -102,11 +126,13 @@ async fn is_too_new(database: &TestStore, shown: &str) {
     database.sql("UPDATE actor_server_meta SET min_binary = '0.10.0'").await;
     let message = refusal(database.url(), Mode::Command).await;
     assert_eq!(message, format!("{shown} needs actor-server 0.10.0 or newer; this is 0.1.0"));
+    assert_eq!(Store::look(database.url()).await.expect_err("too new").to_string(), message);
     assert!(matches!(
         Store::migrate(database.url(), ManualClock::new()).await,
         Err(OpenError::TooNew { needed, .. }) if needed == "0.10.0"
     ));
     database.sql("UPDATE actor_server_meta SET min_binary = '0.1.0'").await;
+    assert_eq!(Store::look(database.url()).await.expect("an answer"), Condition::Ready);
     open(database.url(), Mode::Command).await.expect("now it is old enough");
 }
 
@@ -248,7 +274,7 @@ async fn nobody_ever_reads_that_the_database_is_locked() {
                 for turn in 0..150_u32 {
                     snapshot.save(&turn).await.expect("written");
                     store.renew(&node, Duration::from_secs(1)).await.expect("written");
-                    store.agenda(store.now().await.expect("read"), 10).await.expect("read");
+                    store.agenda(store.now().await.expect("read"), None, 10).await.expect("read");
                     assert_eq!(snapshot.load().await.expect("read"), Some(turn));
                 }
             })

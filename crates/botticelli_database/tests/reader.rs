@@ -166,14 +166,9 @@ async fn what_the_database_does_not_take_is_said_in_its_own_words(database: Data
 async fn a_query_that_takes_too_long_is_given_up(database: Database) {
     let forever = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000000000) \
                    SELECT i FROM n WHERE i < 0";
-    // Bounded, so that SQLite, which can't be stopped, does not keep the test from ending.
-    let long = if database.schema.is_none() {
-        forever.replace("2000000000", "10000000")
-    } else {
-        forever.to_owned()
-    };
+    // If it went on in the background, the test could not end: its runtime waits for whatever it started.
     let reader = Reader::open(&database.url).unwrap();
-    let statement = Statement::query(&long, reader.dialect()).unwrap();
+    let statement = Statement::query(forever, reader.dialect()).unwrap();
     let started = std::time::Instant::now();
     let error = reader.read(&statement, &[], Duration::from_millis(50)).await.unwrap_err();
     assert!(matches!(error, ReadError::TimedOut { .. }), "{error}");

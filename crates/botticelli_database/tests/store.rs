@@ -76,7 +76,7 @@ mod at_the_same_moment {
         let settling = tokio::spawn(async move { store.settle_posts(&id, &ended).await });
         until_it_is_held_up(&database).await;
         let rescued = database.rescue_posts().await.expect("an answer");
-        let lost = settling.await.expect("no panic").expect("an answer");
+        let lost = settling.await.expect("no panic").expect("an answer").lost;
         let state = database.post(post.id).await.expect("an answer").expect("the post").state;
         let attempts = database.post_attempts(post.id).await.expect("attempts");
         assert_eq!((rescued, lost, state), (0, Vec::<PostId>::new(), PostState::Posted));

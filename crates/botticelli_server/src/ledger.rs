@@ -86,6 +86,19 @@ pub struct ClaimRequest {
     pub overlap_allowed: bool,
 }
 
+/// A wish to take an execution that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakeRequest {
+    /// The execution.
+    pub execution_id: ExecutionId,
+    /// Its task.
+    pub task_id: TaskId,
+    /// The definition that this node holds: another registered one refuses the wish.
+    pub definition: DefinitionHash,
+    /// Whether the task may run beside itself.
+    pub overlap_allowed: bool,
+}
+
 /// An attempt that this node owns until it records it, or its lease is lost.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attempt {
@@ -107,6 +120,11 @@ pub struct Attempt {
     pub fence: Fence,
     /// Failures in a row before this attempt.
     pub consecutive_failures: u32,
+    /// Earlier attempts of this execution that failed.
+    pub failures: u32,
+    /// Earlier attempts of this execution whose server died. With one or more of them, it may be what kills servers:
+    /// see [`Ledger::begin`].
+    pub interruptions: u32,
     /// Parameters of a manual trigger, or the event.
     pub parameters: serde_json::Value,
 }
@@ -129,6 +147,17 @@ pub struct Agenda {
     pub tasks: Vec<TaskState>,
     /// Executions that wait for a node, by `ready_at`.
     pub waiting: Vec<Waiting>,
+    /// Where the next part begins, if this is not all.
+    pub more: Option<AgendaMark>,
+}
+
+/// Where the next part of an agenda begins: behind the last of each list that was cut off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgendaMark {
+    /// The last task, and its `wake_at`.
+    pub task: Option<(DateTime<Utc>, TaskId)>,
+    /// The last execution, and its `ready_at`.
+    pub execution: Option<(DateTime<Utc>, ExecutionId)>,
 }
 
 /// The end of an attempt with all that it made. It is stored whole or not at all.
@@ -213,7 +242,8 @@ pub struct Rescued {
     pub poisoned: Vec<ExecutionId>,
 }
 
-/// So many interruptions of one execution make it poison: it fails.
+/// So many interruptions of one execution make it poison: it fails. The first is counted for whatever was due; from then
+/// on only attempts count that had begun ([`Ledger::begin`]).
 pub const POISON_INTERRUPTIONS: u32 = 3;
 
 /// Definitions to be registered.
@@ -246,8 +276,13 @@ pub trait Ledger: Send + Sync {
     /// The store's time.
     async fn now(&self) -> Result<DateTime<Utc>, LedgerError>;
 
-    /// What is to be looked at until `horizon`, soonest first, at most `limit` of each.
-    async fn agenda(&self, horizon: DateTime<Utc>, limit: usize) -> Result<Agenda, LedgerError>;
+    /// What is to be looked at until `horizon`, soonest first, in parts of `limit`: the first, or the one after `mark`.
+    async fn agenda(
+        &self,
+        horizon: DateTime<Utc>,
+        mark: Option<AgendaMark>,
+        limit: usize,
+    ) -> Result<Agenda, LedgerError>;
 
     /// The states of these tasks.
     async fn states(&self, tasks: &[TaskId]) -> Result<Vec<TaskState>, LedgerError>;
@@ -262,19 +297,24 @@ pub trait Ledger: Send + Sync {
         ahead: Duration,
     ) -> Result<Vec<Attempt>, LedgerError>;
 
-    /// Takes waiting executions whose task's slot is free, and so much of it that the task does not overlap itself
-    /// unless it is one of `overlapping`.
+    /// Takes waiting executions whose task is registered as the node holds it, and whose slot is free; and no more of a
+    /// task than one, unless it may overlap itself. Of those that one more interruption makes poison, a node has one at a time:
+    /// its death is then the fault of none but that one.
     async fn take(
         &self,
         node: &NodeId,
-        waiting: &[ExecutionId],
-        overlapping: &[TaskId],
+        wanted: &[TakeRequest],
         ahead: Duration,
     ) -> Result<Vec<Attempt>, LedgerError>;
 
     /// Stores the ends of attempts, each whole or not at all; the answers are in the order of `ended`. One that was
     /// stored before is `Stored` again: after an error whose effect is unknown, ask again with the same.
     async fn record(&self, node: &NodeId, ended: &[EndedAttempt]) -> Result<Vec<Recorded>, LedgerError>;
+
+    /// Writes down that an attempt begins, whose execution was interrupted before: its next interruption is then known
+    /// to be one, and not a wait for a worker that was cut short. Says whether the attempt is still this node's;
+    /// otherwise it must not begin.
+    async fn begin(&self, node: &NodeId, attempt: &Attempt) -> Result<bool, LedgerError>;
 
     /// Gives back attempts that have not started.
     async fn release(&self, node: &NodeId, attempts: &[Attempt]) -> Result<(), LedgerError>;
@@ -291,8 +331,15 @@ pub trait Ledger: Send + Sync {
     /// Takes up definitions, all in one transaction.
     async fn register(&self, registration: Registration) -> Result<Registered, LedgerError>;
 
+    /// Lets go of a task as if it were gone from the configuration: it is paused and kept, and claims whose time has not
+    /// come are taken back. Says whether that was anything new.
+    async fn retire(&self, task: &TaskId) -> Result<bool, LedgerError>;
+
     /// Deletes at most `limit` executions that were over before `before`. Returns how many.
     async fn prune(&self, before: DateTime<Utc>, limit: usize) -> Result<usize, LedgerError>;
+
+    /// Forgets nodes that have been gone for so long. Returns how many.
+    async fn prune_nodes(&self, gone_for: Duration) -> Result<usize, LedgerError>;
 
     /// The attempts that `node` owns, as the store knows it: for a node that did not hear an answer, or whose claims
     /// somebody may have taken back.

@@ -84,7 +84,8 @@ pub struct EarlierItem {
 /// What skills may ask about the past.
 #[async_trait]
 pub trait PostHistory: Send + Sync {
-    /// The keys of the items of `source` that `task` posted or has on their way.
+    /// The keys of the items of `source` that `task` posted, has on their way, or tried in vain. Those that a limit left
+    /// out are not among them.
     async fn used_keys(&self, task: &TaskId, source: &str) -> Result<Vec<String>, LedgerError>;
 
     /// What any task posted to `destination`, or has on its way there, since `since`; newest first.
@@ -190,6 +191,9 @@ pub enum PostEnd {
         /// of the first attempt in doubt ([`ClaimedPost::uncertain_since`]), which is this attempt's if there was
         /// none before. `false`: it surely is not there, and the store forgets any earlier doubt.
         uncertain: bool,
+        /// Whether it waits because of its destination, which did not take it: then all other posts of the destination
+        /// wait for it, up to [`HOLDS_FOR`].
+        holds: bool,
     },
     /// It is left out.
     Skipped {
@@ -203,6 +207,10 @@ pub enum PostEnd {
     },
 }
 
+/// A post that its destination does not take holds the others for so long, counted from the first time. After that it
+/// may be the post, and not the destination.
+pub const HOLDS_FOR: Duration = Duration::from_secs(6 * 60 * 60);
+
 /// The end of one attempt at a post, as its node reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettledPost {
@@ -214,11 +222,21 @@ pub struct SettledPost {
     pub end: PostEnd,
 }
 
+/// What became of ends that were to be stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PostsSettled {
+    /// Posts whose lease was lost: nothing was written for those.
+    pub lost: Vec<PostId>,
+    /// Tasks whose breaker was opened by a post that failed, and their failures in a row.
+    pub paused: Vec<(TaskId, u32)>,
+}
+
 /// The deliverer's side of the store. All writes of an attempt are conditional on its fence.
 #[async_trait]
 pub trait Outbox: Send + Sync {
     /// Leases up to `limit` posts that may go out now and commits their attempt rows. At most one post of a
-    /// destination is on its way at a time, oldest first; a part waits for the parts before it.
+    /// destination is on its way at a time, oldest first; a part waits for the parts before it. While a post waits
+    /// because its destination did not take it, no other goes there.
     async fn claim_posts(
         &self,
         node: &NodeId,
@@ -226,14 +244,14 @@ pub trait Outbox: Send + Sync {
         lease: Duration,
     ) -> Result<Vec<ClaimedPost>, LedgerError>;
 
-    /// Stores how attempts ended. Returns the posts whose lease was lost: nothing was written for those.
-    async fn settle_posts(&self, node: &NodeId, ended: &[SettledPost]) -> Result<Vec<PostId>, LedgerError>;
+    /// Stores how attempts ended that `node` claimed.
+    async fn settle_posts(&self, node: &NodeId, ended: &[SettledPost]) -> Result<PostsSettled, LedgerError>;
 
     /// Takes posts whose lease is over from nodes that did not settle them: they become due again, as uncertain
     /// since the attempt that was lost (or since an earlier one in doubt).
     async fn rescue_posts(&self) -> Result<usize, LedgerError>;
 
-    /// When the next post that waits for a time is due. May lie in the past, for a post that is due but held up by
-    /// another one of its destination.
+    /// When the next post that waits for a time is due; posts that wait for another one's time are left out. May lie in
+    /// the past, for a post that is due but held up by another one of its destination that is on its way.
     async fn next_post_due(&self) -> Result<Option<DateTime<Utc>>, LedgerError>;
 }

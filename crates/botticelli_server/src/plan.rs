@@ -253,10 +253,11 @@ pub fn settle(
             close(Outcome::Skipped(*reason), breaker, overlapped())
         }
         AttemptEnd::Failed { error, recoverable } => {
-            let failed_so_far = attempt.consecutive_failures + attempt.attempt;
+            let failures = attempt.failures + 1;
+            let failed_so_far = attempt.consecutive_failures + failures;
             let wait_until = now + task.policy.backoff.wait(&task.id, failed_so_far, now);
             let occurrence_is_nearer = next_run.is_some_and(|next| task.due_at(next) <= wait_until);
-            let attempts_left = attempt.attempt < task.policy.max_attempts.get();
+            let attempts_left = failures < task.policy.max_attempts.get();
             if *recoverable && attempts_left && !occurrence_is_nearer && !probe {
                 return Settlement::Retry { at: wait_until };
             }

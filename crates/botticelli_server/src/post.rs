@@ -177,6 +177,14 @@ pub trait ContentPoster: Send + Sync {
     /// [`PostError::Refused`], naming the field and the limit.
     fn validate(&self, content: &Self::Content, destination: &Self::Destination) -> Result<(), PostError>;
 
+    /// Says what stands in the way of every post there, as far as it can be seen without sending anything.
+    ///
+    /// # Errors
+    /// As [`post`](Self::post) would answer.
+    fn check(&self, _destination: &Self::Destination) -> Result<(), PostError> {
+        Ok(())
+    }
+
     /// `Ok` means that the platform took it; the receipt holds the id *it* gave, and says `recovered` if the message
     /// was there before. Refuses by itself what [`validate`](Self::validate) refuses. Does not wait for a rate limit,
     /// but answers how long to wait ([`PostError::NotSent`]). Who drops the future before it is ready knows as little

@@ -38,7 +38,8 @@ pub fn register(
     (state != *known).then_some(state)
 }
 
-fn first_seen(task: &Task, now: DateTime<Utc>) -> TaskState {
+/// The state of a task that nobody has seen before.
+pub fn first_seen(task: &Task, now: DateTime<Utc>) -> TaskState {
     let next_run = task.schedule.first_occurrence(now);
     TaskState {
         task_id: task.id.clone(),

@@ -16,7 +16,8 @@ pub trait TaskScheduler: Send + Sync {
     /// Takes up `task`, or its new definition. What it has done so far is kept.
     async fn schedule(&self, task: Task) -> Result<(), LedgerError>;
 
-    /// Stops scheduling the task; an attempt that runs is finished. Says whether the task was known.
+    /// Stops scheduling the task, wherever it is scheduled, until it is scheduled again; an attempt that runs is finished.
+    /// Says whether the task was known here.
     async fn cancel(&self, task: &TaskId) -> Result<bool, LedgerError>;
 
     /// The tasks that are scheduled, by name.

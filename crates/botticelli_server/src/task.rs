@@ -51,7 +51,7 @@ pub struct TaskPolicy {
     pub misfire_grace: Option<Duration>,
     /// One attempt may take this long.
     pub timeout: Duration,
-    /// Attempts of one execution, the first included.
+    /// So many attempts of one execution may fail. Those that a dying or stopping server cut short are not counted.
     pub max_attempts: NonZeroU32,
     /// The wait after a failure.
     pub backoff: Backoff,

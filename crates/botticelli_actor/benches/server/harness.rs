@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use botticelli_actor::actor::{RegisteredActors, RunContext};
 use botticelli_actor::app::contexts;
 use botticelli_actor::clock::SystemClock;
-use botticelli_actor::engine::{DatabaseClock, Engine, EngineParts, EngineSettings, node_name};
+use botticelli_actor::engine::{CurrentNode, DatabaseClock, Engine, EngineParts, EngineSettings, node_name};
 use botticelli_actor::platforms::Platforms;
 use botticelli_database::{Mode, Store, Wakeups};
 use botticelli_server::clock::Clock as _;
@@ -161,7 +161,7 @@ pub(crate) async fn serve(store: &Store, tasks: Vec<Task>, actor: Arc<Noop>) -> 
         clock,
         wakeups: Wakeups::default(),
         posts_waiting: Arc::new(Notify::new()),
-        node: node_name("bench", std::process::id(), SystemClock.now()),
+        node: Arc::new(CurrentNode::new(node_name("bench", std::process::id(), SystemClock.now()))),
         settings: EngineSettings {
             max_concurrent_executions: NonZeroUsize::new(16).expect("16"),
             ..EngineSettings::default()

@@ -13,6 +13,10 @@ use clap::Parser;
 use harness::Database;
 use serde_json::{Value, json};
 
+/// The product's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 struct Args {
     /// Only benchmarks whose name has this in it

@@ -100,11 +100,11 @@ pub struct NextArgs {
     /// Which schedule.
     #[command(flatten)]
     pub asked: Asked,
-    /// The IANA time zone of the expression [default: UTC]
-    #[arg(long, value_name = "ZONE", requires = "cron")]
+    /// The IANA time zone of the expression [default: UTC]; a task has its own
+    #[arg(long, value_name = "ZONE", conflicts_with = "task")]
     pub timezone: Option<String>,
-    /// Times after this one, in RFC 3339 [default: now]
-    #[arg(long, value_name = "TIME")]
+    /// Times after this one, in RFC 3339, such as 2026-01-31T09:00:00Z [default: now]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     pub after: Option<DateTime<Utc>>,
     /// How many times, 1-1000
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
@@ -112,6 +112,11 @@ pub struct NextArgs {
     /// Print a JSON array of {"scheduled_for", "local"}
     #[arg(long)]
     pub json: bool,
+}
+
+fn time(text: &str) -> Result<DateTime<Utc>, &'static str> {
+    text.parse()
+        .map_err(|_| "not a time in RFC 3339, such as 2026-01-31T09:00:00Z or 2026-01-31T10:00:00+01:00")
 }
 
 /// A task or an expression.
@@ -188,6 +193,9 @@ pub enum PostsCommand {
         /// Only those of this task
         #[arg(long)]
         task: Option<String>,
+        /// Only those that this execution made
+        #[arg(long, value_name = "ID")]
+        execution: Option<i64>,
         /// Only those in this state
         #[arg(long, value_parser = ["pending", "deferred", "sending", "posted", "failed", "needs_review", "skipped"])]
         state: Option<String>,

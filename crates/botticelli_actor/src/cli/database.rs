@@ -2,11 +2,12 @@
 
 use super::args::{GlobalArgs, PostsCommand, TasksCommand};
 use super::errors::{Failure, UsageError};
-use super::load_config;
 use super::output::{write_json, write_table};
+use super::task::{Runner, in_database, not_enabled, runner_of};
+use super::{load_config, show};
 use crate::clock::SystemClock;
-use botticelli_database::{Decided, Mode, PostDecision, PostFilter, Resumed, Store};
-use botticelli_server::ids::{PostId, TaskId};
+use botticelli_database::{Decided, Mode, PostDecision, PostFilter, Resumed, Store, TaskView};
+use botticelli_server::ids::{ExecutionId, PostId};
 use botticelli_server::ledger::Trigger;
 use botticelli_server::outbox::PostState;
 use botticelli_server::server::{Accepted, Event, EventServer};
@@ -53,73 +54,53 @@ pub(super) async fn tasks(
             if *json { write_json(&tasks, out) } else { write_table(&tasks, out) }
         }
         TasksCommand::Show { task, json } => {
-            let task = known(&store, task).await?;
-            let shown: Vec<_> =
-                store.tasks().await?.into_iter().filter(|shown| shown.task_id == task).collect();
-            match (json, shown.first()) {
-                (true, Some(shown)) => write_json(shown, out),
-                _ => {
-                    write_table(&shown, out)?;
-                    writeln!(out)?;
-                    write_table(&store.history(&task, 5).await?, out)
-                }
-            }
+            let task = in_database(&store, task).await?;
+            show::print(&store, task, *json, out).await
         }
         TasksCommand::History { task, limit, json } => {
-            let task = known(&store, task).await?;
+            let task = in_database(&store, task).await?.task_id;
             let history = store.history(&task, usize::try_from(*limit)?).await?;
             if *json { write_json(&history, out) } else { write_table(&history, out) }
         }
-        TasksCommand::Trigger { task } => {
-            let task = known(&store, task).await?;
-            let event = Event { task: task.clone(), trigger: Trigger::Manual, parameters: Value::Null };
-            match store.publish(event).await? {
-                Accepted::Execution(id) => {
-                    Ok(writeln!(out, "{task}: execution {id} will run as soon as a server can")?)
-                }
-                Accepted::UnknownTask => Err(unknown_task(&store, task.as_str()).await?),
-            }
-        }
+        TasksCommand::Trigger { task } => trigger(&store, &in_database(&store, task).await?, out).await,
         TasksCommand::Pause { task } => {
-            let task = known(&store, task).await?;
+            let task = in_database(&store, task).await?.task_id;
             store.pause(&task).await?;
             Ok(writeln!(out, "{task}: paused")?)
         }
         TasksCommand::Resume { task } => {
-            let task = known(&store, task).await?;
-            match store.resume(&task).await? {
-                Resumed::Resumed => Ok(writeln!(out, "{task}: resumed; what it missed meanwhile is left out")?),
+            let view = in_database(&store, task).await?;
+            match store.resume(&view.task_id).await? {
+                Resumed::Resumed => {
+                    Ok(writeln!(out, "{task}: resumed; what it missed meanwhile is left out")?)
+                }
                 Resumed::WasNotPaused => Ok(writeln!(out, "{task}: was not paused")?),
-                Resumed::NotInConfiguration => Err(Failure::new(format!(
-                    "task {:?} is not enabled in the configuration",
-                    task.as_str()
-                ))
-                .hint("set `enabled = true`, or put its [[actors]] entry back, and reload or restart the server")
-                .into()),
-                Resumed::UnknownTask => Err(unknown_task(&store, task.as_str()).await?),
+                Resumed::NotInConfiguration => Err(not_enabled(&view).into()),
+                Resumed::UnknownTask => Err(gone(task)),
             }
         }
     }
 }
 
-/// The task of that name, if the database knows it.
-async fn known(store: &Store, name: &str) -> anyhow::Result<TaskId> {
-    let tasks = store.tasks().await?;
-    match tasks.into_iter().find(|task| task.task_id.as_str() == name) {
-        Some(task) => Ok(task.task_id),
-        None => Err(unknown_task(store, name).await?),
+async fn trigger(store: &Store, task: &TaskView, out: &mut impl Write) -> anyhow::Result<()> {
+    let runner = runner_of(store, task).await?;
+    let event = Event { task: task.task_id.clone(), trigger: Trigger::Manual, parameters: Value::Null };
+    let Accepted::Execution(id) = store.publish(event).await? else {
+        return Err(gone(task.task_id.as_str()));
+    };
+    writeln!(out, "{}: execution {id} will run as soon as a server can", task.task_id)?;
+    match runner {
+        Runner::Lives => {}
+        Runner::Awaited => {
+            tracing::warn!("no server runs on this database: execution {id} starts when one does")
+        }
     }
+    Ok(())
 }
 
-async fn unknown_task(store: &Store, name: &str) -> anyhow::Result<anyhow::Error> {
-    let names: Vec<String> = store.tasks().await?.iter().map(|task| task.task_id.to_string()).collect();
-    let hint = if names.is_empty() {
-        "the database knows no tasks yet: a server registers those of its configuration when it starts"
-            .to_owned()
-    } else {
-        format!("known tasks: {}", names.join(", "))
-    };
-    Ok(UsageError::new(format!("there is no task {name:?}")).hint(Some(hint)).into())
+/// It was there a moment ago; rows of tasks are only deleted by hand.
+fn gone(task: &str) -> anyhow::Error {
+    Failure::new(format!("task {task:?} has just been deleted")).into()
 }
 
 pub(super) async fn posts(
@@ -129,14 +110,20 @@ pub(super) async fn posts(
 ) -> anyhow::Result<()> {
     let store = open(global).await?;
     match command {
-        PostsCommand::List { task, state, limit, json } => {
+        PostsCommand::List { task, execution, state, limit, json } => {
             let task = match task {
-                Some(task) => Some(known(&store, task).await?),
+                Some(task) => Some(in_database(&store, task).await?.task_id),
                 None => None,
             };
             let state =
                 state.clone().map(|state| serde_json::from_value::<PostState>(state.into())).transpose()?;
-            let posts = store.posts(PostFilter { task, state, limit: usize::try_from(*limit)? }).await?;
+            let filter = PostFilter {
+                task,
+                execution_id: execution.map(ExecutionId),
+                state,
+                limit: usize::try_from(*limit)?,
+            };
+            let posts = store.posts(filter).await?;
             if *json { write_json(&posts, out) } else { write_table(&posts, out) }
         }
         PostsCommand::Show { post, json } => show_post(&store, PostId(*post), *json, out).await,

@@ -1,22 +1,74 @@
 //! `actor-server --dry-run`: checks what can be checked without acting.
 
 use super::args::GlobalArgs;
-use super::errors::DryRunFailed;
+use super::errors::{DryRunFailed, opening_hint};
 use super::output::visible;
-use super::{load_config, next};
+use super::{actor_faults, load_checked, next};
+use crate::clock::SystemClock;
+use crate::config::{ActorFile, Check, Fault};
+use crate::knowledge::check_content;
+use crate::platforms::Platforms;
+use crate::skills::SkillRegistry;
+use botticelli_database::{Condition, Store};
+use botticelli_server::post::{Destination, PostContent};
 use botticelli_server::task::Task;
 use chrono::{DateTime, Utc};
+use secrecy::{ExposeSecret as _, SecretString};
+use std::cell::Cell;
 use std::io::Write;
+use std::sync::Arc;
+use tokio::runtime::{Builder, Runtime};
 
 /// So many times are shown of each task.
 const TIMES: usize = 3;
 
 pub(super) fn print(global: &GlobalArgs, now: DateTime<Utc>, out: &mut impl Write) -> anyhow::Result<()> {
-    let config = load_config(global).map_err(DryRunFailed)?;
+    let surroundings = Surroundings {
+        runtime: Builder::new_multi_thread().worker_threads(1).enable_all().build()?,
+        skills: SkillRegistry::standard(),
+        platforms: Platforms::built_in(Arc::new(SystemClock)),
+        own_database: Cell::new(None),
+    };
+    let config = load_checked(global, &surroundings).map_err(DryRunFailed)?;
     for task in &config.tasks {
         print_task(task, now, out)?;
     }
     Ok(())
+}
+
+/// What the configuration needs around it: its database, the content that actors read, the places where tasks post.
+struct Surroundings {
+    runtime: Runtime,
+    skills: SkillRegistry,
+    platforms: Platforms,
+    /// `None`: it can't be used, or was not asked yet.
+    own_database: Cell<Option<Condition>>,
+}
+
+impl Check for Surroundings {
+    fn actor(&self, file: &ActorFile, database_url: &SecretString) -> Vec<Fault> {
+        let mut faults = actor_faults(file, &self.skills, database_url);
+        let content = check_content(file, database_url.expose_secret(), self.own_database.get());
+        faults.extend(self.runtime.block_on(content));
+        faults
+    }
+
+    fn destination(&self, destination: &Destination) -> Option<String> {
+        let platform = self.platforms.get(&destination.platform)?;
+        let anything = PostContent { text: "text".to_owned() };
+        let checked = platform.validate(&anything, destination).and_then(|()| platform.check(destination));
+        checked.err().map(|error| error.to_string())
+    }
+
+    fn database(&self, url: &SecretString) -> Option<(String, Option<&'static str>)> {
+        match self.runtime.block_on(Store::look(url.expose_secret())) {
+            Ok(condition) => {
+                self.own_database.set(Some(condition));
+                None
+            }
+            Err(error) => Some((format!("can't be used: {error}"), opening_hint(&error))),
+        }
+    }
 }
 
 fn print_task(task: &Task, now: DateTime<Utc>, out: &mut impl Write) -> anyhow::Result<()> {

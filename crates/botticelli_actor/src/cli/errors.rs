@@ -56,7 +56,7 @@ pub(super) fn report(error: &anyhow::Error) -> ExitCode {
     write(error, &mut io::stderr().lock()).unwrap_or_default();
     let config = error.is::<Problems>()
         || matches!(error.downcast_ref(), Some(AppError::Config(_)))
-        || matches!(error.downcast_ref(), Some(OpenError::Url { .. }));
+        || matches!(error.downcast_ref(), Some(OpenError::Url(_)));
     if config || error.is::<UsageError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
@@ -93,22 +93,36 @@ fn database_hint(error: &anyhow::Error) -> Option<&'static str> {
     let opening = error.downcast_ref::<OpenError>().or(match error.downcast_ref() {
         Some(AppError::Open(error)) => Some(error),
         _ => None,
-    })?;
-    match opening {
-        OpenError::Url { .. } => {
-            Some("for example sqlite://actor_server.db or postgres://user@host/database")
-        }
+    });
+    opening.and_then(opening_hint).or_else(|| broken_file_hint(&format!("{error:#}")))
+}
+
+/// What SQLite says of files that it can't read, and what helps.
+fn broken_file_hint(error: &str) -> Option<&'static str> {
+    if error.contains("file is not a database") {
+        Some("the file is something else, or encrypted: name another one")
+    } else if error.contains("database disk image is malformed") {
+        Some("the file is damaged: restore a copy, or save what can be read with `sqlite3 FILE .recover`")
+    } else {
+        None
+    }
+}
+
+/// What helps where the database can't be opened.
+pub(super) fn opening_hint(error: &OpenError) -> Option<&'static str> {
+    match error {
+        OpenError::Url(_) => Some(DatabaseUrl::EXAMPLES),
         OpenError::Connect { target: DatabaseUrl::Postgres(_), .. } => Some(
             "is the server running there, and do user, password and database exist? `psql URL` tells more",
         ),
-        OpenError::Connect { target: DatabaseUrl::Sqlite(_), .. } => {
-            Some("the folder must exist, and this user must be able to write to it")
-        }
+        OpenError::Connect { target: DatabaseUrl::Sqlite(_), reason } => broken_file_hint(reason)
+            .or(Some("the folder must exist, and this user must be able to write to it")),
         OpenError::InUse { .. } => {
             Some("one server serves a SQLite file; stop the other one, or use PostgreSQL")
         }
         OpenError::TooNew { .. } => Some("install that version; the database was upgraded by it"),
-        OpenError::Migrate { .. } | OpenError::Ledger(_) => None,
+        OpenError::Migrate { reason, .. } => broken_file_hint(reason),
+        OpenError::Ledger(_) => None,
     }
 }
 

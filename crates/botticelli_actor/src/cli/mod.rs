@@ -12,12 +12,14 @@ mod once;
 pub mod output;
 mod run;
 mod schema;
+mod show;
+mod task;
 
 pub use args::{Cli, Command, GlobalArgs, LogFormat, OnceArgs, PostsCommand, TasksCommand};
 
 use crate::actor::PipelineActor;
 use crate::clock::SystemClock;
-use crate::config::{self, ActorFile, Given, LoadedConfig};
+use crate::config::{self, ActorFile, Check, Fault, Given, LoadedConfig, Problems};
 use crate::skills::SkillRegistry;
 use botticelli_server::clock::Clock;
 use clap::CommandFactory;
@@ -83,7 +85,7 @@ async fn with_database(cli: &Cli, command: &Command) -> anyhow::Result<()> {
     let mut out = Vec::new();
     let done = match command {
         Command::Run => run::run(cli.global.clone()).await,
-        Command::Once(args) => once::run(&cli.global, args, &mut out).await,
+        Command::Once(args) => once::run(&cli.global, args).await,
         Command::Tasks(command) => database::tasks(&cli.global, command, &mut out).await,
         Command::Posts(command) => database::posts(&cli.global, command, &mut out).await,
         Command::Migrate => database::migrate(&cli.global, &mut out).await,
@@ -95,19 +97,32 @@ async fn with_database(cli: &Cli, command: &Command) -> anyhow::Result<()> {
 }
 
 /// Loads the configuration that the command line names; warnings go to the log.
-fn load_config(global: &GlobalArgs) -> Result<LoadedConfig, config::Problems> {
+fn load_config(global: &GlobalArgs) -> Result<LoadedConfig, Problems> {
+    let skills = SkillRegistry::standard();
+    load_checked(global, &move |file: &ActorFile, database_url: &SecretString| {
+        actor_faults(file, &skills, database_url)
+    })
+}
+
+fn actor_faults(file: &ActorFile, skills: &SkillRegistry, database_url: &SecretString) -> Vec<Fault> {
+    PipelineActor::build(file, skills, database_url.expose_secret()).err().unwrap_or_default()
+}
+
+fn load_checked(global: &GlobalArgs, check: &dyn Check) -> Result<LoadedConfig, Problems> {
     let given = Given {
         config: global.config.clone(),
         database_url: global.database_url(),
         discord_token: global.discord_token(),
     };
-    let skills = SkillRegistry::standard();
-    let check = move |file: &ActorFile, database_url: &SecretString| {
-        PipelineActor::build(file, &skills, database_url.expose_secret()).err().unwrap_or_default()
-    };
-    let loaded = config::load(&given, &config::env::process, &check)?;
+    let loaded = config::load(&given, &config::env::process, check)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
+    }
+    let now = SystemClock.now();
+    for task in loaded.tasks.iter().filter(|task| task.enabled) {
+        if let Some(warning) = next::never_again(&task.schedule, now) {
+            tracing::warn!("{}: task {:?}: {warning}", global.config.display(), task.id);
+        }
     }
     Ok(loaded)
 }

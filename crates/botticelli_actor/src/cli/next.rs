@@ -4,7 +4,7 @@ use super::args::{GlobalArgs, NextArgs};
 use super::errors::UsageError;
 use super::load_config;
 use super::output::{visible, write_json};
-use crate::config::read::closest;
+use super::task::in_configuration;
 use botticelli_server::schedule::{CronSchedule, Schedule, ScheduleType};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
@@ -26,8 +26,14 @@ pub(super) fn print(
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     let schedule = match (&args.asked.cron, &args.asked.task) {
-        (Some(expression), _) => cron(expression, args.timezone.as_deref().unwrap_or("UTC"))?,
-        (None, Some(task)) => schedule_of(global, task)?,
+        (Some(expression), _) => {
+            let schedule = cron(expression, args.timezone.as_deref().unwrap_or("UTC"))?;
+            if let Some(warning) = never_again(&schedule, args.after.unwrap_or(now).min(now)) {
+                tracing::warn!("{warning}");
+            }
+            schedule
+        }
+        (None, Some(task)) => in_configuration(&load_config(global)?, &global.config, task)?.schedule.clone(),
         (None, None) => return Err(UsageError::new("next needs a task or --cron").into()),
     };
     let times = times_after(&schedule, args.after.unwrap_or(now), args.count.into());
@@ -51,19 +57,17 @@ fn cron(expression: &str, timezone: &str) -> Result<ScheduleType, UsageError> {
         .map_err(|error| UsageError::new(error.to_string()).hint(error.hint()))
 }
 
-fn schedule_of(global: &GlobalArgs, name: &str) -> anyhow::Result<ScheduleType> {
-    let tasks = load_config(global)?.tasks;
-    if let Some(task) = tasks.iter().find(|task| task.id.as_str() == name) {
-        return Ok(task.schedule.clone());
+/// A warning about a cron expression whose years are over.
+pub(super) fn never_again(schedule: &ScheduleType, now: DateTime<Utc>) -> Option<String> {
+    match schedule {
+        ScheduleType::Cron(_) if schedule.first_occurrence(now).is_none() => {
+            Some(format!("it never runs again: {}", schedule.describe()))
+        }
+        ScheduleType::Cron(_)
+        | ScheduleType::Interval(_)
+        | ScheduleType::Once(_)
+        | ScheduleType::Immediate(_) => None,
     }
-    let names: Vec<&str> = tasks.iter().map(|task| task.id.as_str()).collect();
-    let hint = match closest(name, &names) {
-        Some(name) => format!("did you mean {name:?}?"),
-        None if names.is_empty() => "there are no tasks".to_owned(),
-        None => format!("tasks there: {}", names.join(", ")),
-    };
-    let error = UsageError::new(format!("{}: there is no task {name:?}", global.config.display()));
-    Err(error.hint(Some(hint)).into())
 }
 
 fn times_after(schedule: &ScheduleType, after: DateTime<Utc>, count: usize) -> Vec<DateTime<Utc>> {

@@ -1,50 +1,51 @@
 //! `actor-server once TASK`: one run, stage by stage.
 
 use super::args::{GlobalArgs, OnceArgs};
-use super::errors::{Failure, UsageError};
+use super::errors::Failure;
 use super::load_config;
 use super::output::visible;
+use super::task::{Runner, in_configuration, in_database, runner_of};
 use crate::actor::{PipelineActor, RunContext, Stage, StageResult, Trace};
 use crate::app::contexts;
 use crate::clock::SystemClock;
 use crate::config::{LoadedConfig, Problems};
-use crate::deliverer::{Deliverer, DeliverySettings};
+use crate::deliverer::{Deliverer, DeliverySettings, DeliverySignals, OWN_LIMITS};
 use crate::draft::Draft;
-use crate::engine::{DatabaseClock, node_name};
+use crate::engine::{CurrentNode, DatabaseClock, node_name};
 use crate::platforms::Platforms;
 use crate::skills::SkillRegistry;
 use anyhow::Context as _;
-use botticelli_database::{Mode, OpenError, PostFilter, Store};
+use botticelli_database::{Mode, OpenError, PostFilter, PostView, Store};
 use botticelli_server::clock::Clock;
 use botticelli_server::ids::{ExecutionId, NodeId};
-use botticelli_server::ledger::{Attempt, EndedAttempt, Ledger as _, Recorded, Registration, Trigger};
-use botticelli_server::outbox::NewPost;
+use botticelli_server::ledger::{
+    Attempt, EndedAttempt, Ledger as _, Recorded, Registration, TakeRequest, Trigger,
+};
+use botticelli_server::outbox::{NewPost, PostState};
 use botticelli_server::outcome::AttemptEnd;
 use botticelli_server::plan::{Settlement, settle};
 use botticelli_server::server::{Accepted, Actor as _, Event, EventServer as _, Run};
 use botticelli_server::task::Task;
-use chrono::SecondsFormat;
+use chrono::{DateTime, SecondsFormat, Utc};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-use tokio::sync::Notify;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-pub(super) async fn run(global: &GlobalArgs, args: &OnceArgs, out: &mut impl Write) -> anyhow::Result<()> {
+pub(super) async fn run(global: &GlobalArgs, args: &OnceArgs) -> anyhow::Result<()> {
     let config = load_config(global)?;
-    let task = find(&config, &args.task)?.clone();
-    if args.send { send(&config, &task, out).await } else { rehearse(&config, &task, out).await }
-}
-
-fn find<'a>(config: &'a LoadedConfig, name: &str) -> anyhow::Result<&'a Task> {
-    let found = config.tasks.iter().find(|task| task.id.as_str() == name);
-    found.ok_or_else(|| {
-        let names: Vec<&str> = config.tasks.iter().map(|task| task.id.as_str()).collect();
-        let hint = format!("tasks of this configuration: {}", names.join(", "));
-        UsageError::new(format!("there is no task {name:?}")).hint(Some(hint)).into()
-    })
+    let task = in_configuration(&config, &global.config, &args.task)?.clone();
+    let mut out = Screen { failed: None };
+    let done = if args.send {
+        send(&config, &task, &mut out).await
+    } else {
+        rehearse(&config, &task, &mut out).await
+    };
+    let shown = out.close();
+    done?;
+    Ok(shown?)
 }
 
 /// Runs the pipeline as it would run now, and prints what it would post. The database is only read.
@@ -62,6 +63,8 @@ async fn rehearse(config: &LoadedConfig, task: &Task, out: &mut impl Write) -> a
         attempt: 1,
         fence: botticelli_server::ids::Fence(0),
         consecutive_failures: 0,
+        failures: 0,
+        interruptions: 0,
         parameters: Value::Null,
     };
     let run = traced(config, task, &attempt, &store, out).await?;
@@ -94,12 +97,14 @@ async fn traced(
     let context =
         RunContext { trace: Some(trace.clone()), ..context(task, attempt, CancellationToken::new()) };
     let places: Vec<String> = task.destinations.iter().map(ToString::to_string).collect();
-    let at = attempt.opened_at.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let at = short(attempt.opened_at);
     writeln!(out, "{}: actor {}, to {}, as of {at}", task.id, task.actor_name, visible(&places.join(", ")))?;
     let run = actor.run(context).await;
     out.write_all(trace.lines.lock().unwrap_or_else(PoisonError::into_inner).as_bytes())?;
     let end = match &run.end {
-        AttemptEnd::Succeeded => format!("succeeded, with {} posts", run.posts.len()),
+        AttemptEnd::Succeeded => {
+            format!("succeeded, with {} post{}", run.posts.len(), if run.posts.len() == 1 { "" } else { "s" })
+        }
         AttemptEnd::Skipped(reason) => format!("skipped ({})", reason.as_str()),
         AttemptEnd::Failed { error, .. } => format!("failed: {error}"),
         AttemptEnd::Interrupted => "interrupted".to_owned(),
@@ -138,9 +143,7 @@ impl Trace for Stages {
 
 fn write_posts(posts: &[NewPost], out: &mut impl Write) -> anyhow::Result<()> {
     for post in posts {
-        let wait = post.not_before.map_or(String::new(), |at| {
-            format!(", not before {}", at.to_rfc3339_opts(SecondsFormat::Secs, true))
-        });
+        let wait = post.not_before.map_or(String::new(), |at| format!(", not before {}", short(at)));
         writeln!(out, "post {} to {}{wait}:", post.part + 1, visible(&post.destination.to_string()))?;
         for line in post.content.text.lines() {
             writeln!(out, "    {}", visible(line))?;
@@ -171,6 +174,9 @@ async fn send(config: &LoadedConfig, task: &Task, out: &mut impl Write) -> anyho
     }
 }
 
+/// What the names of these nodes begin with. No server's does: theirs begin with the host's name.
+pub(super) const NODE: &str = "(once)";
+
 /// A node for one execution: if this process dies, the others hand it on.
 async fn run_here(
     config: &LoadedConfig,
@@ -178,7 +184,7 @@ async fn run_here(
     store: &Store,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
-    let node = node_name("once", std::process::id(), SystemClock.now());
+    let node = node_name(NODE, std::process::id(), SystemClock.now());
     store.renew(&node, task.policy.timeout + Duration::from_secs(60)).await?;
     let done = run_as(&node, config, task, store, out).await;
     store.leave(&node).await?;
@@ -194,15 +200,21 @@ async fn run_as(
 ) -> anyhow::Result<()> {
     store.register(Registration { tasks: vec![task.clone()], complete: false, start: false }).await?;
     let execution = publish(task, store).await?;
-    let overlapping = [task.id.clone()];
-    let Some(attempt) = store.take(node, &[execution], &overlapping, Duration::ZERO).await?.pop() else {
+    let wanted = TakeRequest {
+        execution_id: execution,
+        task_id: task.id.clone(),
+        definition: task.definition.clone(),
+        // A person wants it now.
+        overlap_allowed: true,
+    };
+    let Some(attempt) = store.take(node, &[wanted], Duration::ZERO).await?.pop() else {
         // Another node was quicker.
-        return wait_for(execution, store, out).await;
+        return wait_for(execution, task, store, out).await;
     };
     let started_at = store.now().await?;
     let run = traced(config, task, &attempt, store, out).await?;
     let ended_at = store.now().await?;
-    let next_run = store.states(&overlapping).await?.pop().and_then(|state| state.next_run);
+    let next_run = store.states(std::slice::from_ref(&task.id)).await?.pop().and_then(|state| state.next_run);
     let settlement = match settle(task, &attempt, next_run, &run.end, started_at, ended_at) {
         // Nobody would make the next attempt when this process has gone; a person is looking, and can.
         Settlement::Retry { .. } => {
@@ -238,18 +250,28 @@ async fn run_as(
         Arc::new(store.clone()),
         Platforms::built_in(system.clone()),
         system,
-        node.clone(),
+        Arc::new(CurrentNode::new(node.clone())),
         DeliverySettings::default(),
-        Arc::new(Notify::new()),
+        DeliverySignals::default(),
     );
+    // What the console platform prints comes after the stages.
     out.flush()?;
-    deliverer.run_once().await?;
-    write_states(execution, store, out).await?;
-    failure_of(task, &end)
+    let stop = CancellationToken::new();
+    let delivering = tokio::spawn(deliverer.run(stop.clone()));
+    let posts = settled(execution, store).await;
+    stop.cancel();
+    // A store that is gone would keep it from ending; what is still being sent then counts as uncertain.
+    if let Ok(ended) = tokio::time::timeout(SETTLING, delivering).await {
+        ended.context("the delivery broke off")?;
+    }
+    let posts = posts?;
+    write_states(&posts, out)?;
+    failure_of(task, &end)?;
+    trouble_with(&posts)
 }
 
 fn last_attempt(task: &Task, attempt: &Attempt) -> Attempt {
-    Attempt { attempt: task.policy.max_attempts.get(), ..attempt.clone() }
+    Attempt { failures: task.policy.max_attempts.get() - 1, ..attempt.clone() }
 }
 
 async fn publish(task: &Task, store: &Store) -> anyhow::Result<ExecutionId> {
@@ -264,46 +286,147 @@ async fn publish(task: &Task, store: &Store) -> anyhow::Result<ExecutionId> {
 }
 
 async fn run_there(task: &Task, store: &Store, out: &mut impl Write) -> anyhow::Result<()> {
+    let known = in_database(store, task.id.as_str()).await?;
+    if runner_of(store, &known).await? == Runner::Awaited {
+        let hint = "it may be another `once`; try again when that is over";
+        return Err(Failure::new("the database is in use, but not by a server").hint(hint).into());
+    }
     let execution = publish(task, store).await?;
     writeln!(out, "a server has the database: it runs execution {execution}")?;
-    wait_for(execution, store, out).await
+    wait_for(execution, task, store, out).await
 }
+
+/// Between two looks at what another process does.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Waits until the execution is over, wherever it runs, and prints how it ended.
-async fn wait_for(execution: ExecutionId, store: &Store, out: &mut impl Write) -> anyhow::Result<()> {
-    loop {
-        match store.execution(execution).await? {
-            Some(view) => {
-                if let Some(outcome) = view.outcome {
-                    let error = view.error_message.map_or(String::new(), |error| format!(": {error}"));
-                    writeln!(out, "=> {outcome}{}", visible(&error))?;
-                    write_states(execution, store, out).await?;
-                    return if view.success == Some(false) {
-                        Err(Failure::new(format!("execution {execution} failed")).into())
-                    } else {
-                        Ok(())
-                    };
-                }
-            }
-            None => anyhow::bail!("execution {execution} is gone from the database"),
+async fn wait_for(
+    execution: ExecutionId,
+    task: &Task,
+    store: &Store,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let deadline = Instant::now() + task.policy.timeout + SETTLING;
+    let view = loop {
+        let view = store.execution(execution).await?;
+        let view = view.with_context(|| format!("execution {execution} is gone from the database"))?;
+        if view.outcome.is_some() {
+            break view;
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        if Instant::now() > deadline {
+            let hint = format!("`actor-server tasks history {}` shows how it ends", task.id);
+            return Err(Failure::new(format!("execution {execution} is still not over")).hint(hint).into());
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    };
+    let error = view.error_message.map_or(String::new(), |error| format!(": {error}"));
+    writeln!(out, "=> {}{}", view.outcome.unwrap_or_default(), visible(&error))?;
+    let posts = settled(execution, store).await?;
+    write_states(&posts, out)?;
+    if view.success == Some(false) {
+        return Err(Failure::new(format!("execution {execution} failed")).into());
+    }
+    trouble_with(&posts)
+}
+
+/// So long the posts of an execution may take until it is known what became of them.
+const SETTLING: Duration = Duration::from_secs(30);
+
+/// The posts of an execution, oldest first, as soon as none of them is on its way any more.
+async fn settled(execution: ExecutionId, store: &Store) -> anyhow::Result<Vec<PostView>> {
+    let deadline = Instant::now() + SETTLING;
+    loop {
+        let filter = PostFilter { execution_id: Some(execution), limit: 10_000, ..PostFilter::default() };
+        let mut posts = store.posts(filter).await?;
+        let on_its_way = |post: &PostView| matches!(post.state, PostState::Pending | PostState::Sending);
+        if !posts.iter().any(on_its_way) || Instant::now() > deadline {
+            posts.reverse();
+            return Ok(posts);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 
-async fn write_states(execution: ExecutionId, store: &Store, out: &mut impl Write) -> anyhow::Result<()> {
-    let posts = store.posts(PostFilter { limit: 1_000, ..PostFilter::default() }).await?;
-    for post in posts.iter().rev().filter(|post| post.execution_id == execution) {
-        let place = format!("{}:{}", post.platform, post.destination);
+/// What became of each post, and what the platform answered.
+fn write_states(posts: &[PostView], out: &mut impl Write) -> anyhow::Result<()> {
+    for post in posts {
+        let until = match (post.state, post.deliver_at) {
+            (PostState::Deferred, Some(at)) => format!(" until {}", short(at)),
+            _ => String::new(),
+        };
         let reason = post.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
-        writeln!(
-            out,
-            "post {} to {}: {}{}",
+        let receipt = post.receipt.as_ref().map_or(String::new(), |receipt| {
+            let link = receipt.link.as_ref().map_or(String::new(), |link| format!(", {link}"));
+            format!(", message {} at {}{link}", receipt.message_id, short(receipt.posted_at))
+        });
+        let line = format!(
+            "post {} to {}:{}: {}{until}{reason}{receipt}",
             post.id,
-            visible(&place),
-            post.state.as_str(),
-            visible(&reason)
-        )?;
+            post.platform,
+            post.destination,
+            post.state.as_str()
+        );
+        writeln!(out, "{}", visible(&line))?;
     }
     Ok(())
+}
+
+fn short(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+/// A post that did not get through, and that is not what the actor itself wanted.
+fn trouble_with(posts: &[PostView]) -> anyhow::Result<()> {
+    let trouble = |post: &&PostView| match post.state {
+        PostState::Posted | PostState::Skipped => false,
+        // Windows and limits defer a post before it is tried.
+        PostState::Deferred => post.attempts > 0 && post.reason.as_deref() != Some(OWN_LIMITS),
+        PostState::Pending | PostState::Sending | PostState::Failed | PostState::NeedsReview => true,
+    };
+    match posts.iter().find(trouble) {
+        None => Ok(()),
+        Some(post) => {
+            let hint = format!("`actor-server posts show {}` tells more", post.id);
+            Err(Failure::new(format!("post {} is {}", post.id, post.state.as_str())).hint(hint).into())
+        }
+    }
+}
+
+/// Standard output, for a run that has effects: it goes on, and is recorded, also when nobody reads any more.
+struct Screen {
+    failed: Option<io::Error>,
+}
+
+impl Screen {
+    /// What went wrong with the output on the way.
+    fn close(mut self) -> io::Result<()> {
+        self.flush()?;
+        self.failed.map_or(Ok(()), Err)
+    }
+
+    fn note<T>(&mut self, done: io::Result<T>, instead: T) -> io::Result<T> {
+        match done {
+            Ok(done) => Ok(done),
+            Err(error) => {
+                self.failed.get_or_insert(error);
+                Ok(instead)
+            }
+        }
+    }
+}
+
+impl Write for Screen {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.failed {
+            None => self.note(io::stdout().write(bytes), bytes.len()),
+            Some(_) => Ok(bytes.len()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self.failed {
+            None => self.note(io::stdout().flush(), ()),
+            Some(_) => Ok(()),
+        }
+    }
 }

@@ -103,7 +103,8 @@ impl Row for PostAttemptView {
     }
 }
 
-fn time_or(time: Option<DateTime<Utc>>, nothing: &str) -> String {
+/// To the second, or `nothing`.
+pub fn time_or(time: Option<DateTime<Utc>>, nothing: &str) -> String {
     time.map_or_else(|| nothing.to_owned(), |time| time.to_rfc3339_opts(SecondsFormat::Secs, true))
 }
 

@@ -20,6 +20,9 @@ pub(super) struct Document {
     pub(super) path: PathBuf,
     pub(super) root: Table,
     lines: HashMap<KeyPath, usize>,
+    /// Whole numbers that do not fit into 64 bits, as they are written, and the nearest number that stands for each:
+    /// what is allowed is said where it is read.
+    too_large: Vec<(String, f64)>,
     environment: BTreeMap<String, String>,
     /// Where a variable is missing, which is reported.
     unresolved: HashSet<KeyPath>,
@@ -46,12 +49,12 @@ impl Document {
         let spans = DeTable::parse(text).map_err(|error| problem(&error, wrong_toml(error.message())))?;
         let mut lines = Lines::of(text);
         lines.table(&mut KeyPath::default(), spans.get_ref());
-        // What is TOML by its form can only have numbers that are too large.
-        let too_large = |error: toml::de::Error| problem(&error, "this number is out of range".to_owned());
-        let root = toml::from_str(text).map_err(too_large)?;
+        let mut too_large = Vec::new();
+        let root = table_of(spans.get_ref(), &mut too_large);
         Ok(Self {
             path: path.to_owned(),
             root,
+            too_large,
             lines: lines.of,
             environment: BTreeMap::new(),
             unresolved: HashSet::new(),
@@ -80,6 +83,13 @@ impl Document {
     /// Whether the value at `path` needs a variable that is not set: it is reported, and its text is not what was meant.
     pub(super) fn is_unresolved(&self, path: &KeyPath) -> bool {
         self.unresolved.contains(path)
+    }
+
+    /// `message` with large numbers as they are written.
+    pub(super) fn with_numbers(&self, message: String) -> String {
+        self.too_large
+            .iter()
+            .fold(message, |message, (written, read)| message.replace(&format!("{read:?}"), written))
     }
 
     /// `message` with the values that came from the environment written as in the file.
@@ -160,6 +170,38 @@ impl Lines {
             | DeValue::Boolean(_)
             | DeValue::Datetime(_) => {}
         }
+    }
+}
+
+fn table_of(table: &DeTable<'_>, too_large: &mut Vec<(String, f64)>) -> Table {
+    table
+        .iter()
+        .map(|(key, value)| (key.get_ref().to_string(), value_of(value.get_ref(), too_large)))
+        .collect()
+}
+
+fn value_of(value: &DeValue<'_>, too_large: &mut Vec<(String, f64)>) -> Value {
+    match value {
+        DeValue::String(text) => Value::String(text.to_string()),
+        DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
+            Ok(number) => Value::Integer(number),
+            Err(_) => {
+                let digits = number.as_str().chars().filter_map(|digit| digit.to_digit(number.radix()));
+                let size =
+                    digits.fold(0.0, |so_far, digit| so_far * f64::from(number.radix()) + f64::from(digit));
+                let read = if number.as_str().starts_with('-') { -size } else { size };
+                too_large.push((number.to_string(), read));
+                Value::Float(read)
+            }
+        },
+        // What the grammar takes for a number is one; what is too large is infinite.
+        DeValue::Float(number) => Value::Float(number.as_str().parse().unwrap_or(f64::NAN)),
+        DeValue::Boolean(value) => Value::Boolean(*value),
+        DeValue::Datetime(time) => Value::Datetime(*time),
+        DeValue::Array(items) => {
+            Value::Array(items.iter().map(|item| value_of(item.get_ref(), too_large)).collect())
+        }
+        DeValue::Table(table) => Value::Table(table_of(table, too_large)),
     }
 }
 

@@ -10,7 +10,9 @@ use super::server_file::{
     ActorInstanceConfig, ActorServerConfig, CatchUpMode, DEFAULT_DATABASE_URL, ServerSettings,
 };
 use super::task;
+use botticelli_database::DatabaseUrl;
 use botticelli_server::ids::{ActorName, DefinitionHash};
+use botticelli_server::post::Destination;
 use botticelli_server::task::{Backoff, Task};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -30,10 +32,29 @@ pub struct Given {
     pub discord_token: Option<SecretString>,
 }
 
-/// Reports what is wrong with the knowledge and the skills of an actor's file. Paths are those of the whole file
-/// (`skills[1].limit`): see [`KeyPath::entry`] and [`Fault::within`]. Gets the server's database URL, which sources that
-/// name none read.
-pub type ActorCheck = dyn Fn(&ActorFile, &SecretString) -> Vec<Fault>;
+/// What is checked by those who know: what actors are made of, and, where it is asked for, what they need around them.
+pub trait Check {
+    /// What is wrong with the knowledge and the skills of an actor's file. Paths are those of the whole file
+    /// (`skills[1].limit`): see [`KeyPath::entry`] and [`Fault::within`]. Gets the server's database URL, which sources
+    /// that name none read.
+    fn actor(&self, file: &ActorFile, database_url: &SecretString) -> Vec<Fault>;
+
+    /// What is wrong with the place where a task posts.
+    fn destination(&self, _destination: &Destination) -> Option<String> {
+        None
+    }
+
+    /// What is wrong with the database, and a hint. It is asked first, about a URL that can be read.
+    fn database(&self, _url: &SecretString) -> Option<(String, Option<&'static str>)> {
+        None
+    }
+}
+
+impl<F: Fn(&ActorFile, &SecretString) -> Vec<Fault>> Check for F {
+    fn actor(&self, file: &ActorFile, database_url: &SecretString) -> Vec<Fault> {
+        self(file, database_url)
+    }
+}
 
 /// A configuration without a problem.
 #[derive(Debug, Clone)]
@@ -56,7 +77,7 @@ pub struct LoadedConfig {
 ///
 /// # Errors
 /// All that is wrong in all files.
-pub fn load(given: &Given, environment: &Environment, check: &ActorCheck) -> Result<LoadedConfig, Problems> {
+pub fn load(given: &Given, environment: &Environment, check: &dyn Check) -> Result<LoadedConfig, Problems> {
     let mut loader = Loader {
         environment,
         check,
@@ -83,7 +104,7 @@ pub fn load(given: &Given, environment: &Environment, check: &ActorCheck) -> Res
 
 struct Loader<'a> {
     environment: &'a Environment,
-    check: &'a ActorCheck,
+    check: &'a dyn Check,
     database_url: SecretString,
     problems: Vec<Problem>,
     warnings: Vec<String>,
@@ -149,19 +170,27 @@ impl Loader<'_> {
         given: &Given,
     ) -> Option<SecretString> {
         if let Some(url) = &given.database_url {
-            if let Some((message, hint)) = wrong_url(url) {
+            if let Some((message, hint)) = self.wrong_database(url) {
                 let place = "--database-url (or DATABASE_URL)";
-                self.problems.push(Problem::with(place, message).hint(hint));
+                let hint = hint.map(str::to_owned);
+                self.problems.push(Problem { hint, ..Problem::with(place, message) });
             }
             return Some(url.clone());
         }
         let url = config?.database.url.clone().unwrap_or_else(|| DEFAULT_DATABASE_URL.into());
-        if let Some((message, hint)) = wrong_url(&url) {
-            let path = KeyPath::from("database").key("url");
-            let fault = Fault::new(path, format!("database.url {message}")).hint(hint);
-            self.report(document, None, fault);
+        if let Some((message, hint)) = self.wrong_database(&url) {
+            let fault = Fault::new(KeyPath::from("database").key("url"), format!("database.url {message}"));
+            self.report(document, None, Fault { hint: hint.map(str::to_owned), ..fault });
         }
         Some(url)
+    }
+
+    /// What is wrong with the database, and a hint.
+    fn wrong_database(&self, url: &SecretString) -> Option<(String, Option<&'static str>)> {
+        match DatabaseUrl::parse(url.expose_secret()) {
+            Ok(_) => self.check.database(url),
+            Err(error) => Some((error.problem, Some(DatabaseUrl::EXAMPLES))),
+        }
     }
 
     fn discord_token(
@@ -211,6 +240,9 @@ impl Loader<'_> {
         let destination = task::destination(&config, &|file| entry.beside(file))
             .map_err(|fault| self.fault(entry, fault))
             .ok();
+        if let Some(problem) = destination.as_ref().and_then(|to| self.check.destination(to)) {
+            self.fault(entry, Fault::new("destination", problem));
+        }
         let policy = task::policy(&config, server, actor.as_ref().map(|(file, _)| &file.execution));
         if policy.backoff != server.backoff {
             self.check_backoff(entry.document, Some(&entry.subject()), entry.path.clone(), &policy.backoff);
@@ -289,7 +321,7 @@ impl Loader<'_> {
         let file = self.read_actor(&document);
         if let Some(file) = &file {
             let subject = format!("actor {:?}", file.actor.name);
-            for fault in (self.check)(file, &self.database_url) {
+            for fault in self.check.actor(file, &self.database_url) {
                 self.report(&document, Some(&subject), fault);
             }
         }
@@ -444,21 +476,4 @@ fn entries(root: &mut Table, key: &str) -> Vec<Table> {
         }
         None => Vec::new(),
     }
-}
-
-/// What is wrong with a database URL, and a hint. The URL itself is not shown: it may hold a password.
-fn wrong_url(url: &SecretString) -> Option<(String, &'static str)> {
-    const HINT: &str = "such as sqlite://actor_server.db or postgres://user@host/database";
-    match url.expose_secret().split_once(':') {
-        Some(("sqlite" | "postgres" | "postgresql", rest)) if rest.len() > "//".len() => None,
-        Some(("sqlite" | "postgres" | "postgresql", _)) => Some(("names no database".to_owned(), HINT)),
-        Some((scheme, _)) if is_scheme(scheme) => {
-            Some((format!("has the scheme {scheme:?} (allowed: sqlite, postgres)"), HINT))
-        }
-        _ => Some(("is no URL".to_owned(), HINT)),
-    }
-}
-
-fn is_scheme(text: &str) -> bool {
-    (1..=12).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_lowercase())
 }

@@ -18,7 +18,7 @@ mod tests;
 pub mod within;
 
 pub use actor_file::ActorFile;
-pub use load::{ActorCheck, Given, LoadedConfig, load};
+pub use load::{Check, Given, LoadedConfig, load};
 pub use problem::{Problem, Problems};
 pub use read::{Fault, KeyPath, read};
 pub use server_file::{ActorInstanceConfig, ActorServerConfig, ServerSettings};

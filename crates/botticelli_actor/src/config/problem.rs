@@ -33,7 +33,7 @@ impl Problem {
             place: document.path.display().to_string(),
             line: document.line(&fault.path),
             subject: subject.map(str::to_owned),
-            message: shortened(document.without_secrets(&fault.message)),
+            message: shortened(document.with_numbers(document.without_secrets(&fault.message))),
             hint: fault.hint.map(|hint| shortened(document.without_secrets(&hint))),
         }
     }

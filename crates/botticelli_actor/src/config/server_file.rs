@@ -123,7 +123,7 @@ pub struct ActorInstanceConfig {
     /// An attempt may take so long. Default: the actor's own `timeout_seconds`, else 300.
     #[serde(default)]
     pub timeout_seconds: Option<Within<1, DAY>>,
-    /// Attempts of one execution, the first included.
+    /// So many attempts of one execution may fail. Those cut short by a server that died or stopped are not counted.
     #[serde(default = "Within::<1, 100>::of::<3>")]
     pub max_attempts: Within<1, 100>,
     /// For this task instead of the server's.

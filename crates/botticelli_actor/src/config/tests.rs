@@ -27,7 +27,7 @@ impl Files {
     }
 
     fn load(&self) -> Result<LoadedConfig, Problems> {
-        load(&self.given(), &environment, &|_, _| Vec::new())
+        load(&self.given(), &environment, &|_: &ActorFile, _: &SecretString| Vec::new())
     }
 
     fn loaded(&self) -> LoadedConfig {
@@ -148,7 +148,7 @@ fn the_command_line_wins_over_the_file() {
             ..files.given()
         },
         &environment,
-        &|_, _| Vec::new(),
+        &|_: &ActorFile, _: &SecretString| Vec::new(),
     )
     .unwrap();
     assert_eq!(config.database_url.expose_secret(), "postgres://flag");
@@ -363,15 +363,13 @@ fn files_that_can_not_be_read_are_explained() {
         said(b"[server]\ncheck_interval_seconds = \n"),
         "server.toml:2: this is not TOML: string values must be quoted, expected literal string\n"
     );
-    assert_eq!(
-        said(b"[server]\ncheck_interval_seconds = 99999999999999999999\n"),
-        "server.toml:2: this number is out of range\n"
-    );
     assert_eq!(said(b"[server]\n[server]\n"), "server.toml:2: this is not TOML: duplicate key\n");
 
     let files = Files::new("");
     let at = |config: &str| Given { config: files.0.path().join(config), ..files.given() };
-    let problems = |given: Given| files.shown(&load(&given, &environment, &|_, _| Vec::new()).unwrap_err());
+    let problems = |given: Given| {
+        files.shown(&load(&given, &environment, &|_: &ActorFile, _: &SecretString| Vec::new()).unwrap_err())
+    };
     assert_eq!(
         problems(at("nothing.toml")),
         "nothing.toml: there is no such file\n\
@@ -449,6 +447,23 @@ fn what_the_skills_refuse_is_reported_at_its_line() {
     assert_eq!(
         files.shown(&problems),
         "a.toml:7: actor \"a\": limits.lenght is not a known key\nhint: did you mean \"length\"?\n"
+    );
+}
+
+#[test]
+fn a_number_beyond_all_bounds_is_one_problem_among_the_others() {
+    let files = Files::new(
+        "[server]\ncheck_interval_seconds = 99999999999999999999\nlease_seconds = -9223372036854775809\nchek_interval_seconds = 1\n\
+         [[actors]]\nname = \"t\"\nconfig_file = \"a.toml\"\n\
+         schedule = { type = \"Interval\", seconds = 10000000000000000000 }\n",
+    );
+    assert_eq!(
+        files.problems(),
+        "server.toml:2: server.check_interval_seconds is 99999999999999999999 (allowed: a whole number, 1-3600)\n\
+         server.toml:4: server.chek_interval_seconds is not a known key\n\
+         hint: did you mean \"check_interval_seconds\"?\n\
+         server.toml:3: server.lease_seconds is -9223372036854775809 (allowed: a whole number, 2-600)\n\
+         server.toml:8: task \"t\": schedule.seconds is 10000000000000000000 (allowed: a whole number)\n"
     );
 }
 

@@ -11,6 +11,9 @@ use std::time::Duration;
 /// No platform's wish to be left alone is honoured for longer.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Why a post waits that could go out: the one reason that is no trouble.
+pub(crate) const OWN_LIMITS: &str = "the actor's own limits allow it only then";
+
 /// What to do about a post now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
@@ -65,8 +68,9 @@ impl<'a> Case<'a> {
             Verdict::Now => Action::Send,
             Verdict::Later(at) => Action::End(PostEnd::Deferred {
                 until: at.max(now + self.settings.retry.initial),
-                reason: "the actor's own limits allow it only then".into(),
+                reason: OWN_LIMITS.into(),
                 uncertain: false,
+                holds: false,
             }),
             Verdict::Skip => Action::End(PostEnd::Skipped { reason: SkipReason::RateLimited }),
         }
@@ -80,12 +84,12 @@ impl<'a> Case<'a> {
             PostError::NotSent { reason, retry_after } => {
                 let asked_for = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
                 let until = now + self.retry_wait(self.doubt, now).max(asked_for);
-                PostEnd::Deferred { until, reason, uncertain }
+                PostEnd::Deferred { until, reason, uncertain, holds: true }
             }
             PostError::Unknown(reason) => self.unknown(reason, now),
             PostError::DestinationClosed(reason) => {
                 let wait = self.settings.closed.wait(&self.post.task_id, self.post.attempt, now);
-                PostEnd::Deferred { until: now + wait, reason, uncertain }
+                PostEnd::Deferred { until: now + wait, reason, uncertain, holds: true }
             }
         }
     }
@@ -98,7 +102,7 @@ impl<'a> Case<'a> {
                 let window = self.window().unwrap_or_default();
                 let window_over = first_sent.checked_add_signed(window).unwrap_or(now);
                 let until = window_over.max(now + self.retry_wait(self.doubt, now));
-                PostEnd::Deferred { until, reason, uncertain: true }
+                PostEnd::Deferred { until, reason, uncertain: true, holds: true }
             }
             Some(first_sent) => {
                 self.undecidable(format!("{reason}; but an attempt at {first_sent} may have taken effect"))
@@ -110,7 +114,7 @@ impl<'a> Case<'a> {
         let first_sent = self.doubt.unwrap_or(now);
         if self.recognises(first_sent, now) || self.capabilities.look_up {
             let until = now + self.retry_wait(Some(first_sent), now);
-            PostEnd::Deferred { until, reason, uncertain: true }
+            PostEnd::Deferred { until, reason, uncertain: true, holds: true }
         } else {
             self.undecidable(reason)
         }
@@ -241,7 +245,8 @@ mod tests {
             let case = Case::new(&post, capabilities, &settings);
             let may_be_there = post.uncertain_since.is_some() || matches!(error, PostError::Unknown(_));
             match case.failed(error.clone(), now()) {
-                PostEnd::Deferred { until, uncertain, .. } => {
+                PostEnd::Deferred { until, uncertain, holds, .. } => {
+                    prop_assert!(holds, "the others keep their place behind it");
                     prop_assert_eq!(uncertain, may_be_there);
                     prop_assert!(until > now());
                     prop_assert!(until <= now() + LONGEST_RETRY_AFTER.max(settings.closed.max));
@@ -272,12 +277,12 @@ mod tests {
             case.by_limits(Verdict::Skip, now()),
             Action::End(PostEnd::Skipped { reason: SkipReason::RateLimited })
         );
-        let Action::End(PostEnd::Deferred { until, uncertain, .. }) =
+        let Action::End(PostEnd::Deferred { until, uncertain, holds, .. }) =
             case.by_limits(Verdict::Later(later), now())
         else {
             panic!("it is not allowed yet");
         };
-        assert_eq!((until, uncertain), (later, false));
+        assert_eq!((until, uncertain, holds), (later, false, false), "others need not wait for that");
     }
 
     #[test]

@@ -8,15 +8,18 @@ mod decision;
 #[cfg(test)]
 mod tests;
 
+use crate::engine::CurrentNode;
 use crate::platforms::Platforms;
+use botticelli_database::Wakeups;
 use botticelli_server::clock::Clock;
 use botticelli_server::ids::{NodeId, PostId};
 use botticelli_server::ledger::LedgerError;
-use botticelli_server::outbox::{ClaimedPost, Outbox, PostEnd, SettledPost};
+use botticelli_server::outbox::{ClaimedPost, Outbox, PostEnd, PostsSettled, SettledPost};
 use botticelli_server::outcome::panic_message;
 use botticelli_server::post::{LookUp, Platform, PostError, Receipt};
 use botticelli_server::task::Backoff;
 use chrono::{DateTime, Utc};
+pub(crate) use decision::OWN_LIMITS;
 use decision::{Action, Case};
 use futures::FutureExt;
 use std::num::NonZeroUsize;
@@ -94,23 +97,31 @@ pub struct Deliverer {
     outbox: Arc<dyn Outbox>,
     platforms: Platforms,
     clock: Arc<dyn Clock>,
-    node: NodeId,
+    node: Arc<CurrentNode>,
     settings: Arc<DeliverySettings>,
-    wake: Arc<Notify>,
+    signals: DeliverySignals,
+}
+
+/// What a deliverer hears, and what it tells.
+#[derive(Clone, Default)]
+pub struct DeliverySignals {
+    /// Whoever puts posts into the outbox, or changes what is due, calls `notify_one`.
+    pub posts_waiting: Arc<Notify>,
+    /// Told when a post that failed has paused its task.
+    pub changed: Wakeups,
 }
 
 impl Deliverer {
-    /// A deliverer for `node`. `clock` must follow the store's time: leases and doubts are measured by it. Who puts
-    /// posts into the outbox, or changes what is due, calls `wake.notify_one()`.
+    /// A deliverer for `node`. `clock` must follow the store's time: leases and doubts are measured by it.
     pub fn new(
         outbox: Arc<dyn Outbox>,
         platforms: Platforms,
         clock: Arc<dyn Clock>,
-        node: NodeId,
+        node: Arc<CurrentNode>,
         settings: DeliverySettings,
-        wake: Arc<Notify>,
+        signals: DeliverySignals,
     ) -> Self {
-        Self { outbox, platforms, clock, node, settings: Arc::new(settings), wake }
+        Self { outbox, platforms, clock, node, settings: Arc::new(settings), signals }
     }
 
     /// Delivers until `stop`; then claims nothing more, and returns when what is being sent is settled. While the store
@@ -126,7 +137,7 @@ impl Deliverer {
             tokio::select! {
                 () = stop.cancelled() => {}
                 Some(ended) = work.sending.join_next() => work.take(ended),
-                () = self.wake.notified() => {}
+                () = self.signals.posts_waiting.notified() => {}
                 () = self.clock.sleep_until(look_at) => {}
             }
         }
@@ -192,10 +203,15 @@ impl Deliverer {
         if room == 0 {
             return Ok(idle_until);
         }
-        let claimed = self.outbox.claim_posts(&self.node, room, self.settings.lease).await?;
+        let node = self.node.name();
+        let claimed = self.outbox.claim_posts(&node, room, self.settings.lease).await?;
         let is_full = claimed.len() >= room;
         for post in claimed {
-            work.sending.spawn(self.courier(&post).deliver(post));
+            let (courier, node) = (self.courier(&post), node.clone());
+            work.sending.spawn(async move {
+                let end = courier.deliver(&post).await;
+                Ended { node, post, end }
+            });
         }
         if is_full {
             return Ok(idle_until);
@@ -215,21 +231,26 @@ impl Deliverer {
         }
     }
 
-    /// Stores how attempts ended, all that there are at once. What can't be stored now stays in `work`.
+    /// Stores how attempts ended, as many as there are at once. What can't be stored now stays in `work`.
     async fn settle(&self, work: &mut Work) -> Result<(), LedgerError> {
-        if work.ended.is_empty() {
-            return Ok(());
-        }
-        match self.store(&work.ended).await {
-            Ok(lost) => {
-                for ended in std::mem::take(&mut work.ended) {
-                    work.report.count(&ended, lost.contains(&ended.post.id));
+        while let Some(node) = work.ended.first().map(|ended| ended.node.clone()) {
+            work.ended.sort_by_key(|ended| ended.node != node);
+            let of_this_name = work.ended.iter().take_while(|ended| ended.node == node).count();
+            match self.store(&work.ended[..of_this_name]).await {
+                Ok(lost) => {
+                    for ended in work.ended.drain(..of_this_name) {
+                        work.report.count(&ended, lost.contains(&ended.post.id));
+                    }
                 }
-                Ok(())
+                Err(LedgerError::Refused(_) | LedgerError::Corrupt(_)) => {
+                    self.settle_one_by_one(work).await?
+                }
+                Err(error @ (LedgerError::Unavailable(_) | LedgerError::NotWritable(_))) => {
+                    return Err(error);
+                }
             }
-            Err(LedgerError::Refused(_) | LedgerError::Corrupt(_)) => self.settle_one_by_one(work).await,
-            Err(error @ (LedgerError::Unavailable(_) | LedgerError::NotWritable(_))) => Err(error),
         }
+        Ok(())
     }
 
     /// One end that the store refuses must not take the others with it.
@@ -249,9 +270,19 @@ impl Deliverer {
         Ok(())
     }
 
+    /// Stores ends of attempts that were claimed under one name. Returns those whose lease was lost.
     async fn store(&self, ended: &[Ended]) -> Result<Vec<PostId>, LedgerError> {
+        let Some(Ended { node, .. }) = ended.first() else { return Ok(Vec::new()) };
         let settled: Vec<SettledPost> = ended.iter().map(Ended::settled).collect();
-        self.outbox.settle_posts(&self.node, &settled).await
+        let PostsSettled { lost, paused } = self.outbox.settle_posts(node, &settled).await?;
+        for (task, failures) in &paused {
+            warn!(task.id = %task, "paused after {failures} failures");
+        }
+        if !paused.is_empty() {
+            // What of these tasks was claimed ahead is to be taken back.
+            self.signals.changed.changed();
+        }
+        Ok(lost)
     }
 }
 
@@ -266,6 +297,8 @@ struct Work {
 
 /// An attempt that is over.
 struct Ended {
+    /// Who claimed it.
+    node: NodeId,
     post: ClaimedPost,
     end: PostEnd,
 }
@@ -318,7 +351,7 @@ impl Work {
 impl Report {
     /// The one line that the log has about an attempt. Never the text of a post.
     fn count(&mut self, ended: &Ended, lease_lost: bool) {
-        let Ended { post, end } = ended;
+        let Ended { post, end, .. } = ended;
         let (id, task, to) = (post.id, &post.task_id, &post.destination);
         if lease_lost {
             self.lease_lost += 1;
@@ -334,7 +367,7 @@ impl Report {
                 self.failed += 1;
                 error!(post.id = %id, task.id = %task, destination = %to, "not posted: {error}");
             }
-            PostEnd::Deferred { until, reason, uncertain } => {
+            PostEnd::Deferred { until, reason, uncertain, .. } => {
                 self.deferred += 1;
                 info!(post.id = %id, task.id = %task, destination = %to, %until, uncertain, "deferred: {reason}");
             }
@@ -358,12 +391,11 @@ struct Courier {
 }
 
 impl Courier {
-    async fn deliver(self, post: ClaimedPost) -> Ended {
-        let end = match &self.platform {
-            Some(platform) => self.attempt(&post, &**platform).await,
-            None => self.no_platform(&post),
-        };
-        Ended { post, end }
+    async fn deliver(self, post: &ClaimedPost) -> PostEnd {
+        match &self.platform {
+            Some(platform) => self.attempt(post, &**platform).await,
+            None => self.no_platform(post),
+        }
     }
 
     /// A panic of the platform is a request whose outcome nobody knows.
@@ -444,6 +476,7 @@ impl Courier {
             until: now + self.settings.closed.wait(&post.task_id, post.attempt, now),
             reason: format!("this server has no platform {:?}", post.destination.platform),
             uncertain: post.uncertain_since.is_some(),
+            holds: true,
         }
     }
 }

@@ -49,10 +49,17 @@ struct Row {
     post: ClaimedPost,
     due: DateTime<Utc>,
     sent_at: Option<DateTime<Utc>>,
+    node: Option<NodeId>,
     end: Option<PostEnd>,
 }
 
 impl Row {
+    /// It is being sent, or it waits because its destination did not take it.
+    fn is_in_the_way(&self, now: DateTime<Utc>) -> bool {
+        let waits = matches!(self.end, Some(PostEnd::Deferred { holds: true, .. })) && self.due > now;
+        self.sent_at.is_some() || waits
+    }
+
     fn is_open(&self) -> bool {
         matches!(self.end, None | Some(PostEnd::Deferred { .. }))
     }
@@ -70,7 +77,13 @@ impl MemoryOutbox {
 
     fn put(&self, post: ClaimedPost) {
         let due = self.clock.now();
-        self.rows().push(Row { post: ClaimedPost { attempt: 0, ..post }, due, sent_at: None, end: None });
+        self.rows().push(Row {
+            post: ClaimedPost { attempt: 0, ..post },
+            due,
+            sent_at: None,
+            node: None,
+            end: None,
+        });
     }
 
     fn rows(&self) -> MutexGuard<'_, Vec<Row>> {
@@ -90,18 +103,22 @@ impl MemoryOutbox {
 impl Outbox for MemoryOutbox {
     async fn claim_posts(
         &self,
-        _: &NodeId,
+        node: &NodeId,
         limit: usize,
         lease: Duration,
     ) -> Result<Vec<ClaimedPost>, LedgerError> {
         let now = self.clock.now();
         let mut rows = self.rows();
-        let mut busy: HashSet<Destination> =
-            rows.iter().filter(|row| row.sent_at.is_some()).map(|row| row.post.destination.clone()).collect();
+        let mut busy: HashSet<Destination> = rows
+            .iter()
+            .filter(|row| row.is_in_the_way(now))
+            .map(|row| row.post.destination.clone())
+            .collect();
         let mut claimed = Vec::new();
         for row in rows.iter_mut().filter(|row| row.is_open() && row.sent_at.is_none() && row.due <= now) {
             if claimed.len() < limit && busy.insert(row.post.destination.clone()) {
                 row.sent_at = Some(now);
+                row.node = Some(node.clone());
                 row.post.fence.0 += 1;
                 row.post.attempt += 1;
                 row.post.lease_until = now + lease;
@@ -111,16 +128,18 @@ impl Outbox for MemoryOutbox {
         Ok(claimed)
     }
 
-    async fn settle_posts(&self, _: &NodeId, ended: &[SettledPost]) -> Result<Vec<PostId>, LedgerError> {
+    async fn settle_posts(&self, node: &NodeId, ended: &[SettledPost]) -> Result<PostsSettled, LedgerError> {
         if let Some(error) = self.troubles.lock().expect("not poisoned").pop_front() {
             return Err(error);
         }
         self.settled_at_once.lock().expect("not poisoned").push(ended.len());
         let mut rows = self.rows();
-        let mut lost = Vec::new();
+        let (mut lost, mut paused) = (Vec::new(), Vec::new());
         for settled in ended {
             let row = rows.iter_mut().find(|row| row.post.id == settled.id).expect("such a post");
-            let Some(sent_at) = row.sent_at.filter(|_| row.post.fence == settled.fence) else {
+            let Some(sent_at) =
+                row.sent_at.filter(|_| row.post.fence == settled.fence && row.node.as_ref() == Some(node))
+            else {
                 lost.push(settled.id);
                 continue;
             };
@@ -129,9 +148,12 @@ impl Outbox for MemoryOutbox {
                 row.due = until;
                 row.post.uncertain_since = uncertain.then(|| row.post.uncertain_since.unwrap_or(sent_at));
             }
+            if matches!(settled.end, PostEnd::Failed { .. }) {
+                paused.push((row.post.task_id.clone(), 1));
+            }
             row.end = Some(settled.end.clone());
         }
-        Ok(lost)
+        Ok(PostsSettled { lost, paused })
     }
 
     async fn rescue_posts(&self) -> Result<usize, LedgerError> {
@@ -275,21 +297,23 @@ struct Stage {
     clock: Arc<ManualClock>,
     outbox: Arc<MemoryOutbox>,
     platform: Arc<FakePlatform>,
-    wake: Arc<Notify>,
+    node: Arc<CurrentNode>,
+    signals: DeliverySignals,
 }
 
 impl Stage {
     fn new(window: Option<Duration>, look_up: bool) -> Self {
         let clock = ManualClock::new();
         let platform = FakePlatform::new(&clock, window, look_up);
-        Self { outbox: MemoryOutbox::new(&clock), platform, clock, wake: Arc::default() }
+        let node = Arc::new(CurrentNode::new(NodeId::new("node").expect("a name")));
+        Self { outbox: MemoryOutbox::new(&clock), platform, clock, node, signals: DeliverySignals::default() }
     }
 
     fn deliverer(&self, settings: DeliverySettings) -> Deliverer {
         let mut platforms = Platforms::default();
         platforms.register("fake", self.platform.clone());
-        let node = NodeId::new("node").expect("a name");
-        Deliverer::new(self.outbox.clone(), platforms, self.clock.clone(), node, settings, self.wake.clone())
+        let (node, signals) = (self.node.clone(), self.signals.clone());
+        Deliverer::new(self.outbox.clone(), platforms, self.clock.clone(), node, settings, signals)
     }
 
     async fn run_once(&self) -> Report {
@@ -410,13 +434,43 @@ async fn a_request_without_an_answer_is_given_up_in_time() {
 }
 
 #[tokio::test]
+async fn a_node_under_another_name_settles_what_it_sent_under_the_old_one_and_claims_under_the_new() {
+    let stage = Stage::new(Some(Duration::MAX), true);
+    stage.platform.will(&[Answer::TakeAndHang]);
+    stage.outbox.put(claimed(1, "here"));
+    let running = tokio::spawn(stage.deliverer(DeliverySettings::default()).run(CancellationToken::new()));
+    stage.clock.somebody_sleeps_until(stage.clock.now() + 30 * SECOND).await;
+    stage.node.take_another();
+    stage.clock.advance(30 * SECOND).await;
+    let Some(PostEnd::Deferred { reason, .. }) = stage.outbox.end(1) else { panic!("deferred") };
+    assert_eq!(reason, "no answer within 30s", "it was settled");
+    stage.clock.advance(2 * SECOND).await;
+    assert!(matches!(stage.outbox.end(1), Some(PostEnd::Posted(_))));
+    let claimed_by = stage.outbox.rows()[0].node.clone();
+    assert_eq!(claimed_by, Some(NodeId::new("node+1").expect("a name")));
+    running.abort();
+}
+
+#[tokio::test]
+async fn a_post_that_failed_and_paused_its_task_is_told_at_once() {
+    let stage = Stage::new(Some(Duration::MAX), true);
+    stage.platform.will(&[Answer::Take, Answer::Refuse]);
+    stage.outbox.put(claimed(1, "here"));
+    stage.run_once().await;
+    assert_eq!(stage.signals.changed.wait().now_or_never(), None, "nothing was paused");
+    stage.outbox.put(claimed(2, "here"));
+    assert_eq!(stage.run_once().await.failed, 1);
+    assert_eq!(stage.signals.changed.wait().now_or_never(), Some(()));
+}
+
+#[tokio::test]
 async fn a_new_post_is_sent_when_the_deliverer_is_woken_and_by_the_poll_if_nobody_does() {
     let stage = Stage::new(None, false);
     let stop = CancellationToken::new();
     let running = tokio::spawn(stage.deliverer(DeliverySettings::default()).run(stop.clone()));
     stage.clock.somebody_sleeps_until(stage.clock.now() + 5 * SECOND).await;
     stage.outbox.put(claimed(1, "here"));
-    stage.wake.notify_one();
+    stage.signals.posts_waiting.notify_one();
     stage.clock.advance(Duration::ZERO).await;
     assert_eq!(stage.platform.requests(), ["post 1"]);
     stage.outbox.put(claimed(2, "here"));
@@ -495,7 +549,7 @@ async fn a_node_that_was_taken_for_dead_writes_nothing_and_its_post_appears_once
     assert_eq!(stage.run_once().await, Report { posted: 1, ..Report::default() });
     assert_eq!(stage.platform.count(), 1);
     let late = SettledPost { id: lost.id, fence: lost.fence, end: PostEnd::Failed { error: "late".into() } };
-    assert_eq!(stage.outbox.settle_posts(&node, &[late]).await.expect("asked"), [lost.id]);
+    assert_eq!(stage.outbox.settle_posts(&node, &[late]).await.expect("asked").lost, [lost.id]);
     assert!(matches!(stage.outbox.end(1), Some(PostEnd::Posted(Receipt { recovered: true, .. }))));
 }
 

@@ -7,7 +7,8 @@ use super::{Activity, Command, LAST_MOMENTS, Parts};
 use botticelli_server::clock::Clock as _;
 use botticelli_server::ids::{ExecutionId, NodeId, TaskId};
 use botticelli_server::ledger::{
-    Agenda, Attempt, ClaimRequest, EndedAttempt, LedgerError, Recorded, Trigger,
+    Agenda, AgendaMark, Attempt, ClaimRequest, EndedAttempt, LedgerError, POISON_INTERRUPTIONS, Recorded,
+    Trigger,
 };
 use botticelli_server::outcome::{AttemptEnd, panic_message};
 use botticelli_server::plan::{Settlement, settle};
@@ -32,10 +33,8 @@ const CLAIM_AHEAD: Duration = Duration::from_millis(600);
 const CLAIM_BOUND: Duration = Duration::from_secs(1);
 /// The timer reaches this much further than the next look over everything.
 const LOOK_FURTHER: Duration = Duration::from_secs(5);
-/// At most so many tasks come with one agenda, at first.
+/// So many tasks come with one part of an agenda: the first of them can be claimed while the next part is read.
 const AGENDA: usize = 20_000;
-/// Claimed work that waits for a slot longer than this says that too much was claimed.
-const LATE_FOR_A_SLOT: TimeDelta = TimeDelta::milliseconds(100);
 /// After a question that failed.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
@@ -44,16 +43,19 @@ pub(super) struct Dispatcher {
     commands: mpsc::UnboundedReceiver<Command>,
     timetable: Timetable,
     window: Window,
+    /// The room of the last claim.
+    asked_room: usize,
     /// Claimed and not started, by due time.
     ready: BTreeMap<(DateTime<Utc>, ExecutionId), Attempt>,
     running: JoinSet<Ended>,
     /// Started, and not recorded.
     under_way: BTreeSet<ExecutionId>,
     question: Option<JoinHandle<Reply>>,
+    /// The next part of a long agenda is read while the part before it is claimed: they are other tasks.
+    reading: Option<JoinHandle<Reply>>,
     ask_not_before: Option<DateTime<Utc>>,
     unreachable: bool,
     refill_at: Option<DateTime<Utc>>,
-    agenda_limit: usize,
     /// What this node has is to be compared with what the store says that it has.
     check: bool,
     /// Work is asked for next, before news. They take turns, so that a stream of news keeps no work waiting.
@@ -112,16 +114,17 @@ impl Dispatcher {
         let recorder_task = tokio::spawn(Recorder::new(parts.clone(), ended, answers).run());
         Self {
             window: Window::new(parts.settings.max_concurrent_executions.get()),
+            asked_room: 0,
             parts,
             commands,
             timetable: Timetable::default(),
             ready: BTreeMap::new(),
             running: JoinSet::new(),
             question: None,
+            reading: None,
             ask_not_before: None,
             unreachable: false,
             refill_at: Some(DateTime::<Utc>::MIN_UTC),
-            agenda_limit: AGENDA,
             check: false,
             work_next: false,
             under_way: BTreeSet::new(),
@@ -145,9 +148,21 @@ impl Dispatcher {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(ended) = self.running.join_next() => self.ended(ended),
+                Some(ended) = self.running.join_next() => {
+                    self.ended(ended);
+                    // Whatever else has ended frees a slot in the same turn.
+                    while let Some(ended) = self.running.try_join_next() {
+                        self.ended(ended);
+                    }
+                }
                 reply = answer(&mut self.question) => self.answered(reply),
-                Some(answer) = self.recorded.recv() => self.note_recorded(answer),
+                reply = answer(&mut self.reading) => self.answered(reply),
+                Some(answer) = self.recorded.recv() => {
+                    self.note_recorded(answer);
+                    while let Ok(answer) = self.recorded.try_recv() {
+                        self.note_recorded(answer);
+                    }
+                }
                 Some(command) = self.commands.recv() => self.obey(command),
                 () = wakeups.wait() => {
                     self.check = true;
@@ -176,7 +191,7 @@ impl Dispatcher {
             claimed: self.ready.len(),
             running: self.running.len(),
             recording: self.recording,
-            asking: self.question.is_some(),
+            asking: self.question.is_some() || self.reading.is_some(),
             reachable: !self.unreachable,
             next_look,
         };
@@ -212,11 +227,6 @@ impl Dispatcher {
         {
             let attempt = entry.remove();
             self.start(attempt);
-        }
-        if let Some(((due, _), _)) = self.ready.first_key_value()
-            && now - *due > LATE_FOR_A_SLOT
-        {
-            self.window.shrink();
         }
     }
 
@@ -275,6 +285,10 @@ impl Dispatcher {
         let now = self.now();
         let task = ended.attempt.task_id.clone();
         let execution = ended.attempt.execution_id;
+        if ended.attempt.interruptions + 1 >= POISON_INTERRUPTIONS {
+            // Another one of its kind may wait for its end, and is not in the timer.
+            self.refill_at = Some(DateTime::<Utc>::MIN_UTC);
+        }
         let state = match recorded {
             Recorded::Stored { state } => state,
             Recorded::Overtaken { .. } => {
@@ -350,8 +364,7 @@ impl Dispatcher {
             // Set again before the answer comes: what has changed since may not be in it.
             self.refill_at = None;
             let until = now + self.parts.settings.check_interval + LOOK_FURTHER;
-            let limit = self.agenda_limit;
-            tokio::spawn(async move { refill(&parts, until, limit).await })
+            tokio::spawn(async move { refill(&parts, until, None).await })
         } else if !self.look_up.is_empty() {
             let tasks = std::mem::take(&mut self.look_up);
             tokio::spawn(async move { look_up(&parts, tasks).await })
@@ -364,7 +377,8 @@ impl Dispatcher {
 
     fn ask_for_work(&mut self, now: DateTime<Utc>) -> Option<JoinHandle<Reply>> {
         self.timetable.next_look().filter(|at| *at <= now + CLAIM_AT)?;
-        let wanted = self.timetable.due(now, CLAIM_AHEAD, self.window.room(self.ready.len()));
+        self.asked_room = self.window.room(self.ready.len());
+        let wanted = self.timetable.due(now, CLAIM_AHEAD, self.asked_room);
         if wanted.len() == 0 {
             return None;
         }
@@ -448,7 +462,6 @@ impl Dispatcher {
 
     fn note_agenda(&mut self, until: DateTime<Utc>, agenda: Agenda) {
         let now = self.now();
-        let cut_off = agenda.tasks.len().max(agenda.waiting.len()) >= self.agenda_limit;
         self.timetable.complete_until(until);
         for state in agenda.tasks {
             self.timetable.learn(state, now);
@@ -456,14 +469,13 @@ impl Dispatcher {
         for waiting in agenda.waiting {
             self.timetable.add_waiting(waiting);
         }
-        let next = if cut_off {
-            // All of it, at once: what is last must not wait until what is first can be claimed.
-            self.agenda_limit *= 2;
-            DateTime::<Utc>::MIN_UTC
-        } else {
-            let at_the_latest = now + self.parts.settings.check_interval;
-            refill_before(until).max(now + TimeDelta::milliseconds(200)).min(at_the_latest)
-        };
+        // All of it, at once: what is last must not wait until what is first can be claimed.
+        self.reading = agenda.more.map(|mark| {
+            let parts = self.parts.clone();
+            tokio::spawn(async move { refill(&parts, until, Some(mark)).await })
+        });
+        let at_the_latest = now + self.parts.settings.check_interval;
+        let next = refill_before(until).max(now + TimeDelta::milliseconds(200)).min(at_the_latest);
         self.refill_at = Some(self.refill_at.map_or(next, |wanted| wanted.min(next)));
     }
 
@@ -494,16 +506,14 @@ impl Dispatcher {
             self.timetable.won(attempt, None);
         }
         let got: BTreeSet<ExecutionId> = taken.iter().map(|attempt| attempt.execution_id).collect();
-        for (execution, task) in wanted.waiting.iter().filter(|(execution, _)| !got.contains(execution)) {
-            self.timetable.not_taken(*execution, task);
+        for request in wanted.waiting.iter().filter(|request| !got.contains(&request.execution_id)) {
+            self.timetable.not_taken(request.execution_id, &request.task_id);
         }
         for request in wanted.claims.iter().filter(|request| !won.contains(&request.task_id)) {
             self.look_up.insert(request.task_id.clone(), true);
         }
-        let all_started = self.ready.is_empty() || self.ready.keys().all(|(due, _)| *due > self.now());
-        if wanted.len() >= self.window.room(0) && all_started {
-            self.window.grow();
-        }
+        let waiting_for_a_slot = self.ready.first_key_value().map(|((due, _), _)| self.now() - *due);
+        self.window.claimed(wanted.len() >= self.asked_room, waiting_for_a_slot.unwrap_or_default());
         for attempt in claimed.into_iter().chain(taken) {
             self.ready.insert((attempt.due_at, attempt.execution_id), attempt);
         }
@@ -626,8 +636,8 @@ async fn check(parts: &Parts, known: BTreeSet<ExecutionId>) -> Reply {
     }
 }
 
-async fn refill(parts: &Parts, until: DateTime<Utc>, limit: usize) -> Reply {
-    match parts.ledger.agenda(until, limit).await {
+async fn refill(parts: &Parts, until: DateTime<Utc>, mark: Option<AgendaMark>) -> Reply {
+    match parts.ledger.agenda(until, mark, AGENDA).await {
         Ok(agenda) => Reply::Agenda { until, agenda },
         Err(error) => Reply::Failed { error, tasks: Vec::new() },
     }
@@ -659,14 +669,11 @@ async fn claim(parts: &Parts, wanted: Wanted) -> Reply {
     };
     let (taken, trouble) = match wanted.waiting.as_slice() {
         [] => (Vec::new(), None),
-        waiting => {
-            let waiting: Vec<ExecutionId> = waiting.iter().map(|(execution, _)| *execution).collect();
-            match parts.ledger.take(&node, &waiting, &wanted.overlapping, CLAIM_BOUND).await {
-                Ok(taken) => (taken, None),
-                // What was claimed is ours all the same.
-                Err(error) => (Vec::new(), Some(error)),
-            }
-        }
+        waiting => match parts.ledger.take(&node, waiting, CLAIM_BOUND).await {
+            Ok(taken) => (taken, None),
+            // What was claimed is ours all the same.
+            Err(error) => (Vec::new(), Some(error)),
+        },
     };
     Reply::Work { node, wanted, claimed, taken, trouble }
 }
@@ -684,6 +691,22 @@ async fn release(parts: &Parts, attempts: &[Attempt]) {
     }
 }
 
+/// Writes down that an attempt begins which may be what kills servers. Without that it must not begin.
+async fn begins(parts: &Parts, attempt: &Attempt) -> bool {
+    let (task, execution) = (&attempt.task_id, attempt.execution_id);
+    match parts.ledger.begin(&parts.node(), attempt).await {
+        Ok(true) => true,
+        Ok(false) => {
+            debug!(task.id = %task, execution.id = %execution, "the attempt is another node's by now");
+            false
+        }
+        Err(error) => {
+            warn!(task.id = %task, execution.id = %execution, error = %error, "not started: its start can't be written down");
+            false
+        }
+    }
+}
+
 /// Runs one attempt to its end, whatever that is.
 async fn run_attempt(
     parts: Arc<Parts>,
@@ -692,6 +715,15 @@ async fn run_attempt(
     abort: CancellationToken,
 ) -> Ended {
     let started_at = parts.clock.now();
+    if attempt.interruptions > 0 && !begins(&parts, &attempt).await {
+        return Ended {
+            attempt,
+            task,
+            started_at,
+            ended_at: started_at,
+            run: Run::ended(AttemptEnd::Interrupted),
+        };
+    }
     let timeout = task.policy.timeout;
     // The actor's work ends with this, so that nothing of it goes on after the time it is recorded with.
     let run = AssertUnwindSafe(async {

@@ -19,7 +19,7 @@ mod window;
 
 pub use activity::Activity;
 pub use clock::DatabaseClock;
-pub use node::node_name;
+pub use node::{CurrentNode, node_name};
 
 use crate::actor::RunContext;
 use async_trait::async_trait;
@@ -31,8 +31,7 @@ use botticelli_server::server::{ActorManager, TaskScheduler};
 use botticelli_server::task::Task;
 use dispatcher::Dispatcher;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -91,7 +90,7 @@ pub struct EngineParts {
     /// Woken when there are new posts.
     pub posts_waiting: Arc<Notify>,
     /// This process.
-    pub node: NodeId,
+    pub node: Arc<CurrentNode>,
     /// How it behaves.
     pub settings: EngineSettings,
 }
@@ -113,24 +112,14 @@ struct Parts {
     clock: Arc<DatabaseClock>,
     wakeups: Wakeups,
     posts_waiting: Arc<Notify>,
-    first_name: NodeId,
-    node: RwLock<NodeId>,
-    renamed: AtomicU32,
+    current_node: Arc<CurrentNode>,
     settings: EngineSettings,
     activity: watch::Sender<Activity>,
 }
 
 impl Parts {
     fn node(&self) -> NodeId {
-        self.node.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// A node that was given up does not come back under its name. Returns the old one.
-    fn take_another_name(&self) -> NodeId {
-        let count = self.renamed.fetch_add(1, Ordering::Relaxed) + 1;
-        let name =
-            NodeId::new(format!("{}+{count}", self.first_name)).unwrap_or_else(|_| self.first_name.clone());
-        std::mem::replace(&mut self.node.write().unwrap_or_else(PoisonError::into_inner), name)
+        self.current_node.name()
     }
 }
 
@@ -154,9 +143,7 @@ impl Engine {
             clock: parts.clock,
             wakeups: parts.wakeups,
             posts_waiting: parts.posts_waiting,
-            node: RwLock::new(parts.node.clone()),
-            first_name: parts.node,
-            renamed: AtomicU32::new(0),
+            current_node: parts.node,
             settings: parts.settings,
             activity: watch::Sender::new(Activity::NEW),
         };
@@ -209,6 +196,7 @@ impl TaskScheduler for Engine {
     }
 
     async fn cancel(&self, task: &TaskId) -> Result<bool, LedgerError> {
+        self.parts.ledger.retire(task).await?;
         let (answer, known) = oneshot::channel();
         self.tell(Command::Drop(task.clone(), answer));
         Ok(known.await.unwrap_or(false))
@@ -231,14 +219,11 @@ impl TaskScheduler for Engine {
         let _end_of_helpers = helpers.clone().drop_guard();
         let heartbeat = node::heartbeat(self.parts.clone(), self.commands.clone(), helpers.clone());
         let heartbeat = tokio::spawn(heartbeat);
-        let retention = self
-            .parts
-            .settings
-            .history_retention
-            .map(|keep| tokio::spawn(retention::run(self.parts.clone(), keep, helpers.clone())));
+        let keep = self.parts.settings.history_retention;
+        let retention = tokio::spawn(retention::run(self.parts.clone(), keep, helpers.clone()));
         Dispatcher::new(self.parts.clone(), inbox).run(stop).await;
         helpers.cancel();
-        for mut helper in std::iter::once(heartbeat).chain(retention) {
+        for mut helper in [heartbeat, retention] {
             match tokio::time::timeout(LAST_MOMENTS, &mut helper).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => warn!(error = %error, "a helper of the engine did not end well"),

@@ -4,10 +4,37 @@ use super::{Command, Parts};
 use botticelli_server::clock::Clock as _;
 use botticelli_server::ids::NodeId;
 use botticelli_server::ledger::{Lease, LedgerError, Rescued};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
+
+/// The name under which this process is known now. A node that was given up does not come back under its name.
+pub struct CurrentNode {
+    first: NodeId,
+    now: RwLock<NodeId>,
+    renamed: AtomicU32,
+}
+
+impl CurrentNode {
+    /// A process by this name.
+    pub fn new(name: NodeId) -> Self {
+        Self { now: RwLock::new(name.clone()), first: name, renamed: AtomicU32::new(0) }
+    }
+
+    /// Its name now.
+    pub fn name(&self) -> NodeId {
+        self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns the old one.
+    pub(crate) fn take_another(&self) -> NodeId {
+        let count = self.renamed.fetch_add(1, Ordering::Relaxed) + 1;
+        let name = NodeId::new(format!("{}+{count}", self.first)).unwrap_or_else(|_| self.first.clone());
+        std::mem::replace(&mut self.now.write().unwrap_or_else(PoisonError::into_inner), name)
+    }
+}
 
 /// Beats until `stop`. A clock that is set back does not keep the node silent: the machine's own count of time goes on.
 pub(super) async fn heartbeat(
@@ -43,7 +70,7 @@ pub(super) async fn beat(
     commands: &mpsc::UnboundedSender<Command>,
 ) -> Result<(), LedgerError> {
     while parts.ledger.renew(&parts.node(), parts.settings.lease).await? == Lease::Lost {
-        let lost = parts.take_another_name();
+        let lost = parts.current_node.take_another();
         warn!(
             node = %lost,
             "this node was taken for dead, and its work was handed on; it goes on under another name"

@@ -11,6 +11,8 @@ use tracing::{debug, error, warn};
 
 /// At most so many in one transaction.
 const BATCH: usize = 1_000;
+/// So many need not wait for more: while they are recorded, the next batch gathers.
+const CROWD: usize = 64;
 /// The first of a batch waits so long for others that end with it.
 const LINGER: Duration = Duration::from_millis(2);
 /// Between tries while the database can't be reached.
@@ -43,7 +45,7 @@ impl Recorder {
     pub(super) async fn run(mut self) {
         let mut batch = Vec::new();
         while self.ended.recv_many(&mut batch, BATCH).await > 0 {
-            if batch.len() < BATCH {
+            if batch.len() < CROWD {
                 tokio::time::sleep(LINGER).await;
                 while batch.len() < BATCH
                     && let Ok(ended) = self.ended.try_recv()

@@ -3,7 +3,7 @@
 //! All of it is a cache. The store decides: a plan made from old knowledge is refused there, and the task is looked up.
 
 use botticelli_server::ids::{ExecutionId, TaskId};
-use botticelli_server::ledger::{Attempt, ClaimRequest, TaskChange, Waiting};
+use botticelli_server::ledger::{Attempt, ClaimRequest, TakeRequest, TaskChange, Waiting};
 use botticelli_server::plan::{Plan, plan};
 use botticelli_server::task::{Overlap, Task, TaskState};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -63,8 +63,7 @@ impl Entry {
 #[derive(Default)]
 pub(super) struct Wanted {
     pub(super) claims: Vec<ClaimRequest>,
-    pub(super) waiting: Vec<(ExecutionId, TaskId)>,
-    pub(super) overlapping: Vec<TaskId>,
+    pub(super) waiting: Vec<TakeRequest>,
 }
 
 impl Wanted {
@@ -221,13 +220,17 @@ impl Timetable {
 
     fn want_waiting(&mut self, execution: ExecutionId, id: &TaskId, wanted: &mut Wanted) {
         let Some(entry) = self.tasks.get_mut(id) else { return };
-        if entry.task.policy.overlap == Overlap::Allow {
-            wanted.overlapping.push(id.clone());
-        } else if entry.occupied > 0 {
+        let overlap_allowed = entry.task.policy.overlap == Overlap::Allow;
+        if entry.occupied > 0 && !overlap_allowed {
             entry.blocked.insert(execution);
             return;
         }
-        wanted.waiting.push((execution, id.clone()));
+        wanted.waiting.push(TakeRequest {
+            execution_id: execution,
+            task_id: id.clone(),
+            definition: entry.task.definition.clone(),
+            overlap_allowed,
+        });
     }
 
     /// This node has won `attempt`. `claim` is the request that it came of, if it was not waiting.

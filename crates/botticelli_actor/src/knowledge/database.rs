@@ -96,9 +96,19 @@ impl DatabaseSource {
         })
     }
 
+    /// Whether the database is there and understands what it will be asked.
+    pub(super) async fn check(&self) -> Result<(), SkillError> {
+        let values = vec![Value::Null; self.statement.parameters().len()];
+        self.ask(&self.statement.without_rows(), &values).await.map(drop)
+    }
+
     pub(super) async fn read(&self, context: &ActorContext) -> Result<Vec<Fields>, SkillError> {
         let values = self.values(context)?;
-        self.reader.read(&self.statement, &values, self.timeout).await.map_err(|error| match error {
+        self.ask(&self.statement, &values).await
+    }
+
+    async fn ask(&self, statement: &Statement, values: &[Value]) -> Result<Vec<Fields>, SkillError> {
+        self.reader.read(statement, values, self.timeout).await.map_err(|error| match error {
             ReadError::Unavailable { .. } | ReadError::TimedOut { .. } => {
                 SkillError::Recoverable(error.to_string())
             }

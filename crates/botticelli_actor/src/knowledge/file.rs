@@ -56,6 +56,20 @@ impl FileSource {
             .map_err(|error| SkillError::Recoverable(format!("reading was cut short: {error}")))?
     }
 
+    /// What the files hold, or all that is wrong with them.
+    pub(super) fn check(&self) -> Result<Vec<Fields>, Vec<String>> {
+        let paths = self.paths().map_err(|error| vec![error])?;
+        let mut left = MOST_BYTES;
+        let (mut items, mut problems) = (Vec::new(), Vec::new());
+        for path in paths {
+            match read_one(&path, &mut left) {
+                Ok(more) => items.extend(more),
+                Err(error) => problems.push(error.to_string()),
+            }
+        }
+        if problems.is_empty() { Ok(items) } else { Err(problems) }
+    }
+
     fn paths(&self) -> Result<Vec<PathBuf>, String> {
         if !self.is_pattern {
             return Ok(vec![PathBuf::from(&self.pattern)]);
@@ -75,12 +89,15 @@ fn read_all(paths: &[PathBuf]) -> Result<Vec<Fields>, SkillError> {
     let mut left = MOST_BYTES;
     let mut items = Vec::new();
     for path in paths {
-        let text = read_text(path, &mut left)?;
-        let wrong = |error| SkillError::Unrecoverable(format!("{}: {error}", path.display()));
-        let format = Format::of(path).map_err(wrong)?;
-        items.extend(format.parse(&text).map_err(wrong)?);
+        items.extend(read_one(path, &mut left)?);
     }
     Ok(items)
+}
+
+fn read_one(path: &Path, left: &mut u64) -> Result<Vec<Fields>, SkillError> {
+    let text = read_text(path, left)?;
+    let wrong = |error| SkillError::Unrecoverable(format!("{}: {error}", path.display()));
+    Format::of(path).and_then(|format| format.parse(&text)).map_err(wrong)
 }
 
 fn read_text(path: &Path, left: &mut u64) -> Result<String, SkillError> {

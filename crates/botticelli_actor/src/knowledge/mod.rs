@@ -9,6 +9,7 @@ use crate::draft::Item;
 use crate::names::unknown;
 use crate::skill::{ActorContext, Knowledge, SkillError};
 use async_trait::async_trait;
+use botticelli_database::Condition;
 use chrono::{DateTime, TimeDelta, Utc};
 use database::DatabaseSource;
 pub use database::{QueryConfig, TableConfig};
@@ -90,6 +91,33 @@ impl KnowledgeSet {
     }
 }
 
+/// What is wrong with what the sources of an actor read, as far as it shows without a run: files are read whole, queries
+/// are only understood. Settings that are wrong are left to [`KnowledgeSet::build`]. `own` says how the server's own
+/// database stands; `None`: it can't be asked, which is known already.
+pub async fn check_content(actor: &ActorFile, own_database_url: &str, own: Option<Condition>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (index, section) in actor.knowledge.iter().enumerate() {
+        let Ok(source) = Source::build(section, &actor.folder, own_database_url) else { continue };
+        if matches!(source.reader, Reader::Database(_)) && !section.settings.contains_key("database") {
+            let own_tables = section.settings.values().any(|text| text.to_string().contains("actor_server_"));
+            if own.is_none() || (own == Some(Condition::New) && own_tables) {
+                continue;
+            }
+        }
+        let key = match &source.reader {
+            Reader::Database(_) => section.kind.as_str(),
+            Reader::File(_) => "path",
+            Reader::Inline(_) => "items",
+        };
+        let fault = |problem| {
+            let message = format!("knowledge {:?}: {problem}", section.name);
+            Fault::new(key, message).within(KeyPath::entry("knowledge", index))
+        };
+        faults.extend(source.check(&section.name).await.into_iter().map(fault));
+    }
+    faults
+}
+
 /// The kinds of sources, and the schemas of their settings.
 pub fn schemas() -> [(&'static str, Schema); 4] {
     [
@@ -129,6 +157,26 @@ impl Source {
                 let (message, hint) = unknown("type", kind, schemas().iter().map(|(kind, _)| *kind));
                 Err(vec![Fault::new("type", format!("type: {message}")).hint(hint)])
             }
+        }
+    }
+}
+
+impl Source {
+    /// What is wrong with what it reads.
+    async fn check(self, name: &str) -> Vec<String> {
+        let read = match self.reader {
+            Reader::Database(source) => {
+                return source.check().await.err().map(|error| error.to_string()).into_iter().collect();
+            }
+            Reader::File(source) => {
+                let read = tokio::task::spawn_blocking(move || source.check()).await;
+                read.unwrap_or_else(|error| Err(vec![format!("reading was cut short: {error}")]))
+            }
+            Reader::Inline(items) => Ok(items),
+        };
+        match read {
+            Ok(items) => keyed(name, self.key.as_deref(), items).err().into_iter().collect(),
+            Err(problems) => problems,
         }
     }
 }

@@ -78,6 +78,10 @@ impl ContentPoster for JsonLinesFile {
         Ok(())
     }
 
+    fn check(&self, destination: &Destination) -> Result<(), PostError> {
+        Appendix::at(Path::new(&destination.target)).check()
+    }
+
     async fn post(
         &self,
         content: &PostContent,

@@ -65,6 +65,48 @@ fn a_second_signal_stops_at_once_and_what_ran_is_run_again() {
 }
 
 #[test]
+fn what_dies_with_its_server_three_times_is_failed_and_what_only_waited_is_not() {
+    for stage in Stage::each() {
+        endless(&stage);
+        let tasks = task("one", RARELY, "") + &task("two", RARELY, "");
+        let settings = "max_concurrent_executions = 1\nlease_seconds = 2\nshutdown_grace_seconds = 1";
+        stage.server_file(settings, &tasks);
+        let server = stage.started();
+        stage.until("both are claimed", |stage| stage.count("actor_server_open_executions") == 2);
+        server.kill();
+        let newest = "SELECT max(begun_at) AS value FROM actor_server_open_executions";
+        let (mut killed, mut seen) = (Vec::new(), stage.values(newest));
+        let failed = loop {
+            let server = stage.started();
+            stage.until("one begins, or is poison", |stage| {
+                stage.count("actor_server_executions") == 1 || stage.values(newest) != seen
+            });
+            if stage.count("actor_server_executions") == 1 {
+                server.stop();
+                break stage
+                    .values("SELECT id AS value FROM actor_server_executions WHERE outcome = 'failed'");
+            }
+            let begun =
+                format!("SELECT id AS value FROM actor_server_open_executions WHERE begun_at = ({newest})");
+            killed.extend(stage.values(&begun));
+            seen = stage.values(newest);
+            server.kill();
+        };
+        assert_eq!(failed.len(), 1);
+        assert_eq!(
+            killed.iter().filter(|id| **id == failed[0]).count(),
+            2,
+            "and once nobody can tell: {killed:?}"
+        );
+        stage.actor("plain", FROM_FILE, 1);
+        let server = stage.started();
+        stage.until("the other one is over", |stage| stage.count("actor_server_executions") == 2);
+        server.stop();
+        assert_eq!(stage.count("actor_server_executions WHERE outcome = 'succeeded'"), 1);
+    }
+}
+
+#[test]
 fn what_runs_longer_than_the_grace_period_is_handed_on() {
     for stage in Stage::each() {
         endless(&stage);

@@ -4,7 +4,7 @@ use crate::support::*;
 use async_trait::async_trait;
 use botticelli_actor::actor::{RegisteredActors, RunContext};
 use botticelli_actor::app::{App, AppError, AppParts};
-use botticelli_actor::config::{Given, LoadedConfig, Problems, load};
+use botticelli_actor::config::{ActorFile, Given, LoadedConfig, Problems, load};
 use botticelli_actor::deliverer::DeliverySettings;
 use botticelli_actor::engine::DatabaseClock;
 use botticelli_actor::platforms::Platforms;
@@ -19,6 +19,7 @@ use botticelli_testkit::contract_suites::{
 };
 use botticelli_testkit::databases::TestStore;
 use botticelli_testkit::{manager_suite, persistence_suite, scheduler_suite, server_suite};
+use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -157,7 +158,7 @@ impl Serving {
             database_url: Some(database.url().to_owned().into()),
             discord_token: None,
         };
-        let read = move || load(&given, &|_| None, &|_, _| Vec::new());
+        let read = move || load(&given, &|_| None, &|_: &ActorFile, _: &SecretString| Vec::new());
         let server = FromFiles { read: Arc::new(read), clock: database.clock(), app: Mutex::default() };
         std::fs::write(folder.path().join("writer.toml"), WRITER).expect("written");
         Self { database, folder, server: Arc::new(server) }

@@ -15,7 +15,7 @@ crate::promises! {
     what_was_claimed_and_not_started_goes_back_at_a_stop,
     a_changed_task_finishes_its_run_and_goes_on_as_it_is_now,
     an_immediate_task_runs_once_and_with_every_start_once_for_each_start,
-    old_history_is_deleted_and_what_was_posted_is_remembered,
+    old_history_and_nodes_are_deleted_and_what_was_posted_is_remembered,
     a_clock_that_jumps_neither_loses_nor_doubles,
     more_tasks_than_an_agenda_holds_all_have_their_turn,
 }
@@ -117,7 +117,7 @@ async fn an_immediate_task_runs_once_and_with_every_start_once_for_each_start(da
     server.end().await;
 }
 
-async fn old_history_is_deleted_and_what_was_posted_is_remembered(database: TestStore) {
+async fn old_history_and_nodes_are_deleted_and_what_was_posted_is_remembered(database: TestStore) {
     let settings = EngineSettings {
         history_retention: Some(24 * HOUR),
         check_interval: HOUR,
@@ -125,6 +125,9 @@ async fn old_history_is_deleted_and_what_was_posted_is_remembered(database: Test
         ..settings()
     };
     let server = TestServer::start_with(database, settings).await;
+    let gone = botticelli_server::ids::NodeId::new("gone").expect("a name");
+    server.database.renew(&gone, HOUR).await.expect("a heartbeat");
+    server.database.leave(&gone).await.expect("an answer");
     let task = task("task", every(10 * HOUR));
     server.add(&task, &[Does::Post("old")]).await;
     server.advance(30 * HOUR + MINUTE).await;
@@ -135,6 +138,7 @@ async fn old_history_is_deleted_and_what_was_posted_is_remembered(database: Test
     let posts =
         server.database.posts(botticelli_database::PostFilter { limit: 10, ..Default::default() }).await;
     assert_eq!(posts.expect("posts").len(), 1);
+    assert_eq!(server.database.value("SELECT count(*) AS value FROM actor_server_nodes").await, "1");
     server.end().await;
 }
 

@@ -7,8 +7,8 @@ pub(crate) use probe::{Does, Probe};
 
 use botticelli_actor::actor::{RegisteredActors, RunContext};
 use botticelli_actor::app::contexts;
-use botticelli_actor::deliverer::{Deliverer, DeliverySettings};
-use botticelli_actor::engine::{Activity, DatabaseClock, Engine, EngineParts, EngineSettings};
+use botticelli_actor::deliverer::{Deliverer, DeliverySettings, DeliverySignals};
+use botticelli_actor::engine::{Activity, CurrentNode, DatabaseClock, Engine, EngineParts, EngineSettings};
 use botticelli_actor::platforms::Platforms;
 use botticelli_database::{ExecutionView, PostFilter, Resumed, Store, Wakeups};
 use botticelli_server::clock::Clock;
@@ -61,12 +61,13 @@ pub(crate) struct Node {
     run: Option<JoinHandle<()>>,
     watch: JoinHandle<()>,
     deliverer: Option<JoinHandle<()>>,
-    /// How many of its loops sleep when it is at rest.
-    loops: usize,
     wakeups: Wakeups,
     /// Its engine is run by somebody else.
     run_elsewhere: bool,
 }
+
+/// What of a node sleeps when it is at rest: dispatcher, heartbeat, retention, deliverer.
+const LOOPS: usize = 4;
 
 /// The settings of the nodes: the engine's own, but for heartbeats, which would only make time pass more slowly.
 pub(crate) fn settings() -> EngineSettings {
@@ -134,8 +135,7 @@ impl TestServer {
         let (wakeups, posts_waiting) = (Wakeups::default(), Arc::new(Notify::new()));
         let mut platforms = Platforms::default();
         platforms.register("memory", Arc::new(self.platform.clone()));
-        let node = NodeId::new(name).expect("a name");
-        let loops = 3 + usize::from(settings.history_retention.is_some());
+        let node = Arc::new(CurrentNode::new(NodeId::new(name).expect("a name")));
         let engine = Arc::new(Engine::new(EngineParts {
             ledger: history.clone(),
             outbox: history.clone(),
@@ -148,7 +148,8 @@ impl TestServer {
             settings,
         }));
         let delivery = DeliverySettings { poll_interval: HOUR, ..DeliverySettings::default() };
-        let deliverer = Deliverer::new(history, platforms, clock.clone(), node, delivery, posts_waiting);
+        let signals = DeliverySignals { posts_waiting, changed: wakeups.clone() };
+        let deliverer = Deliverer::new(history, platforms, clock.clone(), node, delivery, signals);
         let (stop, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
         engine.enter().await.expect("the node is entered");
         Node {
@@ -161,7 +162,6 @@ impl TestServer {
             clock,
             stop,
             stop_delivering,
-            loops,
             run_elsewhere: false,
         }
     }
@@ -300,7 +300,7 @@ impl TestServer {
                 return false;
             }
             running += activity.running;
-            loops += node.loops;
+            loops += LOOPS;
         }
         let stopping = self.nodes.iter().any(|node| node.run.is_some() && node.stop.is_cancelled());
         let parked = *self.parked.borrow();

@@ -1,6 +1,7 @@
 //! PostgreSQL: a pool, TLS, notifications, and the words of its SQL that differ from SQLite's.
 
 use crate::error::{MigrateError, WorkError};
+use crate::sql::Sql;
 use diesel::ConnectionError;
 use diesel_async::pooled_connection::deadpool::Pool;
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
@@ -16,13 +17,22 @@ use std::time::Duration;
 pub(crate) mod queries;
 
 // What `queries` is written in terms of.
-use diesel::sql_query;
 use diesel::sql_types::{Jsonb as Json, Timestamptz as Instant};
 use diesel_async::RunQueryDsl;
 type Connection = AsyncPgConnection;
 type Backend = diesel::pg::Pg;
 
+fn sql_query<'f>(text: impl Into<String>) -> Sql<'f, Backend> {
+    Sql::new(text)
+}
+
 mod dialect {
+    use super::queries::batch::{Column, Datum, Kind};
+    use crate::error::WorkError;
+    use crate::sql::Sql;
+    use diesel::pg::Pg;
+    use diesel::sql_types::{self, Array, Nullable};
+
     /// Locks the task rows of a query that selects from `actor_server_state AS s`.
     pub(super) const LOCK_STATE: &str = "FOR UPDATE OF s";
     pub(super) const LOCK_STATE_SKIPPING: &str = "FOR UPDATE OF s SKIP LOCKED";
@@ -49,10 +59,54 @@ mod dialect {
 
     pub(super) const SERIALIZE_REGISTRATIONS: Option<&str> = Some("SELECT pg_advisory_xact_lock(7236504112)");
 
-    /// `$1`, a JSON array of objects, as the table `r` with these columns.
-    pub(super) fn rows(columns: &[(&str, &str)]) -> String {
-        let columns: Vec<String> = columns.iter().map(|(name, kind)| format!("{name} {kind}")).collect();
-        format!("json_to_recordset($1::json) AS r({})", columns.join(", "))
+    /// The parameters from `first` on, an array for each column, as the table `r`.
+    pub(super) fn rows(columns: &[Column], first: usize) -> String {
+        let arrays: Vec<String> = columns
+            .iter()
+            .enumerate()
+            .map(|(index, column)| format!("${}::{}[]", first + index, type_name(column.kind)))
+            .collect();
+        let names: Vec<&str> = columns.iter().map(|column| column.name).collect();
+        format!("unnest({}) AS r({})", arrays.join(", "), names.join(", "))
+    }
+
+    fn type_name(kind: Kind) -> &'static str {
+        match kind {
+            Kind::BigInt => "bigint",
+            Kind::Integer => "integer",
+            Kind::Boolean => "boolean",
+            Kind::Text => "text",
+            Kind::Time => "timestamptz",
+            Kind::Json => "jsonb",
+        }
+    }
+
+    pub(super) fn bind_rows<'f>(
+        mut sql: Sql<'f, Pg>,
+        columns: &[Column],
+        cells: Vec<Vec<Datum<'f>>>,
+    ) -> Result<Sql<'f, Pg>, WorkError> {
+        for (index, column) in columns.iter().enumerate() {
+            let cells = cells.iter().map(|row| row[index]);
+            macro_rules! array {
+                ($kind:ident: $sql_type:ty) => {
+                    sql.bind::<Array<Nullable<$sql_type>>, _>(
+                        cells
+                            .map(|cell| if let Datum::$kind(value) = cell { Some(value) } else { None })
+                            .collect::<Vec<_>>(),
+                    )
+                };
+            }
+            sql = match column.kind {
+                Kind::BigInt => array!(BigInt: sql_types::BigInt),
+                Kind::Integer => array!(Integer: sql_types::Integer),
+                Kind::Boolean => array!(Boolean: sql_types::Bool),
+                Kind::Text => array!(Text: sql_types::Text),
+                Kind::Time => array!(Time: sql_types::Timestamptz),
+                Kind::Json => array!(Json: sql_types::Jsonb),
+            };
+        }
+        Ok(sql)
     }
 }
 
@@ -61,6 +115,9 @@ const CHANNEL: &str = "actor_server";
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 const MIGRATION_LOCK: &str = "SELECT pg_advisory_lock(7236504110)";
+
+/// Statements stay prepared, but are planned for their values: a plan made while a table was empty would be kept.
+const SESSION: &str = "SET TIME ZONE 'UTC'; SET plan_cache_mode = force_custom_plan";
 
 /// Waiting longer for a connection than this means that the database is not there.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -160,7 +217,7 @@ async fn connect(url: String) -> Result<AsyncPgConnection, ConnectionError> {
     let (client, connection) = config.connect(tls).await.map_err(|error| bad(&error))?;
     let mut connection = AsyncPgConnection::try_from_client_and_connection(client, connection).await?;
     connection
-        .batch_execute("SET TIME ZONE 'UTC'")
+        .batch_execute(SESSION)
         .await
         .map_err(|error| ConnectionError::BadConnection(error.to_string()))?;
     Ok(connection)
@@ -180,7 +237,7 @@ pub(crate) fn tls_config() -> rustls::ClientConfig {
 }
 
 /// An error with all its causes: "connection refused" is in the last one.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -5,15 +5,15 @@ use super::rows::{
     insert_executions, task_id,
 };
 use super::*;
+use crate::sql::Sql;
 use botticelli_server::clock::to_microseconds;
 use botticelli_server::ids::{ExecutionId, NodeId, TaskId};
-use botticelli_server::ledger::{Agenda, SkippedRange, Waiting};
+use botticelli_server::ledger::{Agenda, AgendaMark, SkippedRange, Waiting};
 use botticelli_server::outcome::SkipReason;
 use botticelli_server::task::TaskState;
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
-use serde::Serialize;
 
 /// The database's time.
 pub(crate) async fn now(conn: &mut Connection) -> Work<DateTime<Utc>> {
@@ -26,44 +26,127 @@ pub(crate) async fn now(conn: &mut Connection) -> Work<DateTime<Utc>> {
     Ok(to_microseconds(now.now))
 }
 
-pub(crate) async fn agenda(conn: &mut Connection, horizon: DateTime<Utc>, limit: i64) -> Work<Agenda> {
-    let due =
-        "SELECT * FROM actor_server_state WHERE NOT is_paused AND wake_at <= $1 ORDER BY wake_at LIMIT $2";
-    let probing =
-        "SELECT * FROM actor_server_state WHERE probe_at <= $1 AND is_paused ORDER BY probe_at LIMIT $2";
-    let resumed = "SELECT * FROM actor_server_state \
-         WHERE pause_reason IS NOT NULL AND NOT is_paused AND next_run IS NOT NULL AND wake_at > $1 \
-         ORDER BY task_id LIMIT $2";
-    let ready = "SELECT * FROM actor_server_open_executions WHERE ready_at <= $1 ORDER BY ready_at LIMIT $2";
+pub(crate) async fn agenda(
+    conn: &mut Connection,
+    horizon: DateTime<Utc>,
+    mark: Option<AgendaMark>,
+    limit: usize,
+) -> Work<Agenda> {
+    let mut agenda = Agenda::default();
+    let next = match mark {
+        None => {
+            agenda.tasks = probing_and_resumed(conn, horizon).await?;
+            AgendaMark {
+                task: due_tasks(conn, &mut agenda, horizon, None, limit).await?,
+                execution: waiting_executions(conn, &mut agenda, horizon, None, limit).await?,
+            }
+        }
+        Some(AgendaMark { task, execution }) => AgendaMark {
+            task: match task {
+                Some(after) => due_tasks(conn, &mut agenda, horizon, Some(after), limit).await?,
+                None => None,
+            },
+            execution: match execution {
+                Some(after) => waiting_executions(conn, &mut agenda, horizon, Some(after), limit).await?,
+                None => None,
+            },
+        },
+    };
+    agenda.more = (next.task.is_some() || next.execution.is_some()).then_some(next);
+    Ok(agenda)
+}
+
+async fn probing_and_resumed(conn: &mut Connection, horizon: DateTime<Utc>) -> Work<Vec<TaskState>> {
+    let columns = ActorServerStateRow::COLUMNS;
+    let probing = "s.probe_at <= $1 AND s.is_paused ORDER BY s.probe_at";
+    let resumed = "s.pause_reason IS NOT NULL AND NOT s.is_paused AND s.next_run IS NOT NULL AND s.wake_at > $1 \
+         ORDER BY s.task_id";
     let mut tasks = Vec::new();
-    for sql in [due, probing, resumed] {
-        let rows: Vec<ActorServerStateRow> =
-            sql_query(sql).bind::<Instant, _>(horizon).bind::<BigInt, _>(limit).load(conn).await?;
+    for which in [probing, resumed] {
+        let sql = format!("SELECT {columns} FROM actor_server_state AS s WHERE {which}");
+        let rows: Vec<ActorServerStateRow> = sql_query(sql).bind::<Instant, _>(horizon).load(conn).await?;
         for row in rows {
             tasks.push(TaskState::try_from(row)?);
         }
     }
-    let rows: Vec<OpenExecutionRow> =
-        sql_query(ready).bind::<Instant, _>(horizon).bind::<BigInt, _>(limit).load(conn).await?;
-    let waiting = rows
-        .into_iter()
-        .map(|row| {
-            Ok(Waiting {
-                execution_id: ExecutionId(row.id),
-                task_id: task_id(row.task_id)?,
-                ready_at: row.ready_at.unwrap_or(row.due_at),
-            })
-        })
-        .collect::<Work<_>>()?;
-    Ok(Agenda { tasks, waiting })
+    Ok(tasks)
 }
 
-#[derive(Serialize)]
-struct TaskRef<'a> {
-    task_id: &'a str,
+/// Adds a part of the tasks that are due. Returns where the next begins.
+async fn due_tasks(
+    conn: &mut Connection,
+    agenda: &mut Agenda,
+    horizon: DateTime<Utc>,
+    after: Option<(DateTime<Utc>, TaskId)>,
+    limit: usize,
+) -> Work<Option<(DateTime<Utc>, TaskId)>> {
+    let columns = ActorServerStateRow::COLUMNS;
+    let part = |after: &str| {
+        format!(
+            "SELECT {columns} FROM actor_server_state AS s WHERE NOT s.is_paused AND s.wake_at <= $1 {after} \
+             ORDER BY s.wake_at, s.task_id LIMIT $2"
+        )
+    };
+    let query = match &after {
+        None => part_of(part(""), horizon, limit),
+        Some((at, task)) => {
+            let after = "AND s.wake_at >= $3 AND (s.wake_at, s.task_id) > ($3, $4)";
+            part_of(part(after), horizon, limit).bind::<Instant, _>(*at).bind::<Text, _>(task.as_str())
+        }
+    };
+    let rows: Vec<ActorServerStateRow> = query.load(conn).await?;
+    let cut_off = rows.len() >= limit;
+    for row in rows {
+        agenda.tasks.push(TaskState::try_from(row)?);
+    }
+    let last = agenda.tasks.last().filter(|_| cut_off);
+    Ok(last.and_then(|last| Some((last.wake_at?, last.task_id.clone()))))
 }
 
-const TASK_REF: &[batch::Column] = &[("task_id", "text")];
+/// The same for executions that wait.
+async fn waiting_executions(
+    conn: &mut Connection,
+    agenda: &mut Agenda,
+    horizon: DateTime<Utc>,
+    after: Option<(DateTime<Utc>, ExecutionId)>,
+    limit: usize,
+) -> Work<Option<(DateTime<Utc>, ExecutionId)>> {
+    let columns = OpenExecutionRow::COLUMNS;
+    let part = |after: &str| {
+        format!(
+            "SELECT {columns} FROM actor_server_open_executions AS o WHERE o.ready_at <= $1 {after} \
+             ORDER BY o.ready_at, o.id LIMIT $2"
+        )
+    };
+    let query = match after {
+        None => part_of(part(""), horizon, limit),
+        Some((at, id)) => {
+            let after = "AND o.ready_at >= $3 AND (o.ready_at, o.id) > ($3, $4)";
+            part_of(part(after), horizon, limit).bind::<Instant, _>(at).bind::<BigInt, _>(id.0)
+        }
+    };
+    let rows: Vec<OpenExecutionRow> = query.load(conn).await?;
+    let cut_off = rows.len() >= limit;
+    for row in rows {
+        agenda.waiting.push(Waiting {
+            execution_id: ExecutionId(row.id),
+            task_id: task_id(row.task_id)?,
+            ready_at: row.ready_at.unwrap_or(row.due_at),
+        });
+    }
+    Ok(agenda.waiting.last().filter(|_| cut_off).map(|last| (last.ready_at, last.execution_id)))
+}
+
+fn part_of<'f>(sql: String, horizon: DateTime<Utc>, limit: usize) -> Sql<'f, Backend> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    sql_query(sql).bind::<Instant, _>(horizon).bind::<BigInt, _>(limit)
+}
+
+batch_row! {
+    struct TaskRef<'a> {
+        task_id: &'a str,
+    }
+}
 
 fn refs(tasks: &[TaskId]) -> Vec<TaskRef<'_>> {
     tasks.iter().map(|task| TaskRef { task_id: task.as_str() }).collect()
@@ -71,7 +154,8 @@ fn refs(tasks: &[TaskId]) -> Vec<TaskRef<'_>> {
 
 /// The whole rows of these tasks, without a lock.
 pub(crate) async fn states(conn: &mut Connection, tasks: std::sync::Arc<[TaskId]>) -> Work<Vec<TaskState>> {
-    let rows: Vec<ActorServerStateRow> = select_states(conn, &tasks, "s.*", "").await?;
+    let rows: Vec<ActorServerStateRow> =
+        select_states(conn, &tasks, ActorServerStateRow::COLUMNS, "").await?;
     rows.into_iter().map(TaskState::try_from).collect()
 }
 
@@ -99,32 +183,18 @@ async fn select_states<Row>(
 where
     Row: QueryableByName<Backend> + Send + 'static,
 {
-    let wanted = dialect::rows(TASK_REF);
     let sql = format!(
         "SELECT {columns} FROM actor_server_state AS s \
-         WHERE s.task_id IN (SELECT r.task_id FROM {wanted}) ORDER BY s.task_id {lock}"
+         WHERE s.task_id IN (SELECT r.task_id FROM {{r}}) ORDER BY s.task_id {lock}"
     );
-    Ok(sql_query(sql).bind::<Text, _>(batch::parameter(&refs(tasks))?).load(conn).await?)
+    Ok(sql_query(sql).rows(&refs(tasks))?.load(conn).await?)
 }
 
 /// The executions of `tasks` that a node owns.
 pub(super) async fn running(conn: &mut Connection, tasks: &[TaskId]) -> Work<Vec<OccupiedRow>> {
-    open_executions(conn, tasks, "o.node IS NOT NULL").await
-}
-
-/// The executions of `tasks` that keep the next occurrence from being claimed: those that run, those that have begun,
-/// and earlier occurrences that a node gave back before they began.
-pub(super) async fn occupying(conn: &mut Connection, tasks: &[TaskId]) -> Work<Vec<OccupiedRow>> {
-    open_executions(conn, tasks, "(o.node IS NOT NULL OR o.attempt > 0 OR o.scheduled_for IS NOT NULL)").await
-}
-
-async fn open_executions(conn: &mut Connection, tasks: &[TaskId], which: &str) -> Work<Vec<OccupiedRow>> {
-    let wanted = dialect::rows(TASK_REF);
-    let sql = format!(
-        "SELECT o.task_id FROM actor_server_open_executions AS o \
-         WHERE o.task_id IN (SELECT r.task_id FROM {wanted}) AND {which}"
-    );
-    Ok(sql_query(sql).bind::<Text, _>(batch::parameter(&refs(tasks))?).load(conn).await?)
+    let sql = "SELECT o.task_id FROM actor_server_open_executions AS o \
+         WHERE o.task_id IN (SELECT r.task_id FROM {r}) AND o.node IS NOT NULL";
+    Ok(sql_query(sql).rows(&refs(tasks))?.load(conn).await?)
 }
 
 #[derive(QueryableByName)]
@@ -162,33 +232,49 @@ pub(super) async fn withdraw(
     state: &LockedState,
     probes_too: bool,
 ) -> Work<Vec<ExecutionId>> {
-    let early = "SELECT * FROM actor_server_open_executions WHERE task_id = $1 AND node IS NOT NULL AND attempt = 1 \
-         AND due_at > actor_server_now() AND trigger IN ('schedule', $2) ORDER BY scheduled_for";
+    let early = format!(
+        "SELECT {} FROM actor_server_open_executions AS o \
+         WHERE o.task_id = $1 AND o.node IS NOT NULL AND o.due_at > actor_server_now() \
+             AND o.trigger IN ('schedule', $2) ORDER BY o.scheduled_for",
+        OpenExecutionRow::COLUMNS
+    );
     let rows: Vec<OpenExecutionRow> = sql_query(early)
         .bind::<Text, _>(&state.task_id)
         .bind::<Text, _>(if probes_too { "probe" } else { "schedule" })
         .load(conn)
         .await?;
+    let withdrawn = rows.iter().map(|row| ExecutionId(row.id)).collect();
+    let (claims, retries): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.attempt == 1);
+    for retry in retries {
+        let wait = "UPDATE actor_server_open_executions SET node = NULL, fence = NULL, attempt = attempt - 1, \
+             ready_at = due_at WHERE id = $1";
+        sql_query(wait).bind::<BigInt, _>(retry.id).execute(conn).await?;
+    }
+    unclaim(conn, state, &claims).await?;
+    Ok(withdrawn)
+}
+
+/// First attempts have no past that would have to be kept: the task goes back to where it was.
+async fn unclaim(conn: &mut Connection, state: &LockedState, rows: &[OpenExecutionRow]) -> Work<()> {
     let Some((nominal, due_at)) = rows.iter().find_map(|row| Some((row.scheduled_for?, row.due_at))) else {
-        return Ok(Vec::new());
+        return Ok(());
     };
-    for row in &rows {
+    for row in rows {
         let sql = "DELETE FROM actor_server_open_executions WHERE id = $1";
         sql_query(sql).bind::<BigInt, _>(row.id).execute(conn).await?;
     }
-    if came_back_to(conn, state, nominal).await? {
-        let sql = "UPDATE actor_server_state SET next_run = $1, wake_at = $2, updated_at = actor_server_now() \
-             WHERE task_id = $3";
-        sql_query(sql)
-            .bind::<Instant, _>(nominal)
-            .bind::<Instant, _>(due_at)
-            .bind::<Text, _>(&state.task_id)
-            .execute(conn)
-            .await?;
-    } else {
-        leave_out(conn, &rows).await?;
+    if !came_back_to(conn, state, nominal).await? {
+        return leave_out(conn, rows).await;
     }
-    Ok(rows.iter().map(|row| ExecutionId(row.id)).collect())
+    let sql = "UPDATE actor_server_state SET next_run = $1, wake_at = $2, updated_at = actor_server_now() \
+         WHERE task_id = $3";
+    sql_query(sql)
+        .bind::<Instant, _>(nominal)
+        .bind::<Instant, _>(due_at)
+        .bind::<Text, _>(&state.task_id)
+        .execute(conn)
+        .await?;
+    Ok(())
 }
 
 /// Whether the task can go back to `nominal` without meeting again what is accounted for already: nothing later is in

@@ -1,68 +1,152 @@
-//! Batches: many rows in one statement, as one JSON parameter.
+//! Batches: many rows in one statement, as the table `r`.
 
 use super::*;
+use crate::sql::Sql;
 use botticelli_server::clock::to_microseconds;
 use chrono::{DateTime, NaiveDateTime, Timelike as _, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::BigInt;
 use serde::{Serialize, Serializer};
+use serde_json::Value;
 use std::fmt;
 
-/// A column of a batch: its name and PostgreSQL's name of its type.
-pub(super) type Column = (&'static str, &'static str);
+/// Declares a struct as the row of a batch: its fields are the columns.
+macro_rules! batch_row {
+    (
+        $(#[$meta:meta])*
+        $vis:vis struct $name:ident $(<$life:lifetime>)? {
+            $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $kind:ty,)*
+        }
+    ) => {
+        $(#[$meta])*
+        $vis struct $name $(<$life>)? {
+            $($(#[$field_meta])* $field_vis $field: $kind,)*
+        }
 
-/// What a statement's `$1` is bound to: the rows as JSON text.
-pub(super) fn parameter<T: Serialize>(rows: &[T]) -> Work<String> {
-    let rows = serde_json::to_string(rows).map_err(|error| WorkError::corrupt("a batch", error))?;
-    if has_nul(&rows) { Err(WorkError::Refused("a text has a NUL character".into())) } else { Ok(rows) }
+        impl $(<$life>)? batch::Row for $name $(<$life>)? {
+            const COLUMNS: &'static [batch::Column] = &[
+                $(batch::Column { name: stringify!($field), kind: <$kind as batch::Cell>::KIND },)*
+            ];
+
+            fn cells(&self) -> Vec<batch::Datum<'_>> {
+                vec![$(batch::Cell::datum(&self.$field),)*]
+            }
+        }
+    };
 }
 
-/// PostgreSQL can't keep NUL in text. SQLite could, but not all of its functions see what comes after.
-pub(super) fn storable(value: &serde_json::Value) -> Work<()> {
-    parameter(std::slice::from_ref(value)).map(drop)
+/// See `batch_row!`.
+pub(crate) trait Row {
+    const COLUMNS: &'static [Column];
+
+    fn cells(&self) -> Vec<Datum<'_>>;
 }
 
-/// Whether a string of this JSON has the escape of NUL: one after an even number of backslashes.
-fn has_nul(json: &str) -> bool {
-    json.match_indices(r"\u0000").any(|(at, _)| {
-        let backslashes = json[..at].bytes().rev().take_while(|byte| *byte == b'\\').count();
-        backslashes % 2 == 0
-    })
+pub(crate) struct Column {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
 }
 
-/// Inserts `rows`. Their serialized fields are the columns.
-pub(super) async fn insert<T: Serialize>(
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Kind {
+    BigInt,
+    Integer,
+    Boolean,
+    Text,
+    Time,
+    Json,
+}
+
+/// What stands in one column of one row.
+#[derive(Clone, Copy, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Datum<'a> {
+    Null,
+    BigInt(i64),
+    Integer(i32),
+    Boolean(bool),
+    Text(&'a str),
+    #[serde(serialize_with = "time")]
+    Time(DateTime<Utc>),
+    Json(&'a Value),
+}
+
+/// A type whose values are cells.
+pub(crate) trait Cell {
+    const KIND: Kind;
+
+    fn datum(&self) -> Datum<'_>;
+}
+
+macro_rules! cell {
+    ($kind:ident: $($type:ty => |$value:ident| $datum:expr),* $(,)?) => {
+        $(impl Cell for $type {
+            const KIND: Kind = Kind::$kind;
+
+            fn datum(&self) -> Datum<'_> {
+                let $value = self;
+                Datum::$kind($datum)
+            }
+        })*
+    };
+}
+
+cell!(BigInt: i64 => |n| *n, u64 => |n| i64::try_from(*n).unwrap_or(i64::MAX));
+cell!(Integer: i32 => |n| *n, u32 => |n| i32::try_from(*n).unwrap_or(i32::MAX));
+cell!(Boolean: bool => |yes| *yes);
+cell!(Text: String => |text| text, &str => |text| text);
+// Cut here, because PostgreSQL would round and SQLite would keep what is finer.
+cell!(Time: DateTime<Utc> => |at| to_microseconds(*at));
+
+/// JSON's null is SQL's.
+impl Cell for Value {
+    const KIND: Kind = Kind::Json;
+
+    fn datum(&self) -> Datum<'_> {
+        if self.is_null() { Datum::Null } else { Datum::Json(self) }
+    }
+}
+
+impl<T: Cell> Cell for Option<T> {
+    const KIND: Kind = T::KIND;
+
+    fn datum(&self) -> Datum<'_> {
+        self.as_ref().map_or(Datum::Null, Cell::datum)
+    }
+}
+
+impl<'f> Sql<'f, Backend> {
+    /// Binds `rows`; `{r}` in the text becomes a table `r` of them. Parameters that the text names come first.
+    pub(super) fn rows<T: Row>(mut self, rows: &'f [T]) -> Work<Self> {
+        let cells: Vec<Vec<Datum<'f>>> = rows.iter().map(Row::cells).collect();
+        if cells.iter().flatten().any(|datum| datum.has_nul()) {
+            return Err(nul());
+        }
+        self.text = self.text.replace("{r}", &dialect::rows(T::COLUMNS, self.next_parameter()));
+        dialect::bind_rows(self, T::COLUMNS, cells)
+    }
+}
+
+/// Inserts `rows`.
+pub(super) async fn insert<T: Row>(
     conn: &mut Connection,
     table: &str,
-    columns: &[Column],
     rows: &[T],
     on_conflict: &str,
 ) -> Work<usize> {
-    if rows.is_empty() {
-        return Ok(0);
-    }
-    let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+    let names: Vec<&str> = T::COLUMNS.iter().map(|column| column.name).collect();
     let names = names.join(", ");
     // `WHERE true` tells SQLite's parser that ON CONFLICT is not the ON of a join.
-    let sql = format!(
-        "INSERT INTO {table} ({names}) SELECT {names} FROM {} WHERE true {on_conflict}",
-        dialect::rows(columns)
-    );
-    Ok(sql_query(sql).bind::<Text, _>(parameter(rows)?).execute(conn).await?)
+    let sql = format!("INSERT INTO {table} ({names}) SELECT {names} FROM {{r}} WHERE true {on_conflict}");
+    update(conn, &sql, rows).await
 }
 
 /// Runs `sql`, which reads the table `{r}` made of `rows`.
-pub(super) async fn update<T: Serialize>(
-    conn: &mut Connection,
-    sql: &str,
-    columns: &[Column],
-    rows: &[T],
-) -> Work<usize> {
+pub(super) async fn update<T: Row>(conn: &mut Connection, sql: &str, rows: &[T]) -> Work<usize> {
     if rows.is_empty() {
         return Ok(0);
     }
-    let sql = sql.replace("{r}", &dialect::rows(columns));
-    Ok(sql_query(sql).bind::<Text, _>(parameter(rows)?).execute(conn).await?)
+    Ok(sql_query(sql).rows(rows)?.execute(conn).await?)
 }
 
 /// Takes `count` numbers from the ledger's counter: for executions, and for fences, which only grow.
@@ -87,10 +171,8 @@ pub(super) async fn take_number(conn: &mut Connection) -> Work<i64> {
     number.ok_or_else(|| WorkError::Corrupt("the ledger's counter ran short".into()))
 }
 
-/// A time as both databases read it from JSON, and as SQLite stores it. Cut to microseconds here, because PostgreSQL
-/// would round and SQLite would keep what is finer.
-pub(super) fn time<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&TimeText(to_microseconds(*at).naive_utc()))
+fn time<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&TimeText(at.naive_utc()))
 }
 
 /// `2026-11-23 09:00:00.250+00:00`: as Diesel writes it into SQLite, digits of a fraction only where there is one. A
@@ -110,24 +192,45 @@ impl fmt::Display for TimeText {
     }
 }
 
-pub(super) fn optional_time<S: Serializer>(
-    at: &Option<DateTime<Utc>>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match at {
-        Some(at) => time(at, serializer),
-        None => serializer.serialize_none(),
+// PostgreSQL can't keep NUL in text. SQLite could, but not all of its functions see what comes after.
+
+/// Whether both databases can store this.
+pub(super) fn storable(value: &Value) -> Work<()> {
+    if has_nul(value) { Err(nul()) } else { Ok(()) }
+}
+
+/// In a message for people nothing is lost without it.
+pub(super) fn without_nul(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+impl Datum<'_> {
+    fn has_nul(&self) -> bool {
+        match self {
+            Self::Text(text) => text.contains('\0'),
+            Self::Json(value) => has_nul(value),
+            Self::Null | Self::BigInt(_) | Self::Integer(_) | Self::Boolean(_) | Self::Time(_) => false,
+        }
     }
 }
 
-/// PostgreSQL can't keep NUL in text; in a message for people nothing is lost without it.
-pub(super) fn without_nul(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_nul),
+        Value::Object(fields) => fields.iter().any(|(name, value)| name.contains('\0') || has_nul(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+fn nul() -> WorkError {
+    WorkError::Refused("a text has a NUL character".into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn times_are_written_as_diesel_writes_them() {
@@ -139,11 +242,9 @@ mod tests {
 
     #[test]
     fn nul_is_found_and_what_only_looks_like_it_is_not() {
-        let refused = |text: &str| parameter(&[text]).is_err();
-        assert!(refused("a\0b"));
-        assert!(refused("\\\0"));
-        assert!(!refused(r"\u0000"));
-        assert!(!refused(r"\\u0000"));
-        assert!(storable(&serde_json::json!({ "name\0": 1 })).is_err());
+        assert!(storable(&json!(["a", { "b": "c\0" }])).is_err());
+        assert!(storable(&json!({ "name\0": 1 })).is_err());
+        assert!(storable(&json!([r"\u0000", 0, null])).is_ok());
+        assert!(Datum::Text("\0").has_nul() && !Datum::Text(r"\0").has_nul());
     }
 }

@@ -1,14 +1,13 @@
 //! Taking work: occurrences that are due, and executions that wait for a node.
 
-use super::agenda::{lock_free_states, occupying, running};
+use super::agenda::{lock_free_states, running};
 use super::rows::{LockedState, NewActorServerExecution, OpenExecutionRow, insert_executions, task_id};
 use super::*;
 use botticelli_server::ids::{ExecutionId, Fence, NodeId, TaskId};
-use botticelli_server::ledger::{Attempt, ClaimRequest, Trigger};
+use botticelli_server::ledger::{Attempt, ClaimRequest, POISON_INTERRUPTIONS, TakeRequest, Trigger};
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Text};
-use serde::Serialize;
+use diesel::sql_types::{BigInt, Bool, Text};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -23,26 +22,26 @@ pub(crate) async fn claim(
     let tasks: Vec<TaskId> = requests.iter().map(|request| request.task_id.clone()).collect();
     let states: HashMap<String, LockedState> =
         lock_free_states(conn, &tasks).await?.into_iter().map(|row| (row.task_id.clone(), row)).collect();
-    let occupied: HashSet<String> =
-        occupying(conn, &tasks).await?.into_iter().map(|row| row.task_id).collect();
-    let horizon = horizon(conn, latest_due).await?;
-    let now = horizon.now;
+    let Horizon { now, until } = horizon(conn, latest_due).await?;
     let mut seen = HashSet::new();
-    let granted: Vec<(&ClaimRequest, &LockedState)> = requests
+    let wanted: Vec<(&ClaimRequest, &LockedState)> = requests
         .iter()
         // A second step of a task would start from where the first one has not been yet.
         .filter(|request| seen.insert(request.task_id.as_str()))
         .filter_map(|request| Some((request, states.get(request.task_id.as_str())?)))
-        .filter(|(request, state)| {
-            // A step that runs nothing needs no slot.
-            let free = request.overlap_allowed
-                || request.plan.run.is_none()
-                || !occupied.contains(request.task_id.as_str());
-            free && still_as_planned(request, state) && is_due(request, horizon.until)
-        })
+        .filter(|(request, state)| still_as_planned(request, state) && is_due(request, until))
         .collect();
-
-    let granted = without_history(conn, granted).await?;
+    let Standing { occupied, known } = standing(conn, &wanted).await?;
+    let (known, granted): (Vec<_>, Vec<_>) = wanted
+        .into_iter()
+        .filter(|(request, _)| {
+            // A step that runs nothing needs no slot.
+            request.overlap_allowed
+                || request.plan.run.is_none()
+                || !occupied.contains(request.task_id.as_str())
+        })
+        .partition(|(request, _)| known.contains(request.task_id.as_str()));
+    step_over(conn, &known).await?;
     let skipped = granted.iter().filter(|granted| granted.0.plan.skipped.is_some()).count();
     let running = granted.iter().filter(|granted| granted.0.plan.run.is_some()).count();
     let mut numbers = batch::take_numbers(conn, skipped + running).await?.into_iter();
@@ -88,6 +87,8 @@ pub(crate) async fn claim(
                 attempt: 1,
                 fence: Fence(id),
                 consecutive_failures: failures,
+                failures: 0,
+                interruptions: 0,
                 parameters: Value::Null,
             });
         }
@@ -105,7 +106,7 @@ pub(crate) async fn claim(
              pause_reason = CASE WHEN r.resumed THEN NULL ELSE s.pause_reason END, \
              updated_at = actor_server_now() \
          FROM {r} WHERE s.task_id = r.task_id";
-    batch::update(conn, step, STATE_STEP, &steps).await?;
+    batch::update(conn, step, &steps).await?;
     Ok(attempts)
 }
 
@@ -143,24 +144,33 @@ async fn horizon(conn: &mut Connection, ahead: i64) -> Work<Horizon> {
     Ok(Horizon { now: botticelli_server::clock::to_microseconds(row.now), until: row.until })
 }
 
-/// Leaves out occurrences that the history, or an open execution, accounts for already. `next_run` can only point at
-/// one if somebody set it back by hand; their tasks step over them without a run.
-async fn without_history<'a>(
-    conn: &mut Connection,
-    granted: Vec<(&'a ClaimRequest, &'a LockedState)>,
-) -> Work<Vec<(&'a ClaimRequest, &'a LockedState)>> {
-    #[derive(Serialize)]
-    struct Occurrence<'a> {
-        task_id: &'a str,
-        #[serde(serialize_with = "batch::time")]
-        scheduled_for: DateTime<Utc>,
+/// What the ledger holds of tasks that are to run.
+#[derive(Default)]
+struct Standing {
+    /// They have an execution that keeps the next occurrence from being claimed.
+    occupied: HashSet<String>,
+    /// The history, or an open execution, accounts for the occurrence already.
+    known: HashSet<String>,
+}
+
+/// Asked under the locks of the tasks: whoever opens, takes or closes an execution holds them.
+async fn standing(conn: &mut Connection, wanted: &[(&ClaimRequest, &LockedState)]) -> Work<Standing> {
+    batch_row! {
+        struct Occurrence<'a> {
+            task_id: &'a str,
+            scheduled_for: DateTime<Utc>,
+        }
     }
     #[derive(QueryableByName)]
-    struct Known {
+    struct Found {
         #[diesel(sql_type = Text)]
         task_id: String,
+        #[diesel(sql_type = Bool)]
+        occupies: bool,
+        #[diesel(sql_type = Bool)]
+        known: bool,
     }
-    let occurrences: Vec<Occurrence<'_>> = granted
+    let occurrences: Vec<Occurrence<'_>> = wanted
         .iter()
         .filter_map(|(request, _)| {
             let run = request.plan.run?;
@@ -168,20 +178,38 @@ async fn without_history<'a>(
         })
         .collect();
     if occurrences.is_empty() {
-        return Ok(granted);
+        return Ok(Standing::default());
     }
-    let wanted = dialect::rows(&[("task_id", "text"), ("scheduled_for", "timestamptz")]);
+    // Questions row by row: each is answered by an index, whatever the planner knows of the tables.
     let sql = format!(
-        "SELECT e.task_id FROM {wanted} \
-             JOIN actor_server_executions AS e ON e.task_id = r.task_id AND e.scheduled_for = r.scheduled_for \
-         UNION ALL SELECT o.task_id FROM {wanted} \
-             JOIN actor_server_open_executions AS o ON o.task_id = r.task_id AND o.scheduled_for = r.scheduled_for"
+        "SELECT * FROM (SELECT r.task_id, \
+             (SELECT 1 FROM actor_server_open_executions AS o \
+                 WHERE o.task_id = r.task_id AND {OCCUPIES} LIMIT 1) IS NOT NULL AS occupies, \
+             (SELECT 1 FROM actor_server_open_executions AS o \
+                 WHERE o.task_id = r.task_id AND o.scheduled_for = r.scheduled_for) IS NOT NULL \
+             OR (SELECT 1 FROM actor_server_executions AS e \
+                 WHERE e.task_id = r.task_id AND e.scheduled_for = r.scheduled_for) IS NOT NULL AS known \
+         FROM {{r}}) AS standing WHERE occupies OR known"
     );
-    let known: Vec<Known> =
-        sql_query(sql).bind::<Text, _>(batch::parameter(&occurrences)?).load(conn).await?;
-    let known: HashSet<String> = known.into_iter().map(|known| known.task_id).collect();
-    let (known, granted): (Vec<_>, Vec<_>) =
-        granted.into_iter().partition(|(request, _)| known.contains(request.task_id.as_str()));
+    let found: Vec<Found> = sql_query(sql).rows(&occurrences)?.load(conn).await?;
+    let mut standing = Standing::default();
+    for found in found {
+        if found.known {
+            standing.known.insert(found.task_id.clone());
+        }
+        if found.occupies {
+            standing.occupied.insert(found.task_id);
+        }
+    }
+    Ok(standing)
+}
+
+/// An open execution that runs, one that has begun, or an earlier occurrence that a node gave back before it began.
+const OCCUPIES: &str = "(o.node IS NOT NULL OR o.attempt > 0 OR o.scheduled_for IS NOT NULL)";
+
+/// Moves tasks past an occurrence that is accounted for. `next_run` can only point at one if somebody set it back by
+/// hand.
+async fn step_over(conn: &mut Connection, known: &[(&ClaimRequest, &LockedState)]) -> Work<usize> {
     let steps: Vec<StateStep<'_>> = known
         .iter()
         .map(|(request, _)| StateStep {
@@ -191,92 +219,66 @@ async fn without_history<'a>(
             resumed: false,
         })
         .collect();
-    let step_over = "UPDATE actor_server_state AS s SET next_run = r.next_run, wake_at = r.wake_at \
+    let sql = "UPDATE actor_server_state AS s SET next_run = r.next_run, wake_at = r.wake_at \
          FROM {r} WHERE s.task_id = r.task_id";
-    batch::update(conn, step_over, STATE_STEP, &steps).await?;
-    Ok(granted)
+    batch::update(conn, sql, &steps).await
 }
 
-#[derive(Serialize)]
-struct StateStep<'a> {
-    task_id: &'a str,
-    #[serde(serialize_with = "batch::optional_time")]
-    next_run: Option<DateTime<Utc>>,
-    #[serde(serialize_with = "batch::optional_time")]
-    wake_at: Option<DateTime<Utc>>,
-    resumed: bool,
+batch_row! {
+    struct StateStep<'a> {
+        task_id: &'a str,
+        next_run: Option<DateTime<Utc>>,
+        wake_at: Option<DateTime<Utc>>,
+        resumed: bool,
+    }
 }
 
-const STATE_STEP: &[batch::Column] =
-    &[("task_id", "text"), ("next_run", "timestamptz"), ("wake_at", "timestamptz"), ("resumed", "boolean")];
-
-#[derive(Serialize)]
-pub(super) struct NewOpenExecution<'a> {
-    pub(super) id: i64,
-    pub(super) task_id: &'a str,
-    pub(super) actor_name: &'a str,
-    pub(super) trigger: &'a str,
-    #[serde(serialize_with = "batch::optional_time")]
-    pub(super) scheduled_for: Option<DateTime<Utc>>,
-    #[serde(serialize_with = "batch::time")]
-    pub(super) due_at: DateTime<Utc>,
-    pub(super) node: Option<&'a str>,
-    pub(super) fence: Option<i64>,
-    pub(super) attempt: u32,
-    #[serde(serialize_with = "batch::optional_time")]
-    pub(super) ready_at: Option<DateTime<Utc>>,
-    pub(super) parameters: Value,
-    #[serde(serialize_with = "batch::time")]
-    pub(super) opened_at: DateTime<Utc>,
+batch_row! {
+    pub(super) struct NewOpenExecution<'a> {
+        pub(super) id: i64,
+        pub(super) task_id: &'a str,
+        pub(super) actor_name: &'a str,
+        pub(super) trigger: &'a str,
+        pub(super) scheduled_for: Option<DateTime<Utc>>,
+        pub(super) due_at: DateTime<Utc>,
+        pub(super) node: Option<&'a str>,
+        pub(super) fence: Option<i64>,
+        pub(super) attempt: u32,
+        pub(super) ready_at: Option<DateTime<Utc>>,
+        pub(super) parameters: Value,
+        pub(super) opened_at: DateTime<Utc>,
+    }
 }
-
-const OPEN_COLUMNS: &[batch::Column] = &[
-    ("id", "bigint"),
-    ("task_id", "text"),
-    ("actor_name", "text"),
-    ("trigger", "text"),
-    ("scheduled_for", "timestamptz"),
-    ("due_at", "timestamptz"),
-    ("node", "text"),
-    ("fence", "bigint"),
-    ("attempt", "integer"),
-    ("ready_at", "timestamptz"),
-    ("parameters", "jsonb"),
-    ("opened_at", "timestamptz"),
-];
 
 pub(super) async fn insert_open(conn: &mut Connection, rows: &[NewOpenExecution<'_>]) -> Work<usize> {
-    batch::insert(conn, "actor_server_open_executions", OPEN_COLUMNS, rows, "").await
+    batch::insert(conn, "actor_server_open_executions", rows, "").await
 }
 
-#[derive(Serialize)]
-struct ExecutionRef {
-    id: i64,
+batch_row! {
+    struct ExecutionRef {
+        id: i64,
+    }
 }
-
-fn execution_refs(ids: &[ExecutionId]) -> Vec<ExecutionRef> {
-    ids.iter().map(|id| ExecutionRef { id: id.0 }).collect()
-}
-
-const EXECUTION_REF: &[batch::Column] = &[("id", "bigint")];
 
 /// Takes waiting executions. A task that may not overlap runs one at a time, the oldest first; a paused task runs only
 /// what a person or an event asks for.
 pub(crate) async fn take(
     conn: &mut Connection,
     node: NodeId,
-    waiting: Arc<[ExecutionId]>,
-    overlapping: Arc<[TaskId]>,
+    wanted: Arc<[TakeRequest]>,
     ahead: i64,
 ) -> Work<Vec<Attempt>> {
-    let wanted = dialect::rows(EXECUTION_REF);
+    let requests: HashMap<i64, &TakeRequest> =
+        wanted.iter().map(|request| (request.execution_id.0, request)).collect();
+    let refs: Vec<ExecutionRef> =
+        wanted.iter().map(|request| ExecutionRef { id: request.execution_id.0 }).collect();
+    let columns = OpenExecutionRow::COLUMNS;
     let sql = format!(
-        "SELECT o.* FROM actor_server_open_executions AS o WHERE o.id IN (SELECT r.id FROM {wanted}) \
-             AND o.ready_at <= actor_server_now_plus($2) ORDER BY o.id"
+        "SELECT {columns} FROM actor_server_open_executions AS o WHERE o.id IN (SELECT r.id FROM {{r}}) \
+             AND o.ready_at <= actor_server_now_plus($1) ORDER BY o.id"
     );
     let candidates = async |conn: &mut Connection| -> Work<Vec<OpenExecutionRow>> {
-        let wanted = batch::parameter(&execution_refs(&waiting))?;
-        Ok(sql_query(&sql).bind::<Text, _>(wanted).bind::<BigInt, _>(ahead).load(conn).await?)
+        Ok(sql_query(&sql).bind::<BigInt, _>(ahead).rows(&refs)?.load(conn).await?)
     };
     let tasks =
         candidates(conn).await?.into_iter().map(|row| task_id(row.task_id)).collect::<Work<Vec<_>>>()?;
@@ -286,16 +288,23 @@ pub(crate) async fn take(
     let candidates = candidates(conn).await?;
     let mut busy: HashSet<String> = running(conn, &tasks).await?.into_iter().map(|row| row.task_id).collect();
     let now = horizon(conn, ahead).await?.now;
+    let mut has_last_chance = candidates.iter().any(is_last_chance) && owns_last_chance(conn, &node).await?;
     let mut taken = Vec::new();
     for row in candidates {
-        let Some(state) = states.get(&row.task_id) else { continue };
+        let (Some(state), Some(request)) = (states.get(&row.task_id), requests.get(&row.id)) else {
+            continue;
+        };
         let wanted = match row.trigger()? {
             Trigger::Manual | Trigger::Event => true,
             Trigger::Schedule => !state.is_paused,
             Trigger::Probe => !state.is_paused || state.pause_reason.as_deref() == Some("breaker"),
         };
-        let may_overlap = overlapping.iter().any(|task| task.as_str() == row.task_id);
-        if wanted && (may_overlap || !busy.contains(&row.task_id)) {
+        if wanted
+            && state.definition == request.definition.as_str()
+            && (request.overlap_allowed || !busy.contains(&row.task_id))
+            && !(has_last_chance && is_last_chance(&row))
+        {
+            has_last_chance |= is_last_chance(&row);
             busy.insert(row.task_id.clone());
             taken.push((row, state.consecutive_failures.unsigned_abs()));
         }
@@ -313,6 +322,8 @@ pub(crate) async fn take(
             attempt: row.attempt.unsigned_abs() + 1,
             fence: Fence(fence),
             consecutive_failures,
+            failures: row.failures.unsigned_abs(),
+            interruptions: row.interruptions.unsigned_abs(),
             parameters: row.parameters,
         });
     }
@@ -320,15 +331,31 @@ pub(crate) async fn take(
     Ok(attempts)
 }
 
+/// One more interruption makes it poison.
+fn is_last_chance(row: &OpenExecutionRow) -> bool {
+    row.interruptions.unsigned_abs() + 1 >= POISON_INTERRUPTIONS
+}
+
+/// Whether the node has such an execution. It may have one at a time: whatever else dies with it must not become poison
+/// by its fault.
+async fn owns_last_chance(conn: &mut Connection, node: &NodeId) -> Work<bool> {
+    let sql = format!(
+        "SELECT {} FROM actor_server_open_executions AS o WHERE o.node = $1 AND o.interruptions > 0",
+        OpenExecutionRow::COLUMNS
+    );
+    let rows: Vec<OpenExecutionRow> = sql_query(sql).bind::<Text, _>(node.as_str()).load(conn).await?;
+    Ok(rows.iter().any(is_last_chance))
+}
+
 async fn own(conn: &mut Connection, node: &NodeId, attempts: &[Attempt]) -> Work<usize> {
-    #[derive(Serialize)]
-    struct Owned<'a> {
-        id: i64,
-        node: &'a str,
-        fence: i64,
-        attempt: u32,
-        #[serde(serialize_with = "batch::time")]
-        due_at: DateTime<Utc>,
+    batch_row! {
+        struct Owned<'a> {
+            id: i64,
+            node: &'a str,
+            fence: i64,
+            attempt: u32,
+            due_at: DateTime<Utc>,
+        }
     }
     let owned: Vec<Owned<'_>> = attempts
         .iter()
@@ -341,27 +368,20 @@ async fn own(conn: &mut Connection, node: &NodeId, attempts: &[Attempt]) -> Work
         })
         .collect();
     let sql = "UPDATE actor_server_open_executions AS o SET node = r.node, fence = r.fence, attempt = r.attempt, \
-             due_at = r.due_at, ready_at = NULL \
+             due_at = r.due_at, ready_at = NULL, begun_at = NULL \
          FROM {r} WHERE o.id = r.id";
-    let columns = [
-        ("id", "bigint"),
-        ("node", "text"),
-        ("fence", "bigint"),
-        ("attempt", "integer"),
-        ("due_at", "timestamptz"),
-    ];
-    batch::update(conn, sql, &columns, &owned).await
+    batch::update(conn, sql, &owned).await
 }
 
 /// Gives back attempts that have not started: they do not count.
 pub(crate) async fn release(conn: &mut Connection, attempts: Arc<[Attempt]>) -> Work<usize> {
-    #[derive(Serialize)]
-    struct Given {
-        id: i64,
-        fence: i64,
-        attempt: u32,
-        #[serde(serialize_with = "batch::time")]
-        ready_at: DateTime<Utc>,
+    batch_row! {
+        struct Given {
+            id: i64,
+            fence: i64,
+            attempt: u32,
+            ready_at: DateTime<Utc>,
+        }
     }
     let given: Vec<Given> = attempts
         .iter()
@@ -375,7 +395,5 @@ pub(crate) async fn release(conn: &mut Connection, attempts: Arc<[Attempt]>) -> 
     let sql = "UPDATE actor_server_open_executions AS o SET node = NULL, fence = NULL, attempt = r.attempt, \
              ready_at = r.ready_at \
          FROM {r} WHERE o.id = r.id AND o.fence = r.fence";
-    let columns =
-        [("id", "bigint"), ("fence", "bigint"), ("attempt", "integer"), ("ready_at", "timestamptz")];
-    batch::update(conn, sql, &columns, &given).await
+    batch::update(conn, sql, &given).await
 }

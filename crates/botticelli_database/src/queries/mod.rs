@@ -1,11 +1,13 @@
 //! The units of work. This folder is compiled twice, as `postgres::queries` and as `sqlite::queries`; `super` is the
 //! backend that it is compiled for.
 //!
-//! The shape of a unit: lock the rows that decide, decide in Rust, write plain values. A batch travels as one JSON
-//! parameter, so that a thousand rows are one statement and there is no limit of parameters.
+//! The shape of a unit: lock the rows that decide, decide in Rust, write plain values. A batch of rows is one
+//! statement: PostgreSQL gets an array for each column, SQLite one JSON text.
+
+#[macro_use]
+pub(crate) mod batch;
 
 mod agenda;
-mod batch;
 mod claim;
 mod nodes;
 mod operate;
@@ -22,12 +24,12 @@ use crate::error::WorkError;
 
 pub(crate) use agenda::{agenda, now, states, withdraw_paused};
 pub(crate) use claim::{claim, release, take};
-pub(crate) use nodes::{leave, owned, renew, rescue};
-pub(crate) use operate::{pause, publish, resume};
+pub(crate) use nodes::{begin, leave, living, owned, prune_nodes, renew, rescue};
+pub(crate) use operate::{pause, publish, resume, retire};
 pub(crate) use outbox::{claim_posts, decide, next_post_due, rescue_posts, settle_posts};
 pub(crate) use read::{
-    attempts, earlier_items, execution, executions, history, meta, post, post_attempts, post_times, posts,
-    prune, task_views, used_keys,
+    attempts, earlier_items, execution, executions, history, meta, post, post_attempts, post_counts,
+    post_times, posts, prune, task_views, used_keys,
 };
 pub(crate) use record::record;
 pub(crate) use register::register;

@@ -1,6 +1,6 @@
 //! Nodes: their heartbeats, and handing on what a dead one leaves.
 
-use super::agenda::lock_states;
+use super::agenda::{lock_state, lock_states};
 use super::record::{NewAttempt, StateAfter, insert_attempts, write_states};
 use super::rows::{NewActorServerExecution, OpenExecutionRow, insert_executions, task_id};
 use super::*;
@@ -10,7 +10,6 @@ use botticelli_server::plan::BreakerEffect;
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
-use serde::Serialize;
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -27,6 +26,16 @@ pub(crate) async fn renew(conn: &mut Connection, node: NodeId, lease: i64) -> Wo
         .execute(conn)
         .await?;
     Ok(if renewed == 0 { Lease::Lost } else { Lease::Held })
+}
+
+/// The nodes whose lease is not over, by name.
+pub(crate) async fn living(conn: &mut Connection) -> Work<Vec<NodeId>> {
+    let sql = "SELECT node FROM actor_server_nodes \
+         WHERE left_at IS NULL AND lease_until >= actor_server_now() ORDER BY node";
+    let rows: Vec<NodeRow> = sql_query(sql).load(conn).await?;
+    rows.into_iter()
+        .map(|row| NodeId::new(row.node).map_err(|error| WorkError::corrupt("node", error)))
+        .collect()
 }
 
 /// Hands on what other, silent nodes have. With `sole_server` they all count as silent: this process has the
@@ -47,9 +56,26 @@ pub(crate) async fn rescue(conn: &mut Connection, myself: NodeId, sole_server: b
     Ok(rescued)
 }
 
+/// Notes that an attempt begins, if it is still the node's.
+pub(crate) async fn begin(conn: &mut Connection, node: NodeId, attempt: Attempt) -> Work<bool> {
+    // Whoever takes an attempt from its node holds its task's row.
+    lock_state(conn, &attempt.task_id).await?;
+    let sql = "UPDATE actor_server_open_executions SET begun_at = actor_server_now() \
+         WHERE id = $1 AND fence = $2 AND node = $3";
+    let begun = sql_query(sql)
+        .bind::<BigInt, _>(attempt.execution_id.0)
+        .bind::<BigInt, _>(attempt.fence.0)
+        .bind::<Text, _>(node.as_str())
+        .execute(conn)
+        .await?;
+    Ok(begun > 0)
+}
+
 /// What the node owns, in the order of their numbers.
 pub(crate) async fn owned(conn: &mut Connection, node: NodeId) -> Work<Vec<Attempt>> {
-    let sql = "SELECT * FROM actor_server_open_executions WHERE node = $1 ORDER BY id";
+    let columns = OpenExecutionRow::COLUMNS;
+    let sql =
+        format!("SELECT {columns} FROM actor_server_open_executions AS o WHERE o.node = $1 ORDER BY o.id");
     let rows: Vec<OpenExecutionRow> = sql_query(sql).bind::<Text, _>(node.as_str()).load(conn).await?;
     let tasks = rows.iter().map(|row| task_id(row.task_id.clone())).collect::<Work<Vec<_>>>()?;
     let states = super::agenda::states(conn, tasks.into()).await?;
@@ -68,6 +94,8 @@ pub(crate) async fn owned(conn: &mut Connection, node: NodeId) -> Work<Vec<Attem
             attempt: row.attempt.unsigned_abs(),
             fence: Fence(fence),
             consecutive_failures: failures.get(row.task_id.as_str()).copied().unwrap_or(0),
+            failures: row.failures.unsigned_abs(),
+            interruptions: row.interruptions.unsigned_abs(),
             task_id: task_id(row.task_id)?,
             parameters: row.parameters,
         });
@@ -83,10 +111,19 @@ pub(crate) async fn leave(conn: &mut Connection, node: NodeId) -> Work<Rescued> 
     hand_on(conn, &leaving, Counting::Nothing).await
 }
 
-#[derive(QueryableByName, Serialize)]
-struct NodeRow {
-    #[diesel(sql_type = Text)]
-    node: String,
+/// Deletes the rows of nodes that went so long ago, and of which nothing is left to hand on.
+pub(crate) async fn prune_nodes(conn: &mut Connection, gone_for: i64) -> Work<usize> {
+    let sql = "DELETE FROM actor_server_nodes WHERE left_at <= actor_server_now_plus($1) \
+         AND node NOT IN (SELECT o.node FROM actor_server_open_executions AS o WHERE o.node IS NOT NULL)";
+    Ok(sql_query(sql).bind::<BigInt, _>(-gone_for).execute(conn).await?)
+}
+
+batch_row! {
+    #[derive(QueryableByName)]
+    struct NodeRow {
+        #[diesel(sql_type = Text)]
+        node: String,
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -102,18 +139,18 @@ async fn hand_on(conn: &mut Connection, nodes: &[NodeRow], counting: Counting) -
         return Ok(rescued);
     }
     let owned = format!(
-        "SELECT o.* FROM actor_server_open_executions AS o WHERE o.node IN (SELECT r.node FROM {}) ORDER BY o.id",
-        dialect::rows(NODE)
+        "SELECT {} FROM actor_server_open_executions AS o WHERE o.node IN (SELECT r.node FROM {{r}}) ORDER BY o.id",
+        OpenExecutionRow::COLUMNS
     );
     let owned = async |conn: &mut Connection| -> Work<Vec<OpenExecutionRow>> {
-        Ok(sql_query(&owned).bind::<Text, _>(batch::parameter(nodes)?).load(conn).await?)
+        Ok(sql_query(&owned).rows(nodes)?.load(conn).await?)
     };
     let tasks = owned(conn).await?.into_iter().map(|row| task_id(row.task_id)).collect::<Work<Vec<_>>>()?;
     let states = lock_states(conn, &tasks).await?;
     let now = super::now(conn).await?;
     let (mut handed_on, mut interrupted, mut poisoned) = (Vec::new(), Vec::new(), Vec::new());
     for row in owned(conn).await? {
-        let begun = row.due_at <= now;
+        let begun = has_begun(&row, now);
         let interruptions = row.interruptions + i32::from(begun && counting == Counting::Interruption);
         if begun {
             interrupted.push(interrupted_attempt(&row, now));
@@ -136,28 +173,30 @@ async fn hand_on(conn: &mut Connection, nodes: &[NodeRow], counting: Counting) -
     let sql = "UPDATE actor_server_open_executions AS o SET node = NULL, fence = NULL, attempt = r.attempt, \
              interruptions = r.interruptions, ready_at = r.ready_at \
          FROM {r} WHERE o.id = r.id";
-    let columns =
-        [("id", "bigint"), ("attempt", "integer"), ("interruptions", "integer"), ("ready_at", "timestamptz")];
-    batch::update(conn, sql, &columns, &handed_on).await?;
+    batch::update(conn, sql, &handed_on).await?;
     fail_poison(conn, poisoned, states, now).await?;
     for node in nodes {
         super::outbox::hand_on_posts(conn, &node.node).await?;
     }
     let left =
         "UPDATE actor_server_nodes AS n SET left_at = actor_server_now() FROM {r} WHERE n.node = r.node";
-    batch::update(conn, left, NODE, nodes).await?;
+    batch::update(conn, left, nodes).await?;
     Ok(rescued)
 }
 
-const NODE: &[batch::Column] = &[("node", "text")];
+/// Whether the attempt was under way. The first one may have waited for a worker: nobody knows, as its start costs no
+/// write. The start of those that follow an interruption is written down.
+fn has_begun(row: &OpenExecutionRow, now: DateTime<Utc>) -> bool {
+    if row.interruptions > 0 { row.begun_at.is_some() } else { row.due_at <= now }
+}
 
-#[derive(Serialize)]
-struct HandedOn {
-    id: i64,
-    attempt: i32,
-    interruptions: i32,
-    #[serde(serialize_with = "batch::time")]
-    ready_at: DateTime<Utc>,
+batch_row! {
+    struct HandedOn {
+        id: i64,
+        attempt: i32,
+        interruptions: i32,
+        ready_at: DateTime<Utc>,
+    }
 }
 
 fn interrupted_attempt(row: &OpenExecutionRow, now: DateTime<Utc>) -> NewAttempt {
@@ -165,7 +204,7 @@ fn interrupted_attempt(row: &OpenExecutionRow, now: DateTime<Utc>) -> NewAttempt
         execution_id: row.id,
         attempt: row.attempt.unsigned_abs(),
         node: row.node.clone().unwrap_or_default(),
-        started_at: Some(row.due_at),
+        started_at: row.begun_at,
         ended_at: now,
         ended: "interrupted",
         error_message: None,
@@ -196,7 +235,7 @@ async fn fail_poison(
             scheduled_for: row.scheduled_for,
             scheduled_until: None,
             occurrences: 1,
-            started_at: Some(row.due_at),
+            started_at: row.begun_at,
             completed_at: now,
             outcome: "failed",
             skip_reason: None,

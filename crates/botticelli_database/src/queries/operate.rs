@@ -2,25 +2,40 @@
 
 use super::agenda::{lock_state, withdraw};
 use super::claim::{NewOpenExecution, insert_open};
+use super::rows::LockedState;
 use super::*;
 use crate::store::Resumed;
 use botticelli_server::ids::{ExecutionId, TaskId};
 use botticelli_server::server::{Accepted, Event};
+use botticelli_server::task::PauseReason;
 use diesel::sql_types::Text;
 use serde_json::Value;
 
 /// Pauses a task; claims whose time has not come are taken back. Says whether there is such a task.
 pub(crate) async fn pause(conn: &mut Connection, task: TaskId) -> Work<bool> {
     let Some(state) = lock_state(conn, &task).await? else { return Ok(false) };
-    withdraw(conn, &state, true).await?;
-    let sql = "UPDATE actor_server_state SET is_paused = $1, pause_reason = 'operator', probe_at = NULL, \
-         updated_at = actor_server_now() WHERE task_id = $2";
-    let paused = sql_query(sql)
+    stop(conn, &state, PauseReason::Operator).await.map(|()| true)
+}
+
+/// The same for a task that is gone from the configuration. A person's pause stays a person's.
+pub(crate) async fn retire(conn: &mut Connection, task: TaskId) -> Work<bool> {
+    match lock_state(conn, &task).await? {
+        Some(state) if !state.is_paused => stop(conn, &state, PauseReason::Definition).await.map(|()| true),
+        Some(_) | None => Ok(false),
+    }
+}
+
+async fn stop(conn: &mut Connection, state: &LockedState, reason: PauseReason) -> Work<()> {
+    withdraw(conn, state, true).await?;
+    let sql = "UPDATE actor_server_state SET is_paused = $1, pause_reason = $2, probe_at = NULL, \
+         updated_at = actor_server_now() WHERE task_id = $3";
+    sql_query(sql)
         .bind::<diesel::sql_types::Bool, _>(true)
-        .bind::<Text, _>(task.as_str())
+        .bind::<Text, _>(reason.as_str())
+        .bind::<Text, _>(&state.task_id)
         .execute(conn)
         .await?;
-    Ok(paused > 0)
+    Ok(())
 }
 
 /// Resumes a task and forgets its failures. If it missed something, `pause_reason` stays until a server looks at the

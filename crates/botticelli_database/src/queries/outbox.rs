@@ -6,16 +6,23 @@ use super::rows::{PostRow, json, task_id, word};
 use super::*;
 use botticelli_server::clock::to_microseconds;
 use botticelli_server::ids::{ExecutionId, Fence, NodeId, PostId};
-use botticelli_server::outbox::{ClaimedPost, PostEnd, SettledPost};
+use botticelli_server::outbox::{ClaimedPost, HOLDS_FOR, PostEnd, PostsSettled, SettledPost};
 use botticelli_server::plan::BreakerEffect;
 use botticelli_server::post::{Destination, IdempotencyKey};
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text};
-use serde::Serialize;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+/// Another post `h` of the destination was not taken there, and waits: `q` waits for it. Of several such posts each waits
+/// until the time of all has come; then the first of them goes. A part never waits for a later one.
+const IS_HELD: &str = "EXISTS (SELECT 1 FROM actor_server_posts AS h \
+     WHERE h.platform = q.platform AND h.destination = q.destination AND h.id <> q.id \
+         AND h.holds_until > actor_server_now() AND h.deliver_at IS NOT NULL \
+         AND (h.deliver_at > actor_server_now() OR COALESCE(q.holds_until <= actor_server_now(), true)) \
+         AND NOT (h.execution_id = q.execution_id AND h.first_part = q.first_part AND h.part > q.part))";
 
 /// Leases the first due post of each destination on which nothing is being sent.
 pub(crate) async fn claim_posts(
@@ -28,7 +35,8 @@ pub(crate) async fn claim_posts(
         sql_query(serialize).execute(conn).await?;
     }
     // An earlier part that was given up took the later ones with it; if one of those is due, a person wants it.
-    let first_of_each_destination = "SELECT p.* FROM actor_server_posts AS p WHERE p.id IN ( \
+    let sql = format!(
+        "SELECT {} FROM actor_server_posts AS p WHERE p.id IN ( \
              SELECT min(q.id) FROM actor_server_posts AS q \
              WHERE q.deliver_at <= actor_server_now() AND NOT EXISTS ( \
                  SELECT 1 FROM actor_server_posts AS earlier \
@@ -36,12 +44,15 @@ pub(crate) async fn claim_posts(
                      AND earlier.destination = q.destination AND earlier.first_part = q.first_part \
                      AND earlier.part < q.part \
                      AND earlier.state NOT IN ('posted', 'failed', 'skipped')) \
+                 AND NOT {IS_HELD} \
              GROUP BY q.platform, q.destination) \
          AND NOT EXISTS (SELECT 1 FROM actor_server_posts AS s \
              WHERE s.state = 'sending' AND s.platform = p.platform AND s.destination = p.destination) \
-         AND p.deliver_at <= actor_server_now() ORDER BY p.deliver_at LIMIT $1";
-    // A person may be deciding about a post at this moment: then it is left for the next time.
-    let sql = format!("{first_of_each_destination} {}", dialect::LOCK_CHOSEN_POSTS);
+         AND p.deliver_at <= actor_server_now() ORDER BY p.deliver_at LIMIT $1 {}",
+        PostRow::COLUMNS,
+        // A person may be deciding about a post at this moment: then it is left for the next time.
+        dialect::LOCK_CHOSEN_POSTS
+    );
     let rows: Vec<PostRow> = sql_query(sql).bind::<BigInt, _>(limit).load(conn).await?;
     if rows.is_empty() {
         return Ok(Vec::new());
@@ -122,16 +133,15 @@ async fn enter_attempts(
     claimed: &[ClaimedPost],
     now: DateTime<Utc>,
 ) -> Work<()> {
-    #[derive(Serialize)]
-    struct Sending<'a> {
-        id: i64,
-        node: &'a str,
-        fence: i64,
-        attempt: u32,
-        #[serde(serialize_with = "batch::time")]
-        sent_at: DateTime<Utc>,
-        #[serde(serialize_with = "batch::time")]
-        lease_until: DateTime<Utc>,
+    batch_row! {
+        struct Sending<'a> {
+            id: i64,
+            node: &'a str,
+            fence: i64,
+            attempt: u32,
+            sent_at: DateTime<Utc>,
+            lease_until: DateTime<Utc>,
+        }
     }
     let sending: Vec<Sending<'_>> = claimed
         .iter()
@@ -144,22 +154,14 @@ async fn enter_attempts(
             lease_until: post.lease_until,
         })
         .collect();
-    let columns = [
-        ("id", "bigint"),
-        ("node", "text"),
-        ("fence", "bigint"),
-        ("attempt", "integer"),
-        ("sent_at", "timestamptz"),
-        ("lease_until", "timestamptz"),
-    ];
     let lease = "UPDATE actor_server_posts AS p SET state = 'sending', reason = NULL, deliver_at = NULL, \
              node = r.node, fence = r.fence, lease_until = r.lease_until, attempts = r.attempt, \
              updated_at = r.sent_at \
          FROM {r} WHERE p.id = r.id";
-    batch::update(conn, lease, &columns, &sending).await?;
+    batch::update(conn, lease, &sending).await?;
     let enter = "INSERT INTO actor_server_post_attempts (post_id, attempt, node, sent_at) \
          SELECT r.id, r.attempt, r.node, r.sent_at FROM {r}";
-    batch::update(conn, enter, &columns, &sending).await?;
+    batch::update(conn, enter, &sending).await?;
     Ok(())
 }
 
@@ -168,7 +170,7 @@ pub(crate) async fn settle_posts(
     conn: &mut Connection,
     node: NodeId,
     ended: Arc<[SettledPost]>,
-) -> Work<Vec<PostId>> {
+) -> Work<PostsSettled> {
     let rows = sending_posts(conn, &node, &ended, "").await?;
     let tasks = rows.values().map(|row| task_id(row.task_id.clone())).collect::<Work<Vec<_>>>()?;
     let states = lock_states(conn, &tasks).await?;
@@ -190,12 +192,14 @@ pub(crate) async fn settle_posts(
 
     let mut states: HashMap<String, StateAfter> =
         states.into_iter().map(|row| (row.task_id.clone(), StateAfter::new(row))).collect();
-    let mut failed = HashSet::new();
+    let (mut failed, mut paused) = (HashSet::new(), Vec::new());
     for (ended, row) in &ours {
         if matches!(ended.end, PostEnd::Failed { .. })
             && let Some(state) = states.get_mut(&row.task_id)
         {
-            state.breaker(BreakerEffect::Failure, false, now)?;
+            if state.breaker(BreakerEffect::Failure, false, now)? {
+                paused.push((task_id(row.task_id.clone())?, state.failures()));
+            }
             failed.insert(row.task_id.clone());
         }
     }
@@ -206,16 +210,15 @@ pub(crate) async fn settle_posts(
         .collect();
     write_states(conn, &failed).await?;
     forget_failures(conn, &ours).await?;
-    Ok(lost)
+    Ok(PostsSettled { lost, paused })
 }
 
-#[derive(Serialize)]
-struct PostRef {
-    id: i64,
-    fence: i64,
+batch_row! {
+    struct PostRef {
+        id: i64,
+        fence: i64,
+    }
 }
-
-const POST_REF: &[batch::Column] = &[("id", "bigint"), ("fence", "bigint")];
 
 async fn sending_posts(
     conn: &mut Connection,
@@ -225,35 +228,31 @@ async fn sending_posts(
 ) -> Work<HashMap<(i64, i64), PostRow>> {
     let refs: Vec<PostRef> =
         ended.iter().map(|ended| PostRef { id: ended.id.0, fence: ended.fence.0 }).collect();
-    let wanted = dialect::rows(POST_REF);
+    let columns = PostRow::COLUMNS;
     let sql = format!(
-        "SELECT p.* FROM actor_server_posts AS p WHERE p.state = 'sending' AND p.node = $2 \
-             AND (p.id, p.fence) IN (SELECT r.id, r.fence FROM {wanted}) {lock}"
+        "SELECT {columns} FROM actor_server_posts AS p WHERE p.state = 'sending' AND p.node = $1 \
+             AND (p.id, p.fence) IN (SELECT r.id, r.fence FROM {{r}}) {lock}"
     );
-    let rows: Vec<PostRow> = sql_query(sql)
-        .bind::<Text, _>(batch::parameter(&refs)?)
-        .bind::<Text, _>(node.as_str())
-        .load(conn)
-        .await?;
+    let rows: Vec<PostRow> = sql_query(sql).bind::<Text, _>(node.as_str()).rows(&refs)?.load(conn).await?;
     Ok(rows.into_iter().map(|row| ((row.id, row.fence.unwrap_or(0)), row)).collect())
 }
 
-#[derive(Serialize)]
-struct Settled {
-    id: i64,
-    attempt: i32,
-    state: &'static str,
-    ended: &'static str,
-    reason: Option<String>,
-    #[serde(serialize_with = "batch::optional_time")]
-    deliver_at: Option<DateTime<Utc>>,
-    #[serde(serialize_with = "batch::optional_time")]
-    posted_at: Option<DateTime<Utc>>,
-    receipt: Option<Value>,
-    /// What to do with `uncertain_since`: keep the first doubt, or forget it.
-    uncertain: bool,
-    #[serde(serialize_with = "batch::time")]
-    now: DateTime<Utc>,
+batch_row! {
+    struct Settled {
+        id: i64,
+        attempt: i32,
+        state: &'static str,
+        ended: &'static str,
+        reason: Option<String>,
+        deliver_at: Option<DateTime<Utc>>,
+        posted_at: Option<DateTime<Utc>>,
+        receipt: Option<Value>,
+        /// What to do with `uncertain_since`: keep the first doubt, or forget it.
+        uncertain: bool,
+        /// Until when others wait for it, if nothing was said before.
+        holds_until: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    }
 }
 
 impl Settled {
@@ -268,6 +267,7 @@ impl Settled {
             posted_at: None,
             receipt: None,
             uncertain: false,
+            holds_until: None,
             now,
         };
         match &ended.end {
@@ -279,7 +279,8 @@ impl Settled {
                 (settled.state, settled.ended) = ("failed", "failed");
                 settled.reason = Some(batch::without_nul(error));
             }
-            PostEnd::Deferred { until, reason, uncertain } => {
+            PostEnd::Deferred { until, reason, uncertain, holds } => {
+                settled.holds_until = holds.then(|| now + HOLDS_FOR);
                 (settled.state, settled.ended) = ("deferred", "deferred");
                 settled.reason = Some(batch::without_nul(reason));
                 settled.deliver_at = Some(to_microseconds(*until));
@@ -300,29 +301,18 @@ impl Settled {
 }
 
 async fn write_settled(conn: &mut Connection, settled: &[Settled]) -> Work<()> {
-    let columns = [
-        ("id", "bigint"),
-        ("attempt", "integer"),
-        ("state", "text"),
-        ("ended", "text"),
-        ("reason", "text"),
-        ("deliver_at", "timestamptz"),
-        ("posted_at", "timestamptz"),
-        ("receipt", "jsonb"),
-        ("uncertain", "boolean"),
-        ("now", "timestamptz"),
-    ];
     let settle = "UPDATE actor_server_posts AS p SET state = r.state, reason = r.reason, deliver_at = r.deliver_at, \
              posted_at = r.posted_at, receipt = r.receipt, node = NULL, fence = NULL, lease_until = NULL, \
              uncertain_since = CASE WHEN r.uncertain THEN COALESCE(p.uncertain_since, ( \
                  SELECT a.sent_at FROM actor_server_post_attempts AS a \
                  WHERE a.post_id = p.id AND a.attempt = p.attempts)) ELSE NULL END, \
+             holds_until = CASE WHEN r.holds_until IS NOT NULL THEN COALESCE(p.holds_until, r.holds_until) END, \
              updated_at = r.now \
          FROM {r} WHERE p.id = r.id";
-    batch::update(conn, settle, &columns, settled).await?;
+    batch::update(conn, settle, settled).await?;
     let end = "UPDATE actor_server_post_attempts AS a SET ended_at = r.now, ended = r.ended, reason = r.reason \
          FROM {r} WHERE a.post_id = r.id AND a.attempt = r.attempt";
-    batch::update(conn, end, &columns, settled).await?;
+    batch::update(conn, end, settled).await?;
     Ok(())
 }
 
@@ -359,10 +349,11 @@ pub(super) async fn skip_parts_after(conn: &mut Connection, row: &PostRow, now: 
 
 /// Failures are forgotten when the posts of a succeeded execution are settled, unless a later execution failed.
 async fn forget_failures(conn: &mut Connection, ended: &[(&SettledPost, &PostRow)]) -> Work<()> {
-    #[derive(Serialize)]
-    struct Execution<'a> {
-        task_id: &'a str,
-        execution_id: i64,
+    batch_row! {
+        struct Execution<'a> {
+            task_id: &'a str,
+            execution_id: i64,
+        }
     }
     let settled: HashMap<(&str, i64), Execution<'_>> = ended
         .iter()
@@ -382,8 +373,7 @@ async fn forget_failures(conn: &mut Connection, ended: &[(&SettledPost, &PostRow
                  WHERE e.task_id = r.task_id AND e.id > r.execution_id AND e.outcome = 'failed') \
              AND NOT EXISTS (SELECT 1 FROM actor_server_posts AS p \
                  WHERE p.task_id = r.task_id AND p.execution_id > r.execution_id AND p.state = 'failed'))";
-    let columns = [("task_id", "text"), ("execution_id", "bigint")];
-    batch::update(conn, sql, &columns, &settled).await?;
+    batch::update(conn, sql, &settled).await?;
     Ok(())
 }
 
@@ -398,30 +388,35 @@ pub(super) async fn hand_on_posts(conn: &mut Connection, node: &str) -> Work<usi
 }
 
 async fn take_back(conn: &mut Connection, which: &str, node: &str, lock: &str) -> Work<usize> {
-    #[derive(QueryableByName, Serialize)]
-    struct LostPost {
-        #[diesel(sql_type = BigInt)]
-        id: i64,
-        #[diesel(sql_type = Integer)]
-        attempts: i32,
+    batch_row! {
+        #[derive(QueryableByName)]
+        struct LostPost {
+            #[diesel(sql_type = BigInt)]
+            id: i64,
+            #[diesel(sql_type = Integer)]
+            attempts: i32,
+        }
     }
     let lost = format!(
         "SELECT p.id, p.attempts FROM actor_server_posts AS p WHERE p.state = 'sending' AND {which} \
          {lock}"
     );
     let lost: Vec<LostPost> = sql_query(lost).bind::<Text, _>(node).load(conn).await?;
-    let columns = [("id", "bigint"), ("attempts", "integer")];
-    let due_again = "UPDATE actor_server_posts AS p SET state = 'pending', deliver_at = actor_server_now(), \
+    let due_again = format!(
+        "UPDATE actor_server_posts AS p SET state = 'pending', deliver_at = actor_server_now(), \
+             holds_until = COALESCE(p.holds_until, actor_server_now_plus({})), \
              reason = 'the node that was sending it was lost', node = NULL, fence = NULL, lease_until = NULL, \
              uncertain_since = COALESCE(p.uncertain_since, ( \
                  SELECT a.sent_at FROM actor_server_post_attempts AS a \
                  WHERE a.post_id = p.id AND a.attempt = p.attempts)), \
              updated_at = actor_server_now() \
-         FROM {r} WHERE p.id = r.id";
-    batch::update(conn, due_again, &columns, &lost).await?;
+         FROM {{r}} WHERE p.id = r.id",
+        HOLDS_FOR.as_micros()
+    );
+    batch::update(conn, &due_again, &lost).await?;
     let end = "UPDATE actor_server_post_attempts AS a SET ended_at = actor_server_now(), ended = 'lost' \
          FROM {r} WHERE a.post_id = r.id AND a.attempt = r.attempts AND a.ended IS NULL";
-    batch::update(conn, end, &columns, &lost).await?;
+    batch::update(conn, end, &lost).await?;
     Ok(lost.len())
 }
 
@@ -431,7 +426,10 @@ pub(crate) async fn next_post_due(conn: &mut Connection) -> Work<Option<DateTime
         #[diesel(sql_type = Nullable<Instant>)]
         due: Option<DateTime<Utc>>,
     }
-    let sql = "SELECT min(deliver_at) AS due FROM actor_server_posts WHERE deliver_at IS NOT NULL";
+    let sql = format!(
+        "SELECT min(q.deliver_at) AS due FROM actor_server_posts AS q \
+         WHERE q.deliver_at IS NOT NULL AND NOT {IS_HELD}"
+    );
     let due: Due = sql_query(sql).get_result(conn).await?;
     Ok(due.due)
 }
@@ -444,7 +442,8 @@ pub(crate) async fn decide(
 ) -> Work<crate::store::Decided> {
     use crate::store::{Decided, PostDecision};
     let find = async |conn: &mut Connection, lock: &str| -> Work<Option<PostRow>> {
-        let sql = format!("SELECT p.* FROM actor_server_posts AS p WHERE p.id = $1 {lock}");
+        let columns = PostRow::COLUMNS;
+        let sql = format!("SELECT {columns} FROM actor_server_posts AS p WHERE p.id = $1 {lock}");
         Ok(sql_query(sql).bind::<BigInt, _>(post.0).load::<PostRow>(conn).await?.into_iter().next())
     };
     let Some(row) = find(conn, "").await? else { return Ok(Decided::UnknownPost) };

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
 use diesel::prelude::{ExpressionMethods as _, QueryDsl as _, SelectableHelper as _};
 use diesel::sql_types::{BigInt, Nullable, Text};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// What a database says of itself.
 #[derive(Debug, Clone, QueryableByName)]
@@ -122,11 +122,25 @@ pub(crate) async fn posts(conn: &mut Connection, filter: PostFilter) -> Work<Vec
     if let Some(task) = &filter.task {
         query = query.filter(actor_server_posts::task_id.eq(task.as_str().to_owned()));
     }
+    if let Some(execution) = filter.execution_id {
+        query = query.filter(actor_server_posts::execution_id.eq(execution.0));
+    }
     if let Some(state) = filter.state {
         query = query.filter(actor_server_posts::state.eq(state.as_str()));
     }
     let rows: Vec<PostRow> = query.load(conn).await?;
     rows.into_iter().map(PostView::try_from).collect()
+}
+
+/// How many posts of a task there are in each state that any is in.
+pub(crate) async fn post_counts(conn: &mut Connection, task: TaskId) -> Work<BTreeMap<String, u64>> {
+    let counts: Vec<(String, i64)> = actor_server_posts::table
+        .filter(actor_server_posts::task_id.eq(task.as_str()))
+        .group_by(actor_server_posts::state)
+        .select((actor_server_posts::state, diesel::dsl::count_star()))
+        .load(conn)
+        .await?;
+    Ok(counts.into_iter().map(|(state, count)| (state, count.unsigned_abs())).collect())
 }
 
 pub(crate) async fn post(conn: &mut Connection, id: PostId) -> Work<Option<PostView>> {
@@ -156,11 +170,14 @@ pub(crate) async fn post_attempts(conn: &mut Connection, id: PostId) -> Work<Vec
     Ok(rows.into_iter().map(view).collect())
 }
 
-/// The post that carries the used item `u`. An item whose post failed, or was left out, is free again; one without a
-/// post stays used.
-const CARRIED_BY: &str = "LEFT JOIN actor_server_posts AS p ON p.execution_id = u.execution_id \
+/// The post that carries the used item `u`.
+pub(super) const CARRIED_BY: &str = "LEFT JOIN actor_server_posts AS p ON p.execution_id = u.execution_id \
      AND p.platform = u.platform AND p.destination = u.destination AND p.part = u.part";
-const STILL_USED: &str = "(p.id IS NULL OR p.state NOT IN ('failed', 'skipped'))";
+/// What was refused would be refused again, and what a person left out is done with. What the actor's own limit left out
+/// may be posted another day.
+pub(super) const STILL_USED: &str =
+    "(p.id IS NULL OR p.state <> 'skipped' OR COALESCE(p.reason, '') <> 'rate_limited')";
+const IS_OR_WILL_BE_THERE: &str = "(p.id IS NULL OR p.state NOT IN ('failed', 'skipped'))";
 
 pub(crate) async fn used_keys(conn: &mut Connection, task: TaskId, source: String) -> Work<Vec<String>> {
     #[derive(QueryableByName)]
@@ -193,7 +210,7 @@ pub(crate) async fn earlier_items(
     }
     let sql = format!(
         "SELECT p.id AS post_id, u.text, u.used_at FROM actor_server_used_items AS u {CARRIED_BY} \
-         WHERE u.platform = $1 AND u.destination = $2 AND u.used_at >= $3 AND {STILL_USED} \
+         WHERE u.platform = $1 AND u.destination = $2 AND u.used_at >= $3 AND {IS_OR_WILL_BE_THERE} \
          ORDER BY u.used_at DESC"
     );
     let rows: Vec<Row> = sql_query(sql)

@@ -1,7 +1,8 @@
 //! Storing how attempts ended, with everything they made.
 
 use super::agenda::lock_states;
-use super::rows::{LockedState, NewActorServerExecution, OpenExecutionRow, insert_executions, word};
+use super::read::{CARRIED_BY, STILL_USED};
+use super::rows::{LockedState, NewActorServerExecution, insert_executions, word};
 use super::*;
 use botticelli_server::breaker::{BreakerPolicy, BreakerState};
 use botticelli_server::clock::to_microseconds;
@@ -14,7 +15,6 @@ use botticelli_server::post::IdempotencyKey;
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
-use serde::Serialize;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -43,8 +43,7 @@ pub(crate) async fn record(
 ) -> Work<Vec<Recorded>> {
     let tasks: Vec<TaskId> = ended.iter().map(|ended| ended.attempt.task_id.clone()).collect();
     let states = lock_states(conn, &tasks).await?;
-    let mut owned = owned_attempts(conn, &node, &ended).await?;
-    let now = super::now(conn).await?;
+    let (mut owned, now) = owned_attempts(conn, &node, &ended).await?;
     let mut writes = Writes {
         states: states.into_iter().map(|row| (row.task_id.clone(), StateAfter::new(row))).collect(),
         ..Writes::default()
@@ -53,8 +52,7 @@ pub(crate) async fn record(
     let mut answers = Vec::with_capacity(ended.len());
     for ended in ended.iter() {
         // Taken out: who comes twice in one batch is stale the second time.
-        let owner = owned.remove(&ended.attempt.execution_id.0);
-        if owner.and_then(|row| row.fence) == Some(ended.attempt.fence.0) {
+        if owned.remove(&ended.attempt.execution_id.0) == Some(ended.attempt.fence.0) {
             let taken = |key| used.contains(&key) || writes.used_items.contains_key(&key);
             if fresh_items(ended).any(|item| taken(item_key(ended, item))) {
                 answers.push(writes.overtaken(ended, &node, now));
@@ -91,18 +89,20 @@ fn item_key(ended: &EndedAttempt, item: &UsedItem) -> [String; 5] {
 
 /// Of the items that these attempts took for unused, those that are not. Their tasks are locked, so it stays so.
 async fn used_before(conn: &mut Connection, ended: &[EndedAttempt]) -> Work<HashSet<[String; 5]>> {
-    #[derive(Serialize, QueryableByName)]
-    struct ItemKey {
-        #[diesel(sql_type = Text)]
-        task_id: String,
-        #[diesel(sql_type = Text)]
-        source: String,
-        #[diesel(sql_type = Text)]
-        item_key: String,
-        #[diesel(sql_type = Text)]
-        platform: String,
-        #[diesel(sql_type = Text)]
-        destination: String,
+    batch_row! {
+        #[derive(QueryableByName)]
+        struct ItemKey {
+            #[diesel(sql_type = Text)]
+            task_id: String,
+            #[diesel(sql_type = Text)]
+            source: String,
+            #[diesel(sql_type = Text)]
+            item_key: String,
+            #[diesel(sql_type = Text)]
+            platform: String,
+            #[diesel(sql_type = Text)]
+            destination: String,
+        }
     }
     let wanted: Vec<ItemKey> = ended
         .iter()
@@ -118,15 +118,14 @@ async fn used_before(conn: &mut Connection, ended: &[EndedAttempt]) -> Work<Hash
     if wanted.is_empty() {
         return Ok(HashSet::new());
     }
-    let columns = ["task_id", "source", "item_key", "platform", "destination"].map(|column| (column, "text"));
     let sql = format!(
         "SELECT u.task_id, u.source, u.item_key, u.platform, u.destination \
-         FROM {} JOIN actor_server_used_items AS u \
+         FROM {{r}} JOIN actor_server_used_items AS u \
              ON u.task_id = r.task_id AND u.source = r.source AND u.item_key = r.item_key \
-             AND u.platform = r.platform AND u.destination = r.destination",
-        dialect::rows(&columns)
+             AND u.platform = r.platform AND u.destination = r.destination {CARRIED_BY} \
+         WHERE {STILL_USED}"
     );
-    let used: Vec<ItemKey> = sql_query(sql).bind::<Text, _>(batch::parameter(&wanted)?).load(conn).await?;
+    let used: Vec<ItemKey> = sql_query(sql).rows(&wanted)?.load(conn).await?;
     let key = |row: ItemKey| [row.task_id, row.source, row.item_key, row.platform, row.destination];
     Ok(used.into_iter().map(key).collect())
 }
@@ -144,16 +143,10 @@ async fn stored_before(
         #[diesel(sql_type = BigInt)]
         fence: i64,
     }
-    let wanted = dialect::rows(EXECUTION_REF);
-    let sql = format!(
-        "SELECT e.id, e.fence FROM actor_server_executions AS e \
-         WHERE e.id IN (SELECT r.id FROM {wanted}) AND e.node = $2 AND e.fence IS NOT NULL"
-    );
-    let closed: Vec<Closed> = sql_query(sql)
-        .bind::<Text, _>(batch::parameter(&execution_refs(ended))?)
-        .bind::<Text, _>(node.as_str())
-        .load(conn)
-        .await?;
+    let sql = "SELECT e.id, e.fence FROM actor_server_executions AS e \
+         WHERE e.id IN (SELECT r.id FROM {r}) AND e.node = $1 AND e.fence IS NOT NULL";
+    let closed: Vec<Closed> =
+        sql_query(sql).bind::<Text, _>(node.as_str()).rows(&execution_refs(ended))?.load(conn).await?;
     Ok(closed.into_iter().map(|closed| (closed.id, closed.fence)).collect())
 }
 
@@ -161,23 +154,28 @@ fn execution_refs(ended: &[EndedAttempt]) -> Vec<ExecutionRef> {
     ended.iter().map(|ended| ExecutionRef { id: ended.attempt.execution_id.0 }).collect()
 }
 
+/// The fences of those executions that are the node's, and the time, which matters only if there are any.
 async fn owned_attempts(
     conn: &mut Connection,
     node: &NodeId,
     ended: &[EndedAttempt],
-) -> Work<HashMap<i64, OpenExecutionRow>> {
-    let wanted = dialect::rows(EXECUTION_REF);
+) -> Work<(HashMap<i64, i64>, DateTime<Utc>)> {
+    #[derive(QueryableByName)]
+    struct Owned {
+        #[diesel(sql_type = BigInt)]
+        id: i64,
+        #[diesel(sql_type = BigInt)]
+        fence: i64,
+        #[diesel(sql_type = Instant)]
+        now: DateTime<Utc>,
+    }
     // No lock of its own: whoever changes the owner of an execution holds its task's row.
-    let sql = format!(
-        "SELECT o.* FROM actor_server_open_executions AS o \
-         WHERE o.id IN (SELECT r.id FROM {wanted}) AND o.node = $2"
-    );
-    let rows: Vec<OpenExecutionRow> = sql_query(sql)
-        .bind::<Text, _>(batch::parameter(&execution_refs(ended))?)
-        .bind::<Text, _>(node.as_str())
-        .load(conn)
-        .await?;
-    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+    let sql = "SELECT o.id, o.fence, actor_server_now() AS now FROM actor_server_open_executions AS o \
+         WHERE o.id IN (SELECT r.id FROM {r}) AND o.node = $1";
+    let rows: Vec<Owned> =
+        sql_query(sql).bind::<Text, _>(node.as_str()).rows(&execution_refs(ended))?.load(conn).await?;
+    let now = rows.iter().map(|row| to_microseconds(row.now)).next().unwrap_or_default();
+    Ok((rows.into_iter().map(|row| (row.id, row.fence)).collect(), now))
 }
 
 impl Writes {
@@ -246,7 +244,8 @@ impl Writes {
             ended: how,
             error_message: error,
         });
-        self.waiting.push(WaitingExecution { id: ended.attempt.execution_id.0, ready_at: at });
+        let failures = u32::from(how == "failed");
+        self.waiting.push(WaitingExecution { id: ended.attempt.execution_id.0, ready_at: at, failures });
     }
 
     fn close(&mut self, ended: &EndedAttempt, node: &NodeId, outcome: &Outcome) {
@@ -298,7 +297,7 @@ impl Writes {
                     .to_owned(),
                 content: serde_json::json!(post.content),
                 limits: serde_json::json!(post.limits),
-                on_unknown: serde_json::json!(post.on_unknown),
+                on_unknown: post.on_unknown.as_str(),
                 state: if waits { "deferred" } else { "pending" },
                 not_before: post.not_before,
                 deliver_at: post.not_before.unwrap_or(now).max(now),
@@ -353,16 +352,17 @@ impl Writes {
         insert_executions(conn, &self.history).await?;
         insert_attempts(conn, &self.earlier_attempts).await?;
         let close = "DELETE FROM actor_server_open_executions WHERE id IN (SELECT r.id FROM {r})";
-        batch::update(conn, close, EXECUTION_REF, &self.closed).await?;
-        let wait = "UPDATE actor_server_open_executions AS o SET node = NULL, fence = NULL, ready_at = r.ready_at \
+        batch::update(conn, close, &self.closed).await?;
+        let wait = "UPDATE actor_server_open_executions AS o SET node = NULL, fence = NULL, ready_at = r.ready_at, \
+                 failures = o.failures + r.failures \
              FROM {r} WHERE o.id = r.id";
-        batch::update(conn, wait, &[("id", "bigint"), ("ready_at", "timestamptz")], &self.waiting).await?;
-        batch::insert(conn, "actor_server_posts", POST_COLUMNS, &self.posts, "").await?;
+        batch::update(conn, wait, &self.waiting).await?;
+        batch::insert(conn, "actor_server_posts", &self.posts, "").await?;
         let used_again = "ON CONFLICT (task_id, source, item_key, platform, destination) DO UPDATE SET \
              text = excluded.text, execution_id = excluded.execution_id, part = excluded.part, \
              used_at = excluded.used_at";
         let used_items: Vec<NewUsedItem> = self.used_items.into_values().collect();
-        batch::insert(conn, "actor_server_used_items", USED_ITEM_COLUMNS, &used_items, used_again).await?;
+        batch::insert(conn, "actor_server_used_items", &used_items, used_again).await?;
         let touched = self.states.into_iter().filter(|(task, _)| self.touched.contains(task));
         let states: Vec<StateUpdate> = touched.map(|(_, state)| state.into_update()).collect();
         write_states(conn, &states).await
@@ -423,8 +423,12 @@ impl StateAfter {
             next_run: self.row.next_run,
             wake_at: if self.row.is_paused { self.row.probe_at } else { self.row.wake_at },
             breaker_opened,
-            consecutive_failures: self.row.consecutive_failures.unsigned_abs(),
+            consecutive_failures: self.failures(),
         }
+    }
+
+    pub(super) fn failures(&self) -> u32 {
+        self.row.consecutive_failures.unsigned_abs()
     }
 
     pub(super) fn into_update(self) -> StateUpdate {
@@ -442,20 +446,17 @@ impl StateAfter {
     }
 }
 
-#[derive(Serialize)]
-pub(super) struct StateUpdate {
-    task_id: String,
-    #[serde(serialize_with = "batch::optional_time")]
-    last_run: Option<DateTime<Utc>>,
-    #[serde(serialize_with = "batch::optional_time")]
-    next_run: Option<DateTime<Utc>>,
-    #[serde(serialize_with = "batch::optional_time")]
-    wake_at: Option<DateTime<Utc>>,
-    #[serde(serialize_with = "batch::optional_time")]
-    probe_at: Option<DateTime<Utc>>,
-    consecutive_failures: i32,
-    is_paused: bool,
-    pause_reason: Option<String>,
+batch_row! {
+    pub(super) struct StateUpdate {
+        task_id: String,
+        last_run: Option<DateTime<Utc>>,
+        next_run: Option<DateTime<Utc>>,
+        wake_at: Option<DateTime<Utc>>,
+        probe_at: Option<DateTime<Utc>>,
+        consecutive_failures: i32,
+        is_paused: bool,
+        pause_reason: Option<String>,
+    }
 }
 
 /// Writes locked rows back. Columns whose value stays the same keep the update off the indexes.
@@ -464,125 +465,72 @@ pub(super) async fn write_states(conn: &mut Connection, states: &[StateUpdate]) 
              wake_at = r.wake_at, probe_at = r.probe_at, consecutive_failures = r.consecutive_failures, \
              is_paused = r.is_paused, pause_reason = r.pause_reason, updated_at = actor_server_now() \
          FROM {r} WHERE s.task_id = r.task_id";
-    let columns = [
-        ("task_id", "text"),
-        ("last_run", "timestamptz"),
-        ("next_run", "timestamptz"),
-        ("wake_at", "timestamptz"),
-        ("probe_at", "timestamptz"),
-        ("consecutive_failures", "integer"),
-        ("is_paused", "boolean"),
-        ("pause_reason", "text"),
-    ];
-    batch::update(conn, sql, &columns, states).await.map(drop)
+    batch::update(conn, sql, states).await.map(drop)
 }
 
-#[derive(Serialize)]
-struct ExecutionRef {
-    id: i64,
+batch_row! {
+    struct ExecutionRef {
+        id: i64,
+    }
 }
 
-const EXECUTION_REF: &[batch::Column] = &[("id", "bigint")];
-
-#[derive(Serialize)]
-struct WaitingExecution {
-    id: i64,
-    #[serde(serialize_with = "batch::time")]
-    ready_at: DateTime<Utc>,
+batch_row! {
+    struct WaitingExecution {
+        id: i64,
+        ready_at: DateTime<Utc>,
+        failures: u32,
+    }
 }
 
-#[derive(Serialize)]
-pub(super) struct NewAttempt {
-    pub(super) execution_id: i64,
-    pub(super) attempt: u32,
-    pub(super) node: String,
-    #[serde(serialize_with = "batch::optional_time")]
-    pub(super) started_at: Option<DateTime<Utc>>,
-    #[serde(serialize_with = "batch::time")]
-    pub(super) ended_at: DateTime<Utc>,
-    pub(super) ended: &'static str,
-    pub(super) error_message: Option<String>,
+batch_row! {
+    pub(super) struct NewAttempt {
+        pub(super) execution_id: i64,
+        pub(super) attempt: u32,
+        pub(super) node: String,
+        pub(super) started_at: Option<DateTime<Utc>>,
+        pub(super) ended_at: DateTime<Utc>,
+        pub(super) ended: &'static str,
+        pub(super) error_message: Option<String>,
+    }
 }
 
 pub(super) async fn insert_attempts(conn: &mut Connection, rows: &[NewAttempt]) -> Work<usize> {
-    let columns = [
-        ("execution_id", "bigint"),
-        ("attempt", "integer"),
-        ("node", "text"),
-        ("started_at", "timestamptz"),
-        ("ended_at", "timestamptz"),
-        ("ended", "text"),
-        ("error_message", "text"),
-    ];
-    batch::insert(conn, "actor_server_attempts", &columns, rows, "").await
+    batch::insert(conn, "actor_server_attempts", rows, "").await
 }
 
-#[derive(Serialize)]
-struct NewPostRow {
-    execution_id: i64,
-    task_id: String,
-    platform: String,
-    destination: String,
-    part: u32,
-    first_part: u32,
-    key: String,
-    content: Value,
-    limits: Value,
-    on_unknown: Value,
-    state: &'static str,
-    #[serde(serialize_with = "batch::optional_time")]
-    not_before: Option<DateTime<Utc>>,
-    #[serde(serialize_with = "batch::time")]
-    deliver_at: DateTime<Utc>,
-    #[serde(serialize_with = "batch::time")]
-    created_at: DateTime<Utc>,
-    #[serde(serialize_with = "batch::time")]
-    updated_at: DateTime<Utc>,
+batch_row! {
+    struct NewPostRow {
+        execution_id: i64,
+        task_id: String,
+        platform: String,
+        destination: String,
+        part: u32,
+        first_part: u32,
+        key: String,
+        content: Value,
+        limits: Value,
+        on_unknown: &'static str,
+        state: &'static str,
+        not_before: Option<DateTime<Utc>>,
+        deliver_at: DateTime<Utc>,
+        created_at: DateTime<Utc>,
+        updated_at: DateTime<Utc>,
+    }
 }
 
-const POST_COLUMNS: &[batch::Column] = &[
-    ("execution_id", "bigint"),
-    ("task_id", "text"),
-    ("platform", "text"),
-    ("destination", "text"),
-    ("part", "integer"),
-    ("first_part", "integer"),
-    ("key", "text"),
-    ("content", "jsonb"),
-    ("limits", "jsonb"),
-    ("on_unknown", "text"),
-    ("state", "text"),
-    ("not_before", "timestamptz"),
-    ("deliver_at", "timestamptz"),
-    ("created_at", "timestamptz"),
-    ("updated_at", "timestamptz"),
-];
-
-#[derive(Serialize)]
-struct NewUsedItem {
-    task_id: String,
-    source: String,
-    item_key: String,
-    platform: String,
-    destination: String,
-    text: String,
-    execution_id: i64,
-    part: u32,
-    #[serde(serialize_with = "batch::time")]
-    used_at: DateTime<Utc>,
+batch_row! {
+    struct NewUsedItem {
+        task_id: String,
+        source: String,
+        item_key: String,
+        platform: String,
+        destination: String,
+        text: String,
+        execution_id: i64,
+        part: u32,
+        used_at: DateTime<Utc>,
+    }
 }
-
-const USED_ITEM_COLUMNS: &[batch::Column] = &[
-    ("task_id", "text"),
-    ("source", "text"),
-    ("item_key", "text"),
-    ("platform", "text"),
-    ("destination", "text"),
-    ("text", "text"),
-    ("execution_id", "bigint"),
-    ("part", "integer"),
-    ("used_at", "timestamptz"),
-];
 
 /// JSON columns hold objects: a JSON null would arrive as SQL's.
 fn object(value: &Value) -> Value {

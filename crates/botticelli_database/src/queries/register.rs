@@ -7,7 +7,6 @@ use botticelli_server::ledger::{Registered, Registration};
 use botticelli_server::register::register as registered_state;
 use botticelli_server::task::{PauseReason, Task, TaskState};
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +19,11 @@ pub(crate) async fn register(conn: &mut Connection, registration: Arc<Registrati
     if let Some(serialize) = dialect::SERIALIZE_REGISTRATIONS {
         sql_query(serialize).execute(conn).await?;
     }
-    let sql = format!("SELECT s.* FROM actor_server_state AS s ORDER BY s.task_id {}", dialect::LOCK_STATE);
+    let sql = format!(
+        "SELECT {} FROM actor_server_state AS s ORDER BY s.task_id {}",
+        ActorServerStateRow::COLUMNS,
+        dialect::LOCK_STATE
+    );
     let rows: Vec<ActorServerStateRow> = sql_query(sql).load(conn).await?;
     let now = super::now(conn).await?;
     let mut known = HashMap::with_capacity(rows.len());
@@ -45,7 +48,7 @@ pub(crate) async fn register(conn: &mut Connection, registration: Arc<Registrati
         }
     }
     for chunk in writes.chunks(CHUNK) {
-        batch::insert(conn, "actor_server_state", COLUMNS, chunk, ON_CONFLICT).await?;
+        batch::insert(conn, "actor_server_state", chunk, ON_CONFLICT).await?;
     }
     if registration.complete {
         result.retired = retire(conn, known).await?;
@@ -55,11 +58,12 @@ pub(crate) async fn register(conn: &mut Connection, registration: Arc<Registrati
 
 /// Tasks that are gone from the configuration are kept, paused by their definition. A person's pause stays a person's.
 async fn retire(conn: &mut Connection, gone: HashMap<TaskId, TaskState>) -> Work<Vec<TaskId>> {
-    #[derive(Serialize)]
-    struct Retired<'a> {
-        task_id: &'a str,
-        is_paused: bool,
-        pause_reason: &'static str,
+    batch_row! {
+        struct Retired<'a> {
+            task_id: &'a str,
+            is_paused: bool,
+            pause_reason: &'static str,
+        }
     }
     let mut retired: Vec<TaskId> =
         gone.into_values().filter(|state| !state.is_paused).map(|state| state.task_id).collect();
@@ -74,27 +78,24 @@ async fn retire(conn: &mut Connection, gone: HashMap<TaskId, TaskState>) -> Work
         .collect();
     let sql = "UPDATE actor_server_state AS s SET is_paused = r.is_paused, pause_reason = r.pause_reason, \
          updated_at = actor_server_now() FROM {r} WHERE s.task_id = r.task_id";
-    let columns = [("task_id", "text"), ("is_paused", "boolean"), ("pause_reason", "text")];
-    batch::update(conn, sql, &columns, &rows).await?;
+    batch::update(conn, sql, &rows).await?;
     Ok(retired)
 }
 
-#[derive(Serialize)]
-struct RegisteredRow<'a> {
-    task_id: &'a str,
-    actor_name: &'a str,
-    definition: &'a str,
-    schedule: Value,
-    #[serde(serialize_with = "batch::optional_time")]
-    next_run: Option<DateTime<Utc>>,
-    #[serde(serialize_with = "batch::optional_time")]
-    wake_at: Option<DateTime<Utc>>,
-    max_consecutive_failures: u32,
-    cooldown_seconds: Option<u64>,
-    is_paused: bool,
-    pause_reason: Option<&'static str>,
-    #[serde(serialize_with = "batch::time")]
-    updated_at: DateTime<Utc>,
+batch_row! {
+    struct RegisteredRow<'a> {
+        task_id: &'a str,
+        actor_name: &'a str,
+        definition: &'a str,
+        schedule: Value,
+        next_run: Option<DateTime<Utc>>,
+        wake_at: Option<DateTime<Utc>>,
+        max_consecutive_failures: u32,
+        cooldown_seconds: Option<u64>,
+        is_paused: bool,
+        pause_reason: Option<&'static str>,
+        updated_at: DateTime<Utc>,
+    }
 }
 
 impl<'a> RegisteredRow<'a> {
@@ -114,20 +115,6 @@ impl<'a> RegisteredRow<'a> {
         }
     }
 }
-
-const COLUMNS: &[batch::Column] = &[
-    ("task_id", "text"),
-    ("actor_name", "text"),
-    ("definition", "text"),
-    ("schedule", "jsonb"),
-    ("next_run", "timestamptz"),
-    ("wake_at", "timestamptz"),
-    ("max_consecutive_failures", "integer"),
-    ("cooldown_seconds", "bigint"),
-    ("is_paused", "boolean"),
-    ("pause_reason", "text"),
-    ("updated_at", "timestamptz"),
-];
 
 const ON_CONFLICT: &str = "ON CONFLICT (task_id) DO UPDATE SET actor_name = excluded.actor_name, \
      definition = excluded.definition, schedule = excluded.schedule, next_run = excluded.next_run, \

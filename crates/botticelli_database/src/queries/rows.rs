@@ -43,6 +43,12 @@ pub(super) struct ActorServerStateRow {
     pub(super) updated_at: DateTime<Utc>,
 }
 
+impl ActorServerStateRow {
+    /// Named, never `*`: a newer program may add a column while this one has its statements prepared.
+    pub(super) const COLUMNS: &str = "s.task_id, s.actor_name, s.definition, s.schedule, s.last_run, s.next_run, s.wake_at, s.probe_at, \
+         s.consecutive_failures, s.is_paused, s.pause_reason, s.metadata, s.updated_at";
+}
+
 impl TryFrom<ActorServerStateRow> for TaskState {
     type Error = WorkError;
 
@@ -107,13 +113,18 @@ pub(super) struct OpenExecutionRow {
     pub(super) node: Option<String>,
     pub(super) fence: Option<i64>,
     pub(super) attempt: i32,
+    pub(super) failures: i32,
     pub(super) interruptions: i32,
+    pub(super) begun_at: Option<DateTime<Utc>>,
     pub(super) ready_at: Option<DateTime<Utc>>,
     pub(super) parameters: Value,
     pub(super) opened_at: DateTime<Utc>,
 }
 
 impl OpenExecutionRow {
+    pub(super) const COLUMNS: &str = "o.id, o.task_id, o.actor_name, o.trigger, o.scheduled_for, o.due_at, o.node, o.fence, o.attempt, \
+         o.failures, o.interruptions, o.begun_at, o.ready_at, o.parameters, o.opened_at";
+
     pub(super) fn trigger(&self) -> Work<Trigger> {
         word("trigger", &self.trigger)
     }
@@ -201,57 +212,32 @@ impl TryFrom<ActorServerExecutionRow> for views::ExecutionView {
     }
 }
 
-/// A row of the history to be written.
-#[derive(Debug, Clone, serde::Serialize)]
-pub(super) struct NewActorServerExecution {
-    pub(super) id: i64,
-    pub(super) task_id: String,
-    pub(super) actor_name: String,
-    pub(super) trigger: &'static str,
-    #[serde(serialize_with = "batch::optional_time")]
-    pub(super) scheduled_for: Option<DateTime<Utc>>,
-    #[serde(serialize_with = "batch::optional_time")]
-    pub(super) scheduled_until: Option<DateTime<Utc>>,
-    pub(super) occurrences: u64,
-    #[serde(serialize_with = "batch::optional_time")]
-    pub(super) started_at: Option<DateTime<Utc>>,
-    #[serde(serialize_with = "batch::time")]
-    pub(super) completed_at: DateTime<Utc>,
-    pub(super) outcome: &'static str,
-    pub(super) skip_reason: Option<&'static str>,
-    pub(super) success: Option<bool>,
-    pub(super) error_message: Option<String>,
-    pub(super) attempt: u32,
-    pub(super) node: Option<String>,
-    pub(super) fence: Option<i64>,
-    pub(super) skills_succeeded: u32,
-    pub(super) skills_failed: u32,
-    pub(super) skills_skipped: u32,
-    pub(super) metadata: Value,
+batch_row! {
+    /// A row of the history to be written.
+    #[derive(Debug, Clone)]
+    pub(super) struct NewActorServerExecution {
+        pub(super) id: i64,
+        pub(super) task_id: String,
+        pub(super) actor_name: String,
+        pub(super) trigger: &'static str,
+        pub(super) scheduled_for: Option<DateTime<Utc>>,
+        pub(super) scheduled_until: Option<DateTime<Utc>>,
+        pub(super) occurrences: u64,
+        pub(super) started_at: Option<DateTime<Utc>>,
+        pub(super) completed_at: DateTime<Utc>,
+        pub(super) outcome: &'static str,
+        pub(super) skip_reason: Option<&'static str>,
+        pub(super) success: Option<bool>,
+        pub(super) error_message: Option<String>,
+        pub(super) attempt: u32,
+        pub(super) node: Option<String>,
+        pub(super) fence: Option<i64>,
+        pub(super) skills_succeeded: u32,
+        pub(super) skills_failed: u32,
+        pub(super) skills_skipped: u32,
+        pub(super) metadata: Value,
+    }
 }
-
-const EXECUTION_COLUMNS: &[batch::Column] = &[
-    ("id", "bigint"),
-    ("task_id", "text"),
-    ("actor_name", "text"),
-    ("trigger", "text"),
-    ("scheduled_for", "timestamptz"),
-    ("scheduled_until", "timestamptz"),
-    ("occurrences", "bigint"),
-    ("started_at", "timestamptz"),
-    ("completed_at", "timestamptz"),
-    ("outcome", "text"),
-    ("skip_reason", "text"),
-    ("success", "boolean"),
-    ("error_message", "text"),
-    ("attempt", "integer"),
-    ("node", "text"),
-    ("fence", "bigint"),
-    ("skills_succeeded", "integer"),
-    ("skills_failed", "integer"),
-    ("skills_skipped", "integer"),
-    ("metadata", "jsonb"),
-];
 
 /// Writes history. An occurrence that is in it already stays as it is: the unique key is the second lock.
 pub(super) async fn insert_executions(
@@ -259,7 +245,7 @@ pub(super) async fn insert_executions(
     rows: &[NewActorServerExecution],
 ) -> Work<usize> {
     let on_conflict = "ON CONFLICT (task_id, scheduled_for) DO NOTHING";
-    batch::insert(conn, "actor_server_executions", EXECUTION_COLUMNS, rows, on_conflict).await
+    batch::insert(conn, "actor_server_executions", rows, on_conflict).await
 }
 
 impl NewActorServerExecution {
@@ -320,6 +306,12 @@ pub(super) struct PostRow {
     pub(super) receipt: Option<Value>,
     pub(super) created_at: DateTime<Utc>,
     pub(super) posted_at: Option<DateTime<Utc>>,
+}
+
+impl PostRow {
+    pub(super) const COLUMNS: &str = "p.id, p.execution_id, p.task_id, p.platform, p.destination, p.part, p.first_part, p.key, p.content, \
+         p.limits, p.on_unknown, p.state, p.reason, p.deliver_at, p.attempts, p.uncertain_since, p.node, \
+         p.fence, p.receipt, p.created_at, p.posted_at";
 }
 
 /// JSON of ours, read back.

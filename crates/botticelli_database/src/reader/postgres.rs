@@ -1,9 +1,9 @@
 //! PostgreSQL.
 
 use super::{ReadError, Row, Rows};
-use crate::OpenError;
 use crate::postgres::tls_config;
 use crate::statement::Statement;
+use crate::{OpenError, UrlError};
 use futures::TryStreamExt;
 use serde_json::Value;
 use std::error::Error;
@@ -24,9 +24,8 @@ pub(super) struct Database {
 
 impl Database {
     pub(super) fn new(url: &str, shown: String) -> Result<Self, OpenError> {
-        let bad = |error: tokio_postgres::Error| OpenError::Url {
-            problem: format!("can't be read: {}", causes(&error)),
-        };
+        let bad =
+            |error: tokio_postgres::Error| UrlError { problem: format!("can't be read: {}", causes(&error)) };
         let mut config: Config = url.parse().map_err(bad)?;
         if config.get_application_name().is_none() {
             config.application_name("actor-server");

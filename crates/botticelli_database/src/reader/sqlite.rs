@@ -1,32 +1,25 @@
-//! SQLite.
+//! SQLite, through `rusqlite`: unlike Diesel it lets safe code stop a query.
 
 use super::{ReadError, Row, Rows};
 use crate::statement::Statement;
-use diesel::connection::{DefaultLoadingMode, SimpleConnection};
-use diesel::deserialize::{self, FromSql, QueryableByName};
-use diesel::row::{Field, NamedRow};
-use diesel::sql_types::{BigInt, Binary, Double, Nullable, Text};
-use diesel::sqlite::{Sqlite, SqliteType};
-use diesel::{Connection, RunQueryDsl, SqliteConnection, sql_query};
+use rusqlite::types::{Value as Bound, ValueRef};
+use rusqlite::{Connection, Error, ErrorCode, OpenFlags, params_from_iter};
 use serde_json::Value;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
 
-/// So many queries of one source may run, or linger after their time.
-const MOST_RUNNING: usize = 4;
+/// So often, in steps of SQLite's machine, a query is asked whether its time is over: some times in a millisecond.
+const STEPS: i32 = 10_000;
 
 #[derive(Debug, Clone)]
 pub(super) struct Database {
     path: PathBuf,
     shown: String,
-    running: Arc<Semaphore>,
 }
 
 impl Database {
     pub(super) fn new(path: PathBuf, shown: String) -> Self {
-        Self { path, shown, running: Arc::new(Semaphore::new(MOST_RUNNING)) }
+        Self { path, shown }
     }
 
     pub(super) async fn read(
@@ -35,19 +28,12 @@ impl Database {
         values: &[Value],
         limit: Duration,
     ) -> Result<Vec<Row>, ReadError> {
-        let deadline = Instant::now() + limit;
         let (this, statement, values) = (self.clone(), statement.clone(), values.to_vec());
-        let work = async {
-            // Held until the query has really ended.
-            let permit = self.running.clone().acquire_owned().await;
-            let rows = tokio::task::spawn_blocking(move || {
-                let rows = this.read_now(&statement, &values, limit, deadline);
-                drop(permit);
-                rows
-            });
-            rows.await.unwrap_or_else(|error| Err(self.unavailable(error.to_string())))
-        };
-        tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(self.timed_out(limit)))
+        let rows = tokio::task::spawn_blocking(move || this.read_now(&statement, &values, limit));
+        match tokio::time::timeout(limit, rows).await {
+            Ok(rows) => rows.unwrap_or_else(|error| Err(self.unavailable(error.to_string()))),
+            Err(_) => Err(self.timed_out(limit)),
+        }
     }
 
     fn read_now(
@@ -55,77 +41,70 @@ impl Database {
         statement: &Statement,
         values: &[Value],
         limit: Duration,
-        deadline: Instant,
     ) -> Result<Vec<Row>, ReadError> {
         if !self.path.exists() {
             return Err(self.refused("there is no such file".to_owned()));
         }
-        let mut connection =
-            SqliteConnection::establish(&self.uri()).map_err(|error| self.unavailable(error.to_string()))?;
-        let busy = limit.as_millis();
-        connection
-            .batch_execute(&format!("PRAGMA query_only = ON; PRAGMA busy_timeout = {busy};"))
-            .map_err(|error| self.describe(&error))?;
-        let rows = self.rows(&mut connection, statement, values, limit, deadline);
-        match (rows, &statement.table) {
+        let connection = self.connect(limit).map_err(|error| self.describe(error, limit))?;
+        match (self.rows(&connection, statement, values, limit), &statement.table) {
             (Err(ReadError::Refused { reason, .. }), Some(table)) if reason.starts_with("no such table") => {
-                let known = tables(&mut connection);
+                let known = tables(&connection).unwrap_or_default();
                 Err(ReadError::NoSuchTable { database: self.shown.clone(), table: table.clone(), known })
             }
             (rows, _) => rows,
         }
     }
 
+    /// Only reading: a file that is not there is not made.
+    fn connect(&self, limit: Duration) -> rusqlite::Result<Connection> {
+        let deadline = Instant::now() + limit;
+        let connection = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        connection.busy_timeout(limit)?;
+        connection.progress_handler(STEPS, Some(move || Instant::now() > deadline))?;
+        Ok(connection)
+    }
+
     fn rows(
         &self,
-        connection: &mut SqliteConnection,
+        connection: &Connection,
         statement: &Statement,
         values: &[Value],
         limit: Duration,
-        deadline: Instant,
     ) -> Result<Vec<Row>, ReadError> {
-        let mut query = sql_query(&statement.sql).into_boxed::<Sqlite>();
-        for value in values {
-            query = match value {
-                Value::Null => query.bind::<Nullable<Text>, _>(None::<String>),
-                Value::Bool(bool) => query.bind::<BigInt, _>(i64::from(*bool)),
-                Value::Number(number) => match number.as_i64() {
-                    Some(whole) => query.bind::<BigInt, _>(whole),
-                    None => query.bind::<Double, _>(number.as_f64().unwrap_or(f64::NAN)),
-                },
-                Value::String(text) => query.bind::<Text, _>(text.clone()),
-                Value::Array(_) | Value::Object(_) => query.bind::<Text, _>(value.to_string()),
-            };
-        }
-        let mut rows = Rows::default();
-        let found = query
-            .load_iter::<AnyRow, DefaultLoadingMode>(connection)
-            .map_err(|error| self.describe(&error))?;
-        for row in found {
-            let AnyRow { columns, bytes } = row.map_err(|error| self.describe(&error))?;
-            if Instant::now() > deadline {
-                return Err(self.timed_out(limit));
+        let mut result = Rows::default();
+        let mut fill = || {
+            let mut query = connection.prepare(&statement.sql)?;
+            let names: Vec<String> = query.column_names().into_iter().map(str::to_owned).collect();
+            let mut found = query.query(params_from_iter(values.iter().map(bound)))?;
+            while let Some(row) = found.next()? {
+                let (mut columns, mut bytes) = (Row::new(), 0);
+                for (index, name) in names.iter().enumerate() {
+                    let value = value_of(row.get_ref(index)?)?;
+                    bytes += name.len() + value.as_str().map_or(8, str::len);
+                    columns.insert(name.clone(), value);
+                }
+                if !result.push(columns, bytes) {
+                    return Ok(false);
+                }
             }
-            if !rows.push(columns, bytes) {
-                return Err(ReadError::TooMuch { database: self.shown.clone() });
-            }
+            Ok(true)
+        };
+        match fill().map_err(|error| self.describe(error, limit))? {
+            true => Ok(result.rows),
+            false => Err(ReadError::TooMuch { database: self.shown.clone() }),
         }
-        Ok(rows.rows)
     }
 
-    /// Only reading: a file that is not there is not made.
-    fn uri(&self) -> String {
-        let path = self.path.to_string_lossy();
-        format!("file:{}?mode=ro", path.replace('%', "%25").replace('?', "%3f").replace('#', "%23"))
-    }
-
-    fn describe(&self, error: &diesel::result::Error) -> ReadError {
-        let reason = error.to_string();
-        let passing = ["database is locked", "database table is locked", "disk I/O error", "unable to open"];
-        if passing.iter().any(|passing| reason.contains(passing)) {
-            self.unavailable(reason)
-        } else {
-            self.refused(reason)
+    fn describe(&self, error: Error, limit: Duration) -> ReadError {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::OperationInterrupted) => self.timed_out(limit),
+            Some(
+                ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::CannotOpen,
+            ) => self.unavailable(error.to_string()),
+            _ => self.refused(error.to_string()),
         }
     }
 
@@ -142,48 +121,32 @@ impl Database {
     }
 }
 
-fn tables(connection: &mut SqliteConnection) -> Vec<String> {
+fn tables(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let sql = "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%' ORDER BY 1";
-    let rows = sql_query(sql).load::<AnyRow>(connection).unwrap_or_default();
-    rows.into_iter().filter_map(|row| row.columns.get("name")?.as_str().map(str::to_owned)).collect()
+    connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
 }
 
-/// A row with whatever columns it has.
-struct AnyRow {
-    columns: Row,
-    bytes: usize,
-}
-
-impl QueryableByName<Sqlite> for AnyRow {
-    fn build<'a>(row: &impl NamedRow<'a, Sqlite>) -> deserialize::Result<Self> {
-        let mut any = Self { columns: Row::new(), bytes: 0 };
-        for index in 0..row.field_count() {
-            let field = diesel::row::Row::get(row, index).ok_or("a column is gone")?;
-            let name = field.field_name().ok_or("a column has no name")?.to_owned();
-            let value = match field.value() {
-                Some(value) => value_of(value)?,
-                None => Value::Null,
-            };
-            any.bytes += name.len() + value.as_str().map_or(8, str::len);
-            any.columns.insert(name, value);
-        }
-        Ok(any)
+fn bound(value: &Value) -> Bound {
+    match value {
+        Value::Null => Bound::Null,
+        Value::Bool(bool) => Bound::Integer(i64::from(*bool)),
+        Value::Number(number) => match number.as_i64() {
+            Some(whole) => Bound::Integer(whole),
+            None => Bound::Real(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Value::String(text) => Bound::Text(text.clone()),
+        Value::Array(_) | Value::Object(_) => Bound::Text(value.to_string()),
     }
 }
 
-fn value_of(value: diesel::sqlite::SqliteValue<'_, '_, '_>) -> deserialize::Result<Value> {
-    Ok(match value.value_type() {
-        None => Value::Null,
-        Some(SqliteType::SmallInt | SqliteType::Integer | SqliteType::Long) => {
-            <i64 as FromSql<BigInt, Sqlite>>::from_sql(value)?.into()
-        }
-        Some(SqliteType::Float | SqliteType::Double) => {
-            <f64 as FromSql<Double, Sqlite>>::from_sql(value)?.into()
-        }
-        Some(SqliteType::Text) => <String as FromSql<Text, Sqlite>>::from_sql(value)?.into(),
+fn value_of(value: ValueRef<'_>) -> rusqlite::Result<Value> {
+    Ok(match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(whole) => whole.into(),
+        ValueRef::Real(real) => real.into(),
+        ValueRef::Text(_) => value.as_str()?.into(),
         // As PostgreSQL shows them.
-        Some(SqliteType::Binary) => {
-            let bytes = <Vec<u8> as FromSql<Binary, Sqlite>>::from_sql(value)?;
+        ValueRef::Blob(bytes) => {
             format!("\\x{}", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()).into()
         }
     })

@@ -1,6 +1,7 @@
 //! SQLite: one writer, one reader, the server's lock on the file, and the words of its SQL that differ from PostgreSQL's.
 
 use crate::error::{MigrateError, WorkError};
+use crate::sql::Sql;
 use botticelli_server::clock::{Clock, to_microseconds};
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::Connection as _;
@@ -26,11 +27,17 @@ type Connection = SqliteConnection;
 type Backend = diesel::sqlite::Sqlite;
 
 /// To SQLite `$2` is a name, whose place is where it first stands in the text; what means the second value is `?2`.
-fn sql_query(sql: impl Into<String>) -> diesel::query_builder::SqlQuery {
-    diesel::sql_query(sql.into().replace('$', "?"))
+fn sql_query<'f>(text: impl Into<String>) -> Sql<'f, Backend> {
+    Sql::new(text.into().replace('$', "?"))
 }
 
 mod dialect {
+    use super::queries::batch::{Column, Datum, Kind};
+    use crate::error::WorkError;
+    use crate::sql::Sql;
+    use diesel::sql_types::Text;
+    use diesel::sqlite::Sqlite;
+
     // A transaction that writes has the whole database to itself.
     pub(super) const LOCK_STATE: &str = "";
     pub(super) const LOCK_STATE_SKIPPING: &str = "";
@@ -51,17 +58,28 @@ mod dialect {
         answer.iter().flat_map(|last| last - count + 1..=*last).collect()
     }
 
-    /// `$1`, a JSON array of objects, as the table `r` with these columns.
-    pub(super) fn rows(columns: &[(&str, &str)]) -> String {
+    /// One parameter, a JSON array of the rows as arrays, as the table `r`.
+    pub(super) fn rows(columns: &[Column], parameter: usize) -> String {
         let columns: Vec<String> = columns
             .iter()
-            .map(|(name, kind)| match *kind {
-                // As PostgreSQL does it: JSON stays JSON, and its null is SQL's.
-                "jsonb" => format!("nullif(value -> '{name}', 'null') AS {name}"),
-                _ => format!("value ->> '{name}' AS {name}"),
+            .enumerate()
+            .map(|(index, Column { name, kind })| match kind {
+                Kind::Json => format!("nullif(value -> '$[{index}]', 'null') AS {name}"),
+                Kind::BigInt | Kind::Integer | Kind::Boolean | Kind::Text | Kind::Time => {
+                    format!("value ->> '$[{index}]' AS {name}")
+                }
             })
             .collect();
-        format!("(SELECT {} FROM json_each($1)) AS r", columns.join(", "))
+        format!("(SELECT {} FROM json_each(?{parameter})) AS r", columns.join(", "))
+    }
+
+    pub(super) fn bind_rows<'f>(
+        sql: Sql<'f, Sqlite>,
+        _: &[Column],
+        cells: Vec<Vec<Datum<'f>>>,
+    ) -> Result<Sql<'f, Sqlite>, WorkError> {
+        let rows = serde_json::to_string(&cells).map_err(|error| WorkError::corrupt("a batch", error))?;
+        Ok(sql.bind::<Text, _>(rows))
     }
 }
 
@@ -242,6 +260,24 @@ impl ServerLock {
             Err(std::fs::TryLockError::WouldBlock) => Ok(None),
             Err(std::fs::TryLockError::Error(error)) => Err(error),
         }
+    }
+}
+
+/// Whether the file can be written, or made. Nothing is.
+pub(crate) fn may_write(database: &Path) -> std::io::Result<()> {
+    use rustix::fs::{Access, access};
+    let folder = match database.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        Some(_) | None => Path::new("."),
+    };
+    // Beside it stand its log and the server's lock.
+    access(folder.join("."), Access::WRITE_OK | Access::EXEC_OK)?;
+    if database.is_dir() {
+        return Err(rustix::io::Errno::ISDIR.into());
+    }
+    match access(database, Access::READ_OK | Access::WRITE_OK) {
+        Err(rustix::io::Errno::NOENT) => Ok(()),
+        answer => Ok(answer?),
     }
 }
 

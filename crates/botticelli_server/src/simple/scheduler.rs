@@ -6,8 +6,9 @@ use crate::ledger::{Attempt, LedgerError, SkippedRange};
 use crate::outbox::{NewPost, UsedItem};
 use crate::outcome::{AttemptEnd, Outcome};
 use crate::plan::{Advance, BreakerEffect, ClaimPlan, OccurrenceToRun, Plan, Settlement, plan, settle};
+use crate::register::{first_seen, register};
 use crate::server::{ActorManager, Run, TaskScheduler};
-use crate::task::{Overlap, PauseReason, Task, TaskState};
+use crate::task::{Overlap, Task, TaskState};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use futures::future::{Either, FutureExt, select};
@@ -244,6 +245,8 @@ impl Book {
             attempt: 1,
             fence: Fence(self.last_fence),
             consecutive_failures: entry.state.consecutive_failures,
+            failures: 0,
+            interruptions: 0,
             parameters: serde_json::Value::Null,
         };
         Some((entry.task.clone(), attempt))
@@ -259,7 +262,9 @@ impl Book {
             Settlement::Retry { at } if !entry.cancelled => {
                 self.last_fence += 1;
                 let fence = Fence(self.last_fence);
-                entry.waiting.push(Attempt { attempt: attempt.attempt + 1, due_at: at, fence, ..attempt });
+                let failures = attempt.failures + u32::from(matches!(run.end, AttemptEnd::Failed { .. }));
+                let next = Attempt { attempt: attempt.attempt + 1, failures, due_at: at, fence, ..attempt };
+                entry.waiting.push(next);
             }
             Settlement::Retry { .. } => {
                 let outcome = Outcome::Cancelled;
@@ -301,46 +306,15 @@ enum Step {
 
 impl Entry {
     fn new(task: Task, now: DateTime<Utc>) -> Self {
-        let next_run = task.schedule.first_occurrence(now);
-        let state = TaskState {
-            task_id: task.id.clone(),
-            actor_name: task.actor_name.clone(),
-            definition: task.definition.clone(),
-            schedule: task.schedule.clone(),
-            last_run: None,
-            next_run,
-            wake_at: next_run.map(|nominal| task.due_at(nominal)),
-            probe_at: None,
-            consecutive_failures: 0,
-            is_paused: !task.enabled,
-            pause_reason: (!task.enabled).then_some(PauseReason::Definition),
-            metadata: serde_json::Value::Null,
-            updated_at: now,
-        };
+        let state = first_seen(&task, now);
         Self { task, state, running: 0, waiting: Vec::new(), cancelled: false }
     }
 
-    /// A changed schedule counts from now: it does not cause a catch-up.
     fn redefine(&mut self, task: Task, now: DateTime<Utc>) {
         self.cancelled = false;
-        if task.schedule != self.state.schedule {
-            self.state.next_run =
-                task.schedule.following(now).or_else(|| task.schedule.first_occurrence(now));
+        if let Some(state) = register(&task, Some(&self.state), now, false) {
+            self.state = TaskState { updated_at: now, ..state };
         }
-        let is_disabled = self.state.pause_reason == Some(PauseReason::Definition) && self.state.is_paused;
-        match (task.enabled, is_disabled) {
-            (true, true) => self.state.is_paused = false,
-            (false, false) => {
-                self.state.is_paused = true;
-                self.state.pause_reason = Some(PauseReason::Definition);
-            }
-            (true, false) | (false, true) => {}
-        }
-        self.state.actor_name = task.actor_name.clone();
-        self.state.definition = task.definition.clone();
-        self.state.schedule = task.schedule.clone();
-        self.state.wake_at = self.state.next_run.map(|nominal| task.due_at(nominal));
-        self.state.updated_at = now;
         self.task = task;
     }
 

@@ -4,9 +4,12 @@ use super::players::*;
 use crate::databases::TestStore;
 use botticelli_server::ids::DefinitionHash;
 use botticelli_server::ledger::{Ledger as _, Trigger};
-use botticelli_server::outcome::AttemptEnd;
+use botticelli_server::outbox::{Outbox as _, PostEnd, SettledPost};
+use botticelli_server::outcome::{AttemptEnd, SkipReason};
+use botticelli_server::server::{Event, EventServer as _};
 use botticelli_server::task::{CatchUp, Overlap};
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -201,7 +204,7 @@ pub async fn five_thousand_tasks_are_one_batch(db: &TestStore) {
     assert_eq!(registered.added.len(), 5000);
     db.advance(2 * MINUTE).await;
     let player = Player::enter(db, "node").await;
-    let agenda = db.agenda(db.time(), 10_000).await.expect("an agenda");
+    let agenda = db.agenda(db.time(), None, 10_000).await.expect("an agenda");
     assert_eq!(agenda.tasks.len(), 5000);
     let sample = player.request(&tasks[0], Duration::ZERO).await.expect("due");
     let requests: Vec<_> = tasks
@@ -225,4 +228,55 @@ pub async fn five_thousand_tasks_are_one_batch(db: &TestStore) {
     assert_eq!(db.value(count).await, "5000");
     assert_eq!(db.value("SELECT count(*) AS value FROM actor_server_posts").await, "5000");
     assert_eq!(db.value("SELECT count(*) AS value FROM actor_server_open_executions").await, "0");
+}
+
+/// Whatever the parts are cut into: all that is due, each once, soonest first.
+pub async fn an_agenda_comes_in_parts(db: &TestStore) {
+    let tasks: Vec<_> = (0..7).map(|n| each_minute(&format!("task {n}"))).collect();
+    register(db, &tasks.iter().collect::<Vec<_>>()).await;
+    for task in &tasks[..5] {
+        let event = Event { task: task.id.clone(), trigger: Trigger::Manual, parameters: Value::Null };
+        db.publish(event).await.expect("an answer");
+    }
+    for limit in [1, 3, 7, 10] {
+        let (mut due, mut waiting, mut parts, mut mark) = (Vec::new(), Vec::new(), 0, None);
+        loop {
+            let part = db.agenda(db.time(), mark, limit).await.expect("an agenda");
+            assert!(part.tasks.len() <= limit && part.waiting.len() <= limit);
+            due.extend(part.tasks.into_iter().map(|state| state.task_id));
+            waiting.extend(part.waiting.into_iter().map(|waiting| waiting.execution_id));
+            parts += 1;
+            mark = part.more;
+            if mark.is_none() {
+                break;
+            }
+        }
+        assert_eq!(due, tasks.iter().map(|task| task.id.clone()).collect::<Vec<_>>());
+        assert_eq!(waiting.len(), 5);
+        assert!(waiting.is_sorted() && parts == 7 / limit + 1);
+    }
+}
+
+/// Migrations expand first: a program that runs has its statements prepared while a newer one adds columns.
+pub async fn columns_that_are_added_meanwhile_harm_nobody(db: &TestStore) {
+    let task = each_minute("task");
+    register(db, &[&task]).await;
+    let player = Player::enter(db, "node").await;
+    let round = async || {
+        db.advance(MINUTE).await;
+        db.agenda(db.time(), None, 10).await.expect("an agenda");
+        let attempt = player.claim(&task).await;
+        let made = Made { posts: vec![message("channel", "text")], ..Made::default() };
+        player.end(&task, &attempt, AttemptEnd::Succeeded, made).await;
+        let claimed = db.claim_posts(&player.id, 10, MINUTE).await.expect("an answer");
+        let [post] = claimed.as_slice() else { panic!("one post, not {claimed:?}") };
+        let end = PostEnd::Skipped { reason: SkipReason::RateLimited };
+        let ended = [SettledPost { id: post.id, fence: post.fence, end }];
+        assert_eq!(db.settle_posts(&player.id, &ended).await.expect("an answer").lost, []);
+    };
+    round().await;
+    for table in ["state", "open_executions", "executions", "posts", "nodes"] {
+        db.sql(&format!("ALTER TABLE actor_server_{table} ADD COLUMN newer text")).await;
+    }
+    round().await;
 }

@@ -42,7 +42,7 @@ pub async fn the_breaker_opens_at_its_limit_and_a_good_probe_closes_it(db: &Test
     assert_eq!((open.is_paused, open.pause_reason), (true, Some(PauseReason::Breaker)));
     assert_eq!((open.probe_at, open.breaker()), (Some(opened_at + COOLDOWN), Breaker::HalfOpen));
     assert_eq!(player.try_claim(&task).await, None);
-    assert_eq!(db.agenda(db.time(), 10).await.expect("an agenda").tasks, []);
+    assert_eq!(db.agenda(db.time(), None, 10).await.expect("an agenda").tasks, []);
 
     // A probe that fails, one that is cancelled, one that succeeds.
     for (end, still_open) in [
@@ -52,7 +52,7 @@ pub async fn the_breaker_opens_at_its_limit_and_a_good_probe_closes_it(db: &Test
     ] {
         let probe_at = state(db, &task).await.probe_at.expect("there will be a probe");
         db.set(probe_at + SECOND).await;
-        assert_eq!(db.agenda(probe_at, 10).await.expect("an agenda").tasks.len(), 1);
+        assert_eq!(db.agenda(probe_at, None, 10).await.expect("an agenda").tasks.len(), 1);
         let probe = player.claim(&task).await;
         assert_eq!(probe.trigger, Trigger::Probe);
         assert_eq!(player.try_claim(&task).await, None, "one at a time");
@@ -97,7 +97,7 @@ pub async fn an_operators_pause_is_not_undone_by_a_probe(db: &TestStore) {
     player.store.release(&player.id, std::slice::from_ref(&probe)).await.expect("an answer");
     db.pause(&early.id).await.expect("an answer");
     let waiting = [probe.execution_id];
-    assert_eq!(player.store.take(&player.id, &waiting, &[], Duration::ZERO).await.expect("an answer"), []);
+    assert_eq!(player.take(&[&early], &waiting).await, []);
 }
 
 /// Without a cooldown a person resumes the task.
@@ -143,6 +143,58 @@ pub async fn a_pause_takes_back_claims_whose_time_has_not_come(db: &TestStore) {
     assert_eq!(withdrawn.len(), 1);
     assert_eq!(state(db, &once).await.next_run, claimed.map(|at| at - MINUTE));
     assert_eq!(db.value("SELECT count(*) AS value FROM actor_server_open_executions").await, "0");
+}
+
+/// It goes back to where it waited, and may be made when the pause is over.
+pub async fn a_pause_takes_back_a_retry_whose_time_has_not_come(db: &TestStore) {
+    let (paused, by_hand) = (task("paused", every(86_400)), task("by hand", every(86_400)));
+    register(db, &[&paused, &by_hand]).await;
+    let player = Player::enter(db, "node").await;
+    let tasks = [&paused, &by_hand];
+    let mut waiting = Vec::new();
+    for task in tasks {
+        let attempt = player.claim(task).await;
+        player.end(task, &attempt, failed("no answer"), Made::default()).await;
+        waiting.push(attempt.execution_id);
+    }
+    let before = db.agenda(db.time() + MINUTE, None, 10).await.expect("an agenda").waiting;
+    let taken = player.take_ahead(&tasks, &waiting, MINUTE).await;
+    assert_eq!(taken.len(), 2);
+    assert!(taken.iter().all(|attempt| attempt.attempt == 2 && attempt.due_at > db.time()));
+    db.pause(&paused.id).await.expect("an answer");
+    db.sql("UPDATE actor_server_state SET is_paused = (1 = 1) WHERE task_id = 'by hand'").await;
+    let withdrawn = player.store.withdraw_paused(&player.id).await.expect("an answer");
+    assert_eq!(withdrawn, waiting[1..], "the first one was taken back by the pause");
+    assert_eq!(db.agenda(db.time() + MINUTE, None, 10).await.expect("an agenda").waiting, before);
+    db.advance(MINUTE).await;
+    assert_eq!(player.take(&tasks, &waiting).await, []);
+    for task in tasks {
+        db.resume(&task.id).await.expect("an answer");
+    }
+    let again = player.take(&tasks, &waiting).await;
+    assert_eq!(again.iter().map(|attempt| attempt.attempt).collect::<Vec<_>>(), [2, 2]);
+}
+
+/// Until it is taken up again; what it has done so far is kept.
+pub async fn a_task_that_is_let_go_is_claimed_by_no_node(db: &TestStore) {
+    let task = each_minute("task");
+    register(db, &[&task]).await;
+    let player = Player::enter(db, "node").await;
+    player.run(&task, Vec::new()).await;
+    db.advance(MINUTE - SECOND).await;
+    player.claim_ahead(&task, SECOND).await.expect("claimed ahead");
+    assert!(player.store.retire(&task.id).await.expect("an answer"));
+    assert!(!player.store.retire(&task.id).await.expect("an answer"), "it is retired already");
+    assert!(!player.store.retire(&each_minute("unknown").id).await.expect("an answer"));
+    assert_eq!(player.store.owned(&player.id).await.expect("an answer"), []);
+    let retired = state(db, &task).await;
+    assert_eq!((retired.is_paused, retired.pause_reason), (true, Some(PauseReason::Definition)));
+    db.advance(10 * MINUTE).await;
+    assert_eq!(player.try_claim(&task).await, None);
+    register(db, &[&task]).await;
+    resumed_and_looked_at(db, &player, &task).await;
+    db.advance(MINUTE).await;
+    player.claim(&task).await;
 }
 
 /// What has begun goes on and is recorded.
@@ -212,7 +264,11 @@ pub async fn what_was_missed_in_a_pause_is_skipped_at_the_resume(db: &TestStore)
     db.advance(10 * MINUTE + SECOND).await;
     assert_eq!(db.resume(&task.id).await.expect("an answer"), Resumed::Resumed);
     assert_eq!(db.resume(&task.id).await.expect("an answer"), Resumed::WasNotPaused);
-    assert_eq!(db.agenda(db.time(), 10).await.expect("an agenda").tasks.len(), 1, "it is looked at, at once");
+    assert_eq!(
+        db.agenda(db.time(), None, 10).await.expect("an agenda").tasks.len(),
+        1,
+        "it is looked at, at once"
+    );
     resumed_and_looked_at(db, &player, &task).await;
     let history = db.history(&task.id, 10).await.expect("history");
     assert_eq!(history[0].skip_reason.as_deref(), Some("paused"));
@@ -235,10 +291,10 @@ pub async fn the_first_occurrence_after_a_resume_runs_even_if_nobody_looked_befo
     db.resume(&command.id).await.expect("an answer");
     assert_eq!(state(db, &command).await.pause_reason, None, "it missed nothing");
     db.sql("UPDATE actor_server_state SET is_paused = (1 = 0) WHERE task_id = 'by hand'").await;
-    let agenda = db.agenda(db.time() + MINUTE, 10).await.expect("an agenda");
+    let agenda = db.agenda(db.time() + MINUTE, None, 10).await.expect("an agenda");
     assert_eq!(agenda.tasks.iter().map(|state| &state.task_id).collect::<Vec<_>>(), [&by_hand.id]);
     resumed_and_looked_at(db, &player, &by_hand).await;
-    assert_eq!(db.agenda(db.time() + MINUTE, 10).await.expect("an agenda").tasks, []);
+    assert_eq!(db.agenda(db.time() + MINUTE, None, 10).await.expect("an agenda").tasks, []);
     db.advance(60 * MINUTE).await;
     player.claim(&command).await;
     player.claim(&by_hand).await;

@@ -2,9 +2,10 @@
 
 use crate::databases::TestStore;
 use botticelli_database::Store;
-use botticelli_server::ids::{ActorName, DefinitionHash, NodeId, TaskId};
+use botticelli_server::ids::{ActorName, DefinitionHash, ExecutionId, NodeId, TaskId};
 use botticelli_server::ledger::{
-    Attempt, ClaimRequest, EndedAttempt, Ledger as _, Recorded, Registered, Registration, TaskChange,
+    Attempt, ClaimRequest, EndedAttempt, Ledger as _, Recorded, Registered, Registration, TakeRequest,
+    TaskChange,
 };
 use botticelli_server::limits::DeliveryLimits;
 use botticelli_server::outbox::{NewPost, OnUnknown, UsedItem};
@@ -171,6 +172,32 @@ impl Player {
     /// Claims what is due of `task`, which is something.
     pub async fn claim(&self, task: &Task) -> Attempt {
         self.try_claim(task).await.expect("something is due, and nobody else has it")
+    }
+
+    /// Takes what it can get of these executions, which are of these tasks.
+    pub async fn take(&self, tasks: &[&Task], waiting: &[ExecutionId]) -> Vec<Attempt> {
+        self.take_ahead(tasks, waiting, Duration::ZERO).await
+    }
+
+    /// The same of those that may be made by then.
+    pub async fn take_ahead(
+        &self,
+        tasks: &[&Task],
+        waiting: &[ExecutionId],
+        ahead: Duration,
+    ) -> Vec<Attempt> {
+        let mut wanted = Vec::new();
+        for execution in waiting {
+            let open = self.store.execution(*execution).await.expect("an answer").expect("an execution");
+            let task = tasks.iter().find(|task| task.id == open.task_id).expect("one of these tasks");
+            wanted.push(TakeRequest {
+                execution_id: *execution,
+                task_id: task.id.clone(),
+                definition: task.definition.clone(),
+                overlap_allowed: task.policy.overlap == Overlap::Allow,
+            });
+        }
+        self.store.take(&self.id, &wanted, ahead).await.expect("an answer")
     }
 
     /// What is to be recorded of an attempt that ends now.

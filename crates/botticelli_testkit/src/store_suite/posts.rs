@@ -4,10 +4,10 @@ use super::players::*;
 use crate::databases::TestStore;
 use botticelli_database::{Decided, PostDecision, PostFilter, PostView};
 use botticelli_server::ids::{Fence, PostId};
-use botticelli_server::ledger::Ledger as _;
+use botticelli_server::ledger::{Ledger as _, Recorded};
 use botticelli_server::limits::DeliveryLimits;
 use botticelli_server::outbox::{
-    ClaimedPost, NewPost, Outbox as _, PostEnd, PostHistory as _, PostState, SettledPost,
+    ClaimedPost, HOLDS_FOR, NewPost, Outbox as _, PostEnd, PostHistory as _, PostState, SettledPost,
 };
 use botticelli_server::outcome::{AttemptEnd, SkipReason};
 use botticelli_server::post::Receipt;
@@ -53,12 +53,16 @@ fn needs_review() -> PostEnd {
 }
 
 fn deferred(until: DateTime<Utc>, uncertain: bool) -> PostEnd {
-    PostEnd::Deferred { until, reason: "a limit".into(), uncertain }
+    PostEnd::Deferred { until, reason: "a limit".into(), uncertain, holds: false }
+}
+
+fn not_taken(until: DateTime<Utc>) -> PostEnd {
+    PostEnd::Deferred { until, reason: "the network is away".into(), uncertain: false, holds: true }
 }
 
 async fn settle(player: &Player, post: &ClaimedPost, end: PostEnd) -> Vec<PostId> {
     let ended = [SettledPost { id: post.id, fence: post.fence, end }];
-    player.store.settle_posts(&player.id, &ended).await.expect("an answer")
+    player.store.settle_posts(&player.id, &ended).await.expect("an answer").lost
 }
 
 async fn view(db: &TestStore, id: PostId) -> PostView {
@@ -227,6 +231,88 @@ pub async fn a_deferred_post_goes_out_at_its_time_and_not_before(db: &TestStore)
     assert_eq!(state(db, &task).await.consecutive_failures, 0);
 }
 
+/// The network is away: posts wait, in order, and one of them asks whether it is back. Other destinations go on.
+pub async fn while_a_destination_takes_no_posts_the_others_wait_in_order(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    let mut window = message("a", "its window opens meanwhile");
+    window.not_before = Some(db.time() + 4 * MINUTE);
+    makes(db, &player, &task, vec![window]).await;
+    makes(db, &player, &task, vec![part("a", 0, "first"), part("a", 1, "its second part")]).await;
+    makes(db, &player, &task, vec![message("a", "next"), message("b", "elsewhere")]).await;
+    let claimed = claim(&player).await;
+    assert_eq!(texts(&claimed), ["elsewhere", "first"]);
+    let first = claimed.iter().find(|post| post.content.text == "first").expect("first").clone();
+    let elsewhere = claimed.iter().find(|post| post.content.text == "elsewhere").expect("elsewhere");
+    settle(&player, elsewhere, posted(db, "1")).await;
+    for wait in [MINUTE, 30 * MINUTE] {
+        let until = db.time() + wait;
+        let again = if wait == MINUTE { first.clone() } else { claim_one(&player).await };
+        assert_eq!(again.id, first.id, "it asks again, and no other");
+        settle(&player, &again, not_taken(until)).await;
+        assert_eq!(claim(&player).await, []);
+        assert_eq!(db.next_post_due().await.expect("an answer"), Some(until), "nothing to do until then");
+        db.advance(wait).await;
+    }
+    let mut order = Vec::new();
+    for _ in 0..4 {
+        let post = claim_one(&player).await;
+        settle(&player, &post, posted(db, "2")).await;
+        order.push(post.content.text);
+    }
+    assert_eq!(order, ["first", "its window opens meanwhile", "its second part", "next"]);
+}
+
+/// Then it may be the post that is at fault.
+pub async fn a_post_that_is_never_taken_does_not_silence_its_destination_for_ever(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    makes(db, &player, &task, vec![message("a", "odd")]).await;
+    makes(db, &player, &task, vec![message("a", "next")]).await;
+    let start = db.time();
+    loop {
+        let post = claim_one(&player).await;
+        if post.content.text == "next" {
+            break;
+        }
+        settle(&player, &post, not_taken(db.time() + 50 * MINUTE)).await;
+        db.advance(25 * MINUTE).await;
+        if db.time() - start <= chrono::TimeDelta::from_std(HOLDS_FOR).expect("short") {
+            assert_eq!(claim(&player).await, []);
+            db.advance(25 * MINUTE).await;
+        }
+    }
+    assert!(db.time() - start >= chrono::TimeDelta::from_std(HOLDS_FOR).expect("short"));
+}
+
+/// A person's decision about it, and whatever else ends its waiting, lets the others go.
+pub async fn a_post_that_is_settled_holds_nobody_any_more(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    let limit = deferred(db.time() + 1000 * MINUTE, false);
+    for (n, end) in [Some(post_failed()), Some(needs_review()), Some(limit), None].into_iter().enumerate() {
+        let target = format!("channel {n}");
+        makes(db, &player, &task, vec![message(&target, "first")]).await;
+        makes(db, &player, &task, vec![message(&target, "next")]).await;
+        let first = claim_one(&player).await;
+        settle(&player, &first, not_taken(db.time() + MINUTE)).await;
+        assert_eq!(claim(&player).await, []);
+        match end {
+            Some(end) => {
+                db.advance(MINUTE).await;
+                let again = claim_one(&player).await;
+                assert_eq!(again.id, first.id);
+                settle(&player, &again, end).await;
+            }
+            None => {
+                let dismissed = db.decide(first.id, PostDecision::Dismiss).await.expect("an answer");
+                assert_eq!(dismissed, Decided::Done);
+            }
+        }
+        let next = claim_one(&player).await;
+        assert_eq!(next.content.text, "next");
+        settle(&player, &next, posted(db, "1")).await;
+        db.sql("UPDATE actor_server_state SET consecutive_failures = 0").await;
+    }
+}
+
 /// The first doubt counts, until somebody knows.
 pub async fn a_doubt_is_kept_from_the_first_attempt_until_it_is_cleared(db: &TestStore) {
     let (player, task) = sender(db).await;
@@ -279,7 +365,7 @@ pub async fn a_post_whose_lease_was_lost_is_uncertain_and_belongs_to_another(db:
             SettledPost { id: post.id, fence: post.fence, end: posted(db, "2") },
             SettledPost { id: post.id, fence: post.fence, end: post_failed() },
         ];
-        assert_eq!(other.store.settle_posts(&other.id, &ends).await.expect("an answer"), [post.id]);
+        assert_eq!(other.store.settle_posts(&other.id, &ends).await.expect("an answer").lost, [post.id]);
         assert_eq!(view(db, post.id).await.state, PostState::Posted);
     }
     assert_eq!(state(db, &task).await.consecutive_failures, 0);
@@ -305,7 +391,7 @@ pub async fn a_late_end_that_nobody_overtook_is_stored(db: &TestStore) {
     db.advance(10 * LEASE).await;
     assert_eq!(settle(&player, &post, posted(db, "1")).await, []);
     let unknown = [SettledPost { id: PostId(999), fence: Fence(1), end: post_failed() }];
-    assert_eq!(player.store.settle_posts(&player.id, &unknown).await.expect("an answer"), [PostId(999)]);
+    assert_eq!(player.store.settle_posts(&player.id, &unknown).await.expect("an answer").lost, [PostId(999)]);
 }
 
 /// Three of them open the breaker.
@@ -324,7 +410,8 @@ pub async fn a_post_that_failed_counts_as_one_failure_of_its_task(db: &TestStore
         .iter()
         .map(|post| SettledPost { id: post.id, fence: post.fence, end: post_failed() })
         .collect();
-    assert_eq!(player.store.settle_posts(&player.id, &ends).await.expect("an answer"), []);
+    let settled = player.store.settle_posts(&player.id, &ends).await.expect("an answer");
+    assert_eq!((settled.lost, settled.paused), (vec![], vec![(task.id.clone(), 3)]), "it is said once");
     let open = state(db, &task).await;
     assert_eq!((open.consecutive_failures, open.pause_reason), (3, Some(PauseReason::Breaker)));
     assert_eq!(open.probe_at, Some(db.time() + MINUTE));
@@ -494,7 +581,7 @@ pub async fn a_claimed_post_knows_the_times_that_its_limits_count(db: &TestStore
     assert_eq!((next.content.text.as_str(), &next.earlier), ("waits", &expected));
 }
 
-/// What was posted, or is on its way. What failed or was left out is free again.
+/// What was posted, or is on its way. An item that a platform refused is not offered again: it would be refused again.
 pub async fn skills_are_told_what_was_posted_or_is_on_its_way(db: &TestStore) {
     let (player, task) = sender(db).await;
     let other = each_minute("other");
@@ -528,7 +615,7 @@ pub async fn skills_are_told_what_was_posted_or_is_on_its_way(db: &TestStore) {
     uses(&task, "waits", Some(window)).await;
     uses(&other, "other", None).await;
     let others = claim_one(&player).await;
-    assert_eq!(keys(&task).await, "doubtful posted waits");
+    assert_eq!(keys(&task).await, "doubtful failed posted waits");
     assert_eq!(keys(&other).await, "other");
     assert_eq!(db.used_keys(&task.id, "another source").await.expect("keys"), Vec::<String>::new());
 
@@ -553,7 +640,37 @@ pub async fn skills_are_told_what_was_posted_or_is_on_its_way(db: &TestStore) {
     let attempt = player.claim(&task).await;
     let made = Made { posts: Vec::new(), used_items: vec![item("a", "no post")] };
     player.end(&task, &attempt, AttemptEnd::Succeeded, made).await;
-    assert_eq!(keys(&task).await, "doubtful no post posted waits");
+    assert_eq!(keys(&task).await, "doubtful failed no post posted waits");
+}
+
+/// What a limit of the actor's own left out may be posted another day; what a person left out is done with.
+pub async fn an_item_is_free_again_when_a_limit_left_its_post_out(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    let uses = async |key: &str| {
+        let attempt = player.claim(&task).await;
+        let made = Made { posts: vec![message("a", key)], used_items: vec![item("a", key)] };
+        let ended = player.ended(&task, &attempt, AttemptEnd::Succeeded, made).await;
+        db.advance(MINUTE).await;
+        player.record(ended).await
+    };
+    let keys = async || {
+        let mut keys = db.used_keys(&task.id, "facts").await.expect("keys");
+        keys.sort();
+        keys
+    };
+    for (key, end) in
+        [("limited", PostEnd::Skipped { reason: SkipReason::RateLimited }), ("refused", post_failed())]
+    {
+        assert!(matches!(uses(key).await, Recorded::Stored { .. }));
+        settle(&player, &claim_one(&player).await, end).await;
+    }
+    assert!(matches!(uses("dismissed").await, Recorded::Stored { .. }));
+    let all = db.posts(PostFilter { limit: 1, ..PostFilter::default() }).await.expect("posts");
+    assert_eq!(db.decide(all[0].id, PostDecision::Dismiss).await.expect("an answer"), Decided::Done);
+    assert_eq!(keys().await, ["dismissed", "refused"]);
+    assert!(matches!(uses("limited").await, Recorded::Stored { .. }), "it was free");
+    assert_eq!(keys().await, ["dismissed", "limited", "refused"]);
+    assert!(matches!(uses("refused").await, Recorded::Overtaken { .. }));
 }
 
 /// While people decide and nodes die: no post is in two hands, and each ends where somebody said.
@@ -585,7 +702,7 @@ pub async fn deliveries_decisions_and_rescues_at_once_do_not_write_over_each_oth
                         end: PostEnd::Posted(receipt(post.fence.0)),
                     })
                     .collect();
-                let lost = player.store.settle_posts(&player.id, &ends).await.expect("an answer");
+                let lost = player.store.settle_posts(&player.id, &ends).await.expect("an answer").lost;
                 accepted.extend(
                     ends.into_iter().filter(|end| !lost.contains(&end.id)).map(|end| (end.id, end.fence)),
                 );

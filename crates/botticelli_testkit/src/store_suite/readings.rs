@@ -3,7 +3,7 @@
 use super::players::*;
 use crate::databases::TestStore;
 use botticelli_database::{DatabaseStatePersistence, PostFilter};
-use botticelli_server::ids::PostId;
+use botticelli_server::ids::{ExecutionId, PostId};
 use botticelli_server::ledger::Ledger as _;
 use botticelli_server::outbox::{PostHistory as _, PostState};
 use botticelli_server::outcome::AttemptEnd;
@@ -45,7 +45,7 @@ pub async fn pruning_keeps_posts_used_items_and_attempts_of_what_is_open(db: &Te
     player.end(&task, &retried, failed("no answer"), Made::default()).await;
     let day = 86_400 * Duration::from_secs(1);
     db.advance(MINUTE).await;
-    let taken = player.store.take(&player.id, &[retried.execution_id], &[], MINUTE).await.expect("an answer");
+    let taken = player.take(&[&task], &[retried.execution_id]).await;
     let made = Made { posts: vec![message("a", "text")], used_items: vec![item("a", "1")] };
     player.end(&task, &taken[0], AttemptEnd::Succeeded, made).await;
     for _ in 0..5 {
@@ -64,7 +64,13 @@ pub async fn pruning_keeps_posts_used_items_and_attempts_of_what_is_open(db: &Te
     assert_eq!(db.earlier_attempts(retried.execution_id).await.expect("attempts"), []);
     assert_eq!(db.earlier_attempts(open.execution_id).await.expect("attempts").len(), 1);
     assert_eq!(db.used_keys(&task.id, "facts").await.expect("keys"), ["1"]);
-    assert_eq!(db.posts(PostFilter { limit: 9, ..PostFilter::default() }).await.expect("posts").len(), 1);
+    let posts_of = async |execution_id| {
+        let filter = PostFilter { execution_id, limit: 9, ..PostFilter::default() };
+        db.posts(filter).await.expect("posts").len()
+    };
+    assert_eq!(posts_of(None).await, 1);
+    assert_eq!(posts_of(Some(retried.execution_id)).await, 1);
+    assert_eq!(posts_of(Some(ExecutionId(retried.execution_id.0 + 1))).await, 0);
 }
 
 /// Whole or not at all.
@@ -124,6 +130,6 @@ pub async fn the_longest_durations_are_understood(db: &TestStore) {
     use botticelli_server::outbox::Outbox as _;
     let posts = player.store.claim_posts(&player.id, usize::MAX, Duration::MAX).await.expect("an answer");
     assert!(posts[0].lease_until > db.time());
-    assert_eq!(player.store.take(&player.id, &[], &[], Duration::MAX).await.expect("an answer"), []);
+    assert_eq!(player.store.take(&player.id, &[], Duration::MAX).await.expect("an answer"), []);
     assert_eq!(db.history(&task.id, usize::MAX).await.expect("history").len(), 1);
 }

@@ -120,7 +120,7 @@ pub async fn a_stale_writer_is_refused(db: &TestStore) {
     let rescued = new.store.rescue(&new.id).await.expect("an answer");
     assert_eq!(rescued.handed_on, [attempt.execution_id]);
     assert_eq!(old.record(ended.clone()).await, Recorded::Stale, "it was handed on");
-    let second = new.store.take(&new.id, &rescued.handed_on, &[], Duration::ZERO).await.expect("an answer");
+    let second = new.take(&[&dead], &rescued.handed_on).await;
     assert_eq!(old.record(ended.clone()).await, Recorded::Stale, "another node has it");
     assert_eq!(db.value("SELECT count(*) AS value FROM actor_server_posts").await, "0");
     new.end(&dead, &second[0], AttemptEnd::Succeeded, made()).await;
@@ -149,12 +149,12 @@ pub async fn an_attempt_that_failed_is_made_again_as_the_same_execution(db: &Tes
 
     let open = db.execution(first.execution_id).await.expect("an answer").expect("it is open");
     assert_eq!((open.outcome, open.waiting_until, open.node), (None, Some(at), None));
-    assert_eq!(db.agenda(at - Duration::from_micros(1), 10).await.expect("an agenda").waiting, []);
-    let waiting = db.agenda(at, 10).await.expect("an agenda").waiting;
+    assert_eq!(db.agenda(at - Duration::from_micros(1), None, 10).await.expect("an agenda").waiting, []);
+    let waiting = db.agenda(at, None, 10).await.expect("an agenda").waiting;
     assert_eq!(waiting.len(), 1);
     let take = async || {
         let ids = [waiting[0].execution_id];
-        player.store.take(&player.id, &ids, &[], Duration::ZERO).await.expect("an answer")
+        player.take(&[&task], &ids).await
     };
     assert_eq!(take().await, [], "its time has not come");
     db.set(at).await;
@@ -254,8 +254,8 @@ pub async fn two_runs_side_by_side_do_not_use_up_the_same_item(db: &TestStore) {
 
     // They choose again, and that counts as no failure.
     let waiting = [batch[1].attempt.execution_id];
-    let taken = player.store.take(&player.id, &waiting, std::slice::from_ref(&task.id), Duration::ZERO).await;
-    let [attempt] = &taken.expect("an answer")[..] else { panic!("it waits for its next attempt") };
+    let taken = player.take(&[&task], &waiting).await;
+    let [attempt] = &taken[..] else { panic!("it waits for its next attempt") };
     assert_eq!((attempt.attempt, attempt.consecutive_failures), (2, 0));
     let made = Made { posts: vec![message("a", "text")], used_items: vec![item("a", "2")] };
     player.end(&task, attempt, AttemptEnd::Succeeded, made).await;

@@ -206,21 +206,12 @@ impl<'a> Walk<'a> {
     }
 
     async fn take(&mut self) {
-        let waiting = self.db.agenda(self.db.time(), 1000).await.expect("an agenda").waiting;
+        let waiting = self.db.agenda(self.db.time(), None, 1000).await.expect("an agenda").waiting;
         let ids: Vec<ExecutionId> = waiting.iter().map(|waiting| waiting.execution_id).collect();
-        let overlapping: Vec<_> = self.overlapping();
-        let (one, two) = (&self.nodes[0].0, &self.nodes[1].0);
-        let (won_one, won_two) = tokio::join!(
-            one.store.take(&one.id, &ids, &overlapping, Duration::ZERO),
-            two.store.take(&two.id, &ids, &overlapping, Duration::ZERO)
-        );
-        self.nodes[0].1.extend(won_one.expect("an answer"));
-        self.nodes[1].1.extend(won_two.expect("an answer"));
-    }
-
-    fn overlapping(&self) -> Vec<botticelli_server::ids::TaskId> {
-        let beside = self.tasks.iter().filter(|task| task.policy.overlap == Overlap::Allow);
-        beside.map(|task| task.id.clone()).collect()
+        let tasks: Vec<&Task> = self.tasks.iter().collect();
+        let (one, two) = tokio::join!(self.nodes[0].0.take(&tasks, &ids), self.nodes[1].0.take(&tasks, &ids));
+        self.nodes[0].1.extend(one);
+        self.nodes[1].1.extend(two);
     }
 
     /// Some of a node's attempts end in some way.

@@ -2,6 +2,7 @@
 
 use botticelli_server::post::PostError;
 use chrono::{DateTime, Utc};
+use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -185,6 +186,20 @@ impl Appendix {
 
     fn is_indexed(&self, metadata: &Metadata) -> bool {
         self.identity == Some(identity(metadata))
+    }
+
+    /// Whether the file can be written, or created; nothing is.
+    pub(super) fn check(&self) -> Result<(), PostError> {
+        let may = |path: &Path, how| access(path, how).map_err(io::Error::from);
+        let found =
+            self.refuse_what_is_no_file().and_then(|()| may(&self.path, Access::READ_OK | Access::WRITE_OK));
+        let writable = match found {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                may(self.folder(), Access::WRITE_OK | Access::EXEC_OK)
+            }
+            found => found,
+        };
+        writable.map_err(|error| self.not_opened(&error))
     }
 
     /// The file, created if it was not there, under a lock that ends when it is closed.
