@@ -6,6 +6,7 @@ mod http;
 pub mod limits;
 pub mod message;
 pub mod permissions;
+pub mod platform;
 pub mod preflight;
 mod rest;
 mod routes;

@@ -2,6 +2,7 @@
 
 mod bad_luck;
 mod limits;
+mod platform;
 mod posting;
 mod preflight;
 
