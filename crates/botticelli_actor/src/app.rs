@@ -222,7 +222,7 @@ impl App {
             version: botticelli_database::VERSION.to_owned(),
             started_at: self.parts.clock.now(),
             stopped_at,
-            definitions: config.tasks.iter().map(definition).collect(),
+            definitions: config.tasks.iter().map(|task| definition(task)).collect(),
         }
     }
 }
@@ -345,8 +345,9 @@ fn enter_actors(actors: &RegisteredActors, built: Vec<(ActorName, PipelineActor)
     }
 }
 
-async fn register_tasks(store: &Store, tasks: &[Task], start: bool) -> Result<Registered, LedgerError> {
-    store.register(Registration { tasks: tasks.to_vec(), complete: true, start }).await
+async fn register_tasks(store: &Store, tasks: &[Arc<Task>], start: bool) -> Result<Registered, LedgerError> {
+    let tasks = tasks.iter().map(|task| Task::clone(task)).collect();
+    store.register(Registration { tasks, complete: true, start }).await
 }
 
 async fn tell_what_was_recovered(

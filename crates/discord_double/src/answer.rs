@@ -46,8 +46,14 @@ impl State {
     /// Answers a request as Discord would. `fault` is what else happens inside Discord, if anything.
     pub(crate) fn answer(&mut self, route: &Route, call: &Call, fault: Option<&What>) -> Answer {
         let now = self.clock.now();
-        if let Some(until) = self.invalid.banned_until(call.ip, now) {
-            return self.ban_page(until, now);
+        let webhook = call.params.get("webhook_id").map(String::as_str).unwrap_or_default();
+        let rules = &self.settings.ban;
+        let banned = self.invalid.banned_until(call.ip, now);
+        let banned = banned.or_else(|| self.invalid.restricted_until(rules, call.ip, webhook, now));
+        if let Some(until) = banned {
+            let answer = self.ban_page(until, now);
+            self.log_status(call.seq, answer.status, None);
+            return answer;
         }
         let (announced, outcome) = self.limited_and_handled(route, call, fault, now);
         let (mut answer, limited) = match &outcome {
@@ -61,6 +67,9 @@ impl State {
         let is_shared = limited.is_some_and(|limited| limited.scope == Scope::Shared);
         if matches!(answer.status, 401 | 403 | 429) && !is_shared {
             self.invalid.count(&self.settings.ban, call.ip, now);
+        }
+        if outcome.as_ref().is_err_and(|error| *error == error::unknown_webhook()) {
+            self.invalid.count_dead_webhook(call.ip, webhook, now);
         }
         self.rate_headers(&mut answer, announced, limited, now);
         self.log_status(call.seq, answer.status, outcome.err().map(|error| error.code));
@@ -175,15 +184,17 @@ impl State {
     fn ban_page(&self, until: DateTime<Utc>, now: DateTime<Utc>) -> Answer {
         let rules = &self.settings.ban;
         let mut answer = match rules.page {
-            BanPage::Html => Answer::html(429),
-            BanPage::Plain => {
-                Answer { content_type: "text/plain", body: b"error code: 1015".to_vec(), ..Answer::html(429) }
-            }
+            BanPage::Html => Answer::html(rules.status),
+            BanPage::Plain => Answer {
+                content_type: "text/plain",
+                body: b"error code: 1015".to_vec(),
+                ..Answer::html(rules.status)
+            },
             BanPage::Json => {
                 let message = "You are being blocked from accessing our API temporarily due to exceeding our rate \
                                limits frequently. Please read our docs at https://discord.com/developers/docs/topics/\
                                rate-limits to prevent this moving forward.";
-                Answer::json(429, &serde_json::json!({"message": message, "code": 0}))
+                Answer::json(rules.status, &serde_json::json!({"message": message, "code": 0}))
             }
         };
         if rules.retry_after {

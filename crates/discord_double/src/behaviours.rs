@@ -70,6 +70,7 @@ pub const BEHAVIOURS: &[Behaviour] = behaviours! {
     "wire" {
         [D] "paths begin with `/api/v10`; another version, or none, is 50041", "reference, API versioning";
         [D] "snowflakes are strings, made from the clock", "reference, snowflakes";
+        [D] "the `Date` header of an answer shows the double's clock", "RFC 9110";
         [D] "requests without a `User-Agent` that begins with `DiscordBot (` get 403 and code 40333", "reference, user agent" => "`settings.require_user_agent`";
         [D] "a body that is not JSON is 50109, a wrong `Content-Type` is 50035", "reference, error messages; opcodes and status codes";
         [?] "the error inside the 50035 for a wrong `Content-Type` is `CONTENT_TYPE_INVALID`; forms that are not multipart are not known", "assumption; the words as in CrazyHackGUT/Discord#14";
@@ -139,7 +140,8 @@ pub const BEHAVIOURS: &[Behaviour] = behaviours! {
         [?] "a nonce that was not enforced is remembered too", "assumption";
     }
     "limits" {
-        [D] "50 requests a second for a token, for an address without one; not for webhooks [U]", "topics/rate-limits" => "`settings.limits.global`";
+        [D] "50 requests a second for a token, for an address without one", "topics/rate-limits" => "`settings.limits.global`";
+        [U] "webhooks are not under that limit", "Discord Userdoccers";
         [D] "a bucket is shared by routes and kept for each channel, guild or webhook", "topics/rate-limits" => "`settings.limits.routes`";
         [U] "5 messages in 5 seconds a channel; the other figures of the buckets", "community figures" => "`settings.limits.buckets`";
         [D] "headers with decimals; some routes send none", "topics/rate-limits" => "`settings.limits.routes`";
@@ -157,6 +159,9 @@ pub const BEHAVIOURS: &[Behaviour] = behaviours! {
     "ban" {
         [D] "10,000 requests in 10 minutes from one address that end in 401, 403 or 429 (not shared) ban it", "topics/rate-limits, invalid requests" => "`settings.ban`";
         [I] "the banned see a 429 with a page that is no JSON, or JSON with code 0, and no rate limit headers", "discord-api-docs#1808, http-proxy#57" => "`settings.ban.page`";
+        [?] "the status is 429; 403 is reported too", "reports differ" => "`settings.ban.status`";
+        [D] "who keeps asking for a webhook that is gone is restricted", "resources/webhook; topics/rate-limits, invalid requests";
+        [?] "that begins after 10 such requests to one webhook, and looks like a ban", "assumption" => "`settings.ban.dead_webhook_limit`";
         [U] "a ban lasts an hour", "older reports; 24 h by Discord Userdoccers" => "`settings.ban.ban_seconds`";
         [?] "`Retry-After` is absent from that page", "assumption" => "`settings.ban.retry_after`";
     }
@@ -190,6 +195,7 @@ pub const BEHAVIOURS: &[Behaviour] = behaviours! {
     }
     "faults" {
         [D] "operations may happen 0, 1 or N times: lost, done and not answered, delivered twice", "reference, consistency" => "faults";
+        [?] "what has arrived is done, also when the client has gone in the meantime", "assumption";
         [I] "500, 502, 503 and 504 can follow what was done", "common reports; see the 500 in discord-api-docs#7528" => "faults `fail_after_commit`, `fail_before_commit`";
     }
 };

@@ -2,12 +2,15 @@
 
 use crate::error::{self, ApiError};
 use crate::id::Id;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Multipart};
 use axum::http::{HeaderMap, Request, header};
+use hyper::body::Body as _;
 use serde_json::Value;
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::Pin;
 
 /// A request may have so many bytes.
 pub(crate) const REQUEST_BYTES: usize = 25 * 1024 * 1024;
@@ -95,7 +98,7 @@ pub(crate) fn header(headers: &HeaderMap, name: header::HeaderName) -> Option<St
 /// Reads the body, whatever it is. A body that nobody can read is an error of the request, not of the connection.
 pub(crate) async fn read_payload(request: Request<Body>) -> Result<Payload, ApiError> {
     let (parts, body) = request.into_parts();
-    let bytes = axum::body::to_bytes(body, REQUEST_BYTES).await.map_err(|_| error::request_too_large())?;
+    let bytes = read_bytes(body).await?;
     if bytes.is_empty() {
         return Ok(Payload::default());
     }
@@ -111,6 +114,20 @@ pub(crate) async fn read_payload(request: Request<Body>) -> Result<Payload, ApiE
     }
     let json = serde_json::from_slice(&bytes).map_err(|_| error::invalid_json())?;
     Ok(Payload { json, files: Vec::new() })
+}
+
+/// All bytes of a body. One that is too large is read to its end, so that its sender can hear of it.
+async fn read_bytes(mut body: Body) -> Result<Bytes, ApiError> {
+    let (mut bytes, mut length) = (Vec::new(), 0);
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        // The sender is gone: whatever is answered, nobody hears it.
+        let Ok(data) = frame.map_err(|_| error::invalid_json())?.into_data() else { continue };
+        length += data.len();
+        if length <= REQUEST_BYTES {
+            bytes.extend_from_slice(&data);
+        }
+    }
+    if length > REQUEST_BYTES { Err(error::request_too_large()) } else { Ok(bytes.into()) }
 }
 
 async fn read_form(request: Request<Body>) -> Result<Payload, ApiError> {

@@ -70,6 +70,15 @@ pub enum Change {
         /// Whether they must.
         required: bool,
     },
+    /// Somebody writes a message.
+    Say {
+        /// Where.
+        channel: Id,
+        /// Who.
+        author: Id,
+        /// What.
+        content: String,
+    },
     /// Somebody deletes a message.
     DeleteMessage {
         /// Where.
@@ -147,6 +156,11 @@ impl Change {
             Self::RequireTag { forum, required } => {
                 let known = world.channels.get_mut(&forum).filter(|known| known.kind.is_forum());
                 known.ok_or_else(|| missing("forum", forum))?.require_tag = required;
+            }
+            Self::Say { channel, author, content } => {
+                world.channel(channel).ok_or_else(|| missing("channel", channel))?;
+                world.users.get(&author).ok_or_else(|| missing("user", author))?;
+                state.say(channel, author, content);
             }
             Self::DeleteMessage { channel, message } => {
                 state.delete_message(channel, message, 0).map_err(|_| missing("message", message))?;

@@ -72,7 +72,9 @@ async fn invalid_requests(State(shared): App) -> Json<Value> {
         json!({"ip": ip, "in_window": count, "banned_until": state.invalid.banned_until(ip, now)})
     });
     let addresses: Vec<_> = addresses.collect();
-    Json(json!({"total": state.invalid.total(), "addresses": addresses}))
+    Json(
+        json!({"total": state.invalid.total(), "dead_webhooks": state.invalid.dead_webhook_requests(), "addresses": addresses}),
+    )
 }
 
 async fn faults(State(shared): App) -> Json<Value> {
@@ -108,9 +110,10 @@ async fn settings(State(shared): App) -> Json<Value> {
     Json(json!(shared.state().settings))
 }
 
-async fn set_settings(State(shared): App, Json(settings): Json<Settings>) -> StatusCode {
+async fn set_settings(State(shared): App, Json(settings): Json<Settings>) -> Result<StatusCode, Refused> {
+    scenario::check_limits(&settings.limits).map_err(|error| refused(&error.to_string()))?;
     shared.update(|state| state.settings = settings);
-    StatusCode::NO_CONTENT
+    Ok(StatusCode::NO_CONTENT)
 }
 
 fn refused(problem: &str) -> Refused {

@@ -7,6 +7,7 @@ use crate::faults::Fault;
 use crate::id::Id;
 use crate::ledger::{Entry, Ledger, Visible};
 use crate::permissions::{self, Permissions};
+use crate::scenario::{self, ScenarioError};
 use crate::server::{self, Shared};
 use crate::state::{Request, Settings, State};
 use crate::world::World;
@@ -35,7 +36,8 @@ pub struct Options {
     pub settings: Settings,
     /// What goes wrong.
     pub faults: Vec<Fault>,
-    /// Where the ledger is also kept. If the file is there, the double goes on with it.
+    /// Where the ledger is also kept. If the file is there, the double goes on with it: the messages in it count as
+    /// visible, but are not served to clients.
     pub ledger: Option<PathBuf>,
 }
 
@@ -73,6 +75,9 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// A fault can't be, or a setting names what does not exist.
+    #[error(transparent)]
+    Plan(#[from] ScenarioError),
     /// No thread or no runtime.
     #[error("can't start a thread")]
     Thread(#[source] io::Error),
@@ -95,6 +100,8 @@ impl Double {
     /// The address or the ledger's file can't be used.
     pub fn start(options: Options) -> Result<Self, StartError> {
         let Options { listen, control, clock, seed, world, settings, faults, ledger } = options;
+        faults.iter().try_for_each(scenario::check)?;
+        scenario::check_limits(&settings.limits)?;
         let ledger = match ledger {
             Some(path) => Ledger::open(&path).map_err(|source| StartError::Ledger { path, source })?,
             None => Ledger::default(),
@@ -160,8 +167,7 @@ impl Double {
     /// What people see in a channel now, oldest first.
     #[must_use]
     pub fn visible(&self, channel: Id) -> Vec<Visible> {
-        let state = self.shared.state();
-        state.ledger.visible().filter(|visible| visible.channel_id == channel).cloned().collect()
+        self.shared.state().ledger.visible_in(channel).cloned().collect()
     }
 
     /// What people see in all channels now, by channel, oldest first.
@@ -188,6 +194,12 @@ impl Double {
         self.shared.state().invalid.total()
     }
 
+    /// How many requests ever went to webhooks that were gone.
+    #[must_use]
+    pub fn dead_webhook_requests(&self) -> u32 {
+        self.shared.state().invalid.dead_webhook_requests()
+    }
+
     /// The addresses that sent requests which count as invalid, and how many in the window that ends now.
     #[must_use]
     pub fn invalid_in_window(&self) -> Vec<(IpAddr, usize)> {
@@ -196,8 +208,13 @@ impl Double {
     }
 
     /// Arms a fault; without conditions it strikes the next request.
+    ///
+    /// # Panics
+    /// If it names a route that does not exist, or a probability that is none.
     pub fn next(&self, fault: impl Into<Fault>) {
-        self.shared.update(|state| state.faults.add(fault.into()));
+        let fault = fault.into();
+        scenario::check(&fault).unwrap_or_else(|error| panic!("{error}"));
+        self.shared.update(|state| state.faults.add(fault));
     }
 
     /// Disarms all faults.

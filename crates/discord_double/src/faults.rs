@@ -82,7 +82,8 @@ pub enum What {
     HtmlBody,
     /// It is done twice, as if something on the way had sent the request again; the second reply is delivered.
     DeliverTwice,
-    /// It is done, and reads don't show the new message before the double's clock has moved so far.
+    /// It is done, and reads don't show the new message (and lists its thread) before the double's clock has moved so
+    /// far.
     HideInReads {
         /// How long.
         millis: u64,
@@ -195,7 +196,8 @@ impl Fault {
         self
     }
 
-    /// Every kind of bad luck between client and Discord, each with this probability, on requests that write.
+    /// Requests that are lost or delivered twice, replies that are lost, wrong or broken: each kind with this
+    /// probability, on requests that write.
     #[must_use]
     pub fn storm(probability: f64) -> Vec<Self> {
         let writes =

@@ -15,7 +15,11 @@ pub struct BanRules {
     pub window_seconds: u32,
     /// … ban the address for so long.
     pub ban_seconds: u32,
-    /// What the banned see.
+    /// So many requests to one webhook that is gone, from one address, restrict that address there for as long.
+    pub dead_webhook_limit: u32,
+    /// The status that the banned see: 429 or 403.
+    pub status: u16,
+    /// What else they see.
     pub page: BanPage,
     /// Whether the page carries `Retry-After`.
     pub retry_after: bool,
@@ -27,6 +31,8 @@ impl Default for BanRules {
             limit: 10_000,
             window_seconds: 600,
             ban_seconds: 3600,
+            dead_webhook_limit: 10,
+            status: 429,
             page: BanPage::Html,
             retry_after: false,
         }
@@ -50,6 +56,8 @@ pub enum BanPage {
 pub(crate) struct Invalid {
     requests: HashMap<IpAddr, VecDeque<DateTime<Utc>>>,
     banned_until: HashMap<IpAddr, DateTime<Utc>>,
+    /// Requests to webhooks that are gone, by address and webhook, and when the last one came.
+    dead_webhooks: HashMap<(IpAddr, String), (u32, DateTime<Utc>)>,
     total: u64,
 }
 
@@ -67,12 +75,38 @@ impl Invalid {
         }
     }
 
+    /// Notes a request to a webhook that is gone.
+    pub(crate) fn count_dead_webhook(&mut self, ip: IpAddr, webhook: &str, now: DateTime<Utc>) {
+        let (count, last) = self.dead_webhooks.entry((ip, webhook.to_owned())).or_insert((0, now));
+        *count += 1;
+        *last = now;
+    }
+
+    /// Until when the address is restricted at that webhook.
+    pub(crate) fn restricted_until(
+        &self,
+        rules: &BanRules,
+        ip: IpAddr,
+        webhook: &str,
+        now: DateTime<Utc>,
+    ) -> Option<DateTime<Utc>> {
+        let (count, last) = self.dead_webhooks.get(&(ip, webhook.to_owned()))?;
+        let until = *last + TimeDelta::seconds(rules.ban_seconds.into());
+        (*count >= rules.dead_webhook_limit && until > now).then_some(until)
+    }
+
+    /// All requests to webhooks that were gone.
+    pub(crate) fn dead_webhook_requests(&self) -> u32 {
+        self.dead_webhooks.values().map(|(count, _)| count).sum()
+    }
+
     pub(crate) fn ban(&mut self, ip: IpAddr, until: DateTime<Utc>) {
         self.banned_until.insert(ip, until);
     }
 
     pub(crate) fn unban(&mut self) {
         self.banned_until.clear();
+        self.dead_webhooks.clear();
         self.requests.clear();
     }
 

@@ -140,9 +140,14 @@ impl Ledger {
         &self.entries
     }
 
-    /// Oldest first.
+    /// In all channels, by channel, oldest first.
     pub(crate) fn visible(&self) -> impl Iterator<Item = &Visible> {
         self.visible.values()
+    }
+
+    /// In one channel, oldest first.
+    pub(crate) fn visible_in(&self, channel: Id) -> impl Iterator<Item = &Visible> {
+        self.visible.range((channel, Id(0))..=(channel, Id(u64::MAX))).map(|(_, visible)| visible)
     }
 }
 

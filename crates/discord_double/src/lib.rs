@@ -5,6 +5,8 @@ mod behaviours;
 mod call;
 mod change;
 mod clock;
+#[cfg(feature = "compare")]
+pub mod compare;
 mod control;
 mod double;
 mod error;

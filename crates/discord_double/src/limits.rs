@@ -3,7 +3,7 @@
 use crate::error::ApiError;
 use crate::id::Id;
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
 /// So many requests in so long a window, which begins with its first request.
@@ -48,6 +48,8 @@ pub struct Limits {
     /// For all requests of one token; for those without a token, of one address.
     pub global: Rate,
     /// The buckets, by a name that only the double knows. A bucket that is not here has neither limit nor headers.
+    /// In JSON and TOML those that are not named are as they are by default.
+    #[serde(deserialize_with = "over_defaults")]
     pub buckets: BTreeMap<String, Rate>,
     /// Puts routes into other buckets than their own (see `discord-double routes`); an empty name means none.
     pub routes: BTreeMap<String, String>,
@@ -114,6 +116,12 @@ impl Limits {
         let name = self.routes.get(route).map_or(own, String::as_str);
         self.buckets.get_key_value(name).map(|(name, rate)| (name.as_str(), *rate))
     }
+}
+
+fn over_defaults<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Rate>, D::Error> {
+    let mut buckets = Limits::default().buckets;
+    buckets.extend(BTreeMap::<String, Rate>::deserialize(deserializer)?);
+    Ok(buckets)
 }
 
 /// Whom a 429 concerns.

@@ -4,6 +4,7 @@ use crate::change::Change;
 use crate::double::Options;
 use crate::faults::Fault;
 use crate::id::Id;
+use crate::limits::Limits;
 use crate::permissions::Permissions;
 use crate::state::Settings;
 use crate::world::{ChannelKind, Overwrite, Role, Tag, User, Webhook, World};
@@ -22,9 +23,12 @@ pub enum ScenarioError {
     /// It is not JSON, or says what nobody understands.
     #[error("{0}")]
     Json(#[from] serde_json::Error),
-    /// A fault names a route that does not exist.
+    /// A fault or the limits name a route that does not exist.
     #[error("there is no route \"{0}\" (`discord-double routes` lists them)")]
     Route(String),
+    /// The limits name a bucket that no route is in.
+    #[error("no route is in the bucket \"{0}\" (`discord-double routes` lists the buckets)")]
+    Bucket(String),
     /// A fault's probability is no probability.
     #[error("a probability is between 0 and 1, not {0}")]
     Probability(f64),
@@ -42,7 +46,7 @@ pub struct Scenario {
     pub guilds: Vec<GuildPlan>,
     /// What goes wrong.
     pub faults: Vec<Fault>,
-    /// A storm on top: every kind of bad luck, each with this probability.
+    /// A storm on top: see [`Fault::storm`].
     pub storm: f64,
 }
 
@@ -161,6 +165,7 @@ impl Scenario {
             false => toml::from_str(&text)?,
         };
         scenario.faults.iter().try_for_each(check)?;
+        check_limits(&scenario.settings.limits)?;
         Ok(scenario)
     }
 
@@ -190,6 +195,22 @@ pub(crate) fn check(fault: &Fault) -> Result<(), ScenarioError> {
             Err(ScenarioError::Route(route.clone()))
         }
         _ => Ok(()),
+    }
+}
+
+/// # Errors
+/// The limits name a route or a bucket that does not exist.
+pub(crate) fn check_limits(limits: &Limits) -> Result<(), ScenarioError> {
+    let table = crate::routes::TABLE;
+    if let Some(route) = limits.routes.keys().find(|name| !table.iter().any(|known| known.name == **name)) {
+        return Err(ScenarioError::Route(route.clone()));
+    }
+    let is_used = |name: &String| {
+        table.iter().any(|route| route.bucket == name) || limits.routes.values().any(|bucket| bucket == name)
+    };
+    match limits.buckets.keys().find(|name| !is_used(name)) {
+        Some(name) => Err(ScenarioError::Bucket(name.clone())),
+        None => Ok(()),
     }
 }
 

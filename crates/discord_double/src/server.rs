@@ -198,6 +198,17 @@ async fn serve(
     let real_micros = u64::try_from(shared.started.elapsed().as_micros()).unwrap_or(u64::MAX);
     let mut call = read(&peer, params, request).await;
     call.real_micros = real_micros;
+    let clock = shared.state().clock.clone();
+    // What has arrived is done, also when nobody waits for the reply any more: hence a task of its own.
+    let done = tokio::spawn(async move { process(&shared, route, &peer, call).await });
+    let mut response = done.await.unwrap_or_else(|_panicked| hang_up());
+    // By the double's clock: clients learn from it how wrong their own is.
+    let date = clock.now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    response.headers_mut().insert(header::DATE, HeaderValue::try_from(date).expect("a date is plain text"));
+    response
+}
+
+async fn process(shared: &Shared, route: &'static Route, peer: &Peer, mut call: Call) -> Response {
     // Whoever wants to hold this request knows what was released before it came.
     let released = shared.released.subscribe();
     let fault = shared.update(|state| state.receive(route, &mut call));
@@ -208,7 +219,7 @@ async fn serve(
             return respond(Answer::html(*status));
         }
         Some(What::SlowRequest { millis }) => tokio::time::sleep(Duration::from_millis(*millis)).await,
-        Some(What::HoldRequest) => until_released(&shared, released.clone()).await,
+        Some(What::HoldRequest) => until_released(shared, released.clone()).await,
         _ => {}
     }
     let mut answer = shared.update(|state| state.answer(route, &call, fault.as_ref()));
@@ -227,7 +238,7 @@ async fn serve(
             respond(answer)
         }
         Some(What::HoldReply) => {
-            until_released(&shared, released).await;
+            until_released(shared, released).await;
             respond(answer)
         }
         Some(What::ResetMidBody) => {
@@ -262,16 +273,19 @@ impl State {
         let major = channel.or(param("guild_id")).map(|id| id.to_string()).unwrap_or_default();
         let seen = Seen { route: route.name, channel, major: &major, content: call.content() };
         let (fault, changes) = self.faults.strike(&seen);
+        // A scripted change that could not be made is there to be seen in the requests.
+        let mut struck: Vec<String> = fault.iter().map(|what| what.name().to_owned()).collect();
         for change in changes {
-            if let Err(problem) = change.apply(self) {
-                eprintln!("discord-double: a scripted change could not be made: {problem}");
-            }
+            struck.push(match change.apply(self) {
+                Ok(()) => "change".into(),
+                Err(problem) => format!("change failed: {problem}"),
+            });
         }
         if fault == Some(What::Ban) {
             let until = self.clock.now() + TimeDelta::seconds(self.settings.ban.ban_seconds.into());
             self.invalid.ban(call.ip, until);
         }
-        self.log(call, route.name, channel, fault.as_ref().map(What::name));
+        self.log(call, route.name, channel, (!struck.is_empty()).then(|| struck.join(", ")));
         fault
     }
 }

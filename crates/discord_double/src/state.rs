@@ -8,7 +8,7 @@ use crate::id::{Id, Snowflakes};
 use crate::invalid::{BanRules, Invalid};
 use crate::ledger::{Entry, Event, Ledger};
 use crate::limits::{Limits, Windows};
-use crate::message::Message;
+use crate::message::{Body, Message};
 use crate::nonce::{NonceRules, Nonces};
 use crate::pings::Pings;
 use crate::world::World;
@@ -100,11 +100,11 @@ pub struct Request {
     pub body: Value,
     /// The names of the files.
     pub files: Vec<String>,
-    /// What was answered; null while it is being answered, or when the request was lost.
+    /// What Discord answered, whatever became of the answer on its way; null before that, or if the request was lost.
     pub status: Option<u16>,
     /// Discord's code, if an error was answered.
     pub code: Option<i64>,
-    /// The fault that struck.
+    /// The faults that struck, with commas between; a scripted change that could not be made says why.
     pub fault: Option<String>,
 }
 
@@ -145,7 +145,7 @@ impl State {
         }
     }
 
-    pub(crate) fn log(&mut self, call: &Call, route: &str, channel_id: Option<Id>, fault: Option<&str>) {
+    pub(crate) fn log(&mut self, call: &Call, route: &str, channel_id: Option<Id>, fault: Option<String>) {
         let (body, files) = match &call.payload {
             Ok(payload) => {
                 (payload.json.clone(), payload.files.iter().map(|file| file.name.clone()).collect())
@@ -165,7 +165,7 @@ impl State {
             files,
             status: None,
             code: None,
-            fault: fault.map(str::to_owned),
+            fault,
         });
         if self.requests.len() > REQUESTS_KEPT {
             self.requests.pop_front();
@@ -199,6 +199,28 @@ impl State {
         let pings = message.pings.clone();
         self.world.messages.entry(channel).or_default().insert(id, message);
         self.record(Event::Created, channel, id, request, pings);
+    }
+
+    /// A message that no request made, and that pings nobody.
+    pub(crate) fn say(&mut self, channel_id: Id, author_id: Id, content: String) {
+        let now = self.clock.now();
+        let message = Message {
+            id: self.snowflakes.next(now),
+            channel_id,
+            author_id,
+            webhook_name: None,
+            kind: 0,
+            body: Body { content, ..Body::default() },
+            reference: None,
+            poll: None,
+            created_at: now,
+            edited_at: None,
+            pinned_at: None,
+            pings: Pings::default(),
+            nonce: None,
+            visible_from: now,
+        };
+        self.create_message(message, 0);
     }
 
     /// Writes down what happened to a message that is still there.

@@ -25,14 +25,6 @@ pub(crate) async fn runs_per_second(database: &Database) -> Vec<(&'static str, f
     actor.done.notified().await;
     serving.stop().await;
     let elapsed = started.elapsed().as_secs_f64();
-    {
-        let v = actor.started.lock().unwrap();
-        let t0 = v[0].0;
-        for i in (0..v.len()).step_by(10_000) {
-            eprintln!("DBG {i} {}", (v[i].0 - t0).num_milliseconds());
-        }
-        eprintln!("DBG last {} total {elapsed}", (v.last().unwrap().0 - t0).num_milliseconds());
-    }
     let recorded = store.executions().await.expect("a count");
     assert_eq!(recorded, EXECUTIONS, "every execution is in the history");
     drop(store);

@@ -15,7 +15,7 @@ pub(super) fn in_configuration<'a>(
     file: &Path,
     name: &str,
 ) -> Result<&'a Task, UsageError> {
-    config.tasks.iter().find(|task| task.id.as_str() == name).ok_or_else(|| {
+    config.tasks.iter().map(AsRef::as_ref).find(|task: &&Task| task.id.as_str() == name).ok_or_else(|| {
         let names: Vec<&str> = config.tasks.iter().map(|task| task.id.as_str()).collect();
         unknown(name, &file.display().to_string(), &names, "it has no [[actors]] entries")
     })

@@ -19,6 +19,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use toml::{Table, Value};
 
 /// What the command line says. It wins over the file.
@@ -66,7 +67,7 @@ pub struct LoadedConfig {
     /// The bot's token.
     pub discord_token: Option<SecretString>,
     /// The tasks, in the order of the file.
-    pub tasks: Vec<Task>,
+    pub tasks: Vec<Arc<Task>>,
     /// The actors that they run, each once.
     pub actors: Vec<ActorFile>,
     /// What is not wrong, but probably not meant.
@@ -139,7 +140,7 @@ impl Loader<'_> {
         for (index, entry) in entries.iter().enumerate() {
             let entry = Entry { document, path: KeyPath::entry("actors", index), table: entry };
             self.check_name(&entry, &mut names);
-            tasks.extend(self.task(&entry, &settings));
+            tasks.extend(self.task(&entry, &settings).map(Arc::new));
         }
         if entries.is_empty() {
             self.warn(document, "there are no [[actors]] entries: there is nothing to run");

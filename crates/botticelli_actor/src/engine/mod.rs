@@ -125,7 +125,7 @@ impl Parts {
 
 /// What the dispatcher is told.
 enum Command {
-    Hold(Vec<Task>),
+    Hold(Vec<Arc<Task>>),
     Drop(TaskId, oneshot::Sender<bool>),
     Held(oneshot::Sender<Vec<TaskId>>),
     LeaseLost,
@@ -151,8 +151,8 @@ impl Engine {
     }
 
     /// Takes up definitions that are registered.
-    pub fn hold(&self, tasks: Vec<Task>) {
-        self.tell(Command::Hold(tasks));
+    pub fn hold(&self, tasks: impl IntoIterator<Item = impl Into<Arc<Task>>>) {
+        self.tell(Command::Hold(tasks.into_iter().map(Into::into).collect()));
     }
 
     /// The last word of a node that has run: what it still has is handed on at once. Who sends posts in the node's name

@@ -24,7 +24,8 @@ pub(super) struct Timetable {
 
 struct Entry {
     task: Arc<Task>,
-    state: Option<TaskState>,
+    /// Boxed: most tasks have nothing to do for a long time, and their state is not here.
+    state: Option<Box<TaskState>>,
     in_timer: Option<DateTime<Utc>>,
     /// Attempts of this node that are not recorded.
     occupied: u32,
@@ -74,8 +75,7 @@ impl Wanted {
 
 impl Timetable {
     /// Takes up a definition.
-    pub(super) fn hold(&mut self, task: Task) {
-        let task = Arc::new(task);
+    pub(super) fn hold(&mut self, task: Arc<Task>) {
         match self.tasks.get_mut(&task.id) {
             Some(entry) => {
                 entry.state = None;
@@ -133,7 +133,7 @@ impl Timetable {
         let id = state.task_id.clone();
         let Some(entry) = self.tasks.get_mut(&id) else { return };
         let look_at = entry.when_to_look(&state, now);
-        entry.state = Some(state);
+        entry.state = Some(Box::new(state));
         self.look_at(&id, look_at);
     }
 
@@ -144,7 +144,7 @@ impl Timetable {
         let Some(entry) = self.tasks.get_mut(&id) else { return };
         let look_at = entry.when_to_look(&state, now);
         let has_moved = entry.state.as_ref().is_none_or(|known| known.next_run != state.next_run);
-        entry.state = Some(state);
+        entry.state = Some(Box::new(state));
         let not_before = if has_moved {
             entry.refusals = 0;
             now

@@ -338,7 +338,7 @@ impl TestServer {
     pub(crate) async fn nudge(&self) {
         for node in self.running_nodes() {
             node.wakeups.changed();
-            node.engine.hold(Vec::new());
+            node.engine.hold(Vec::<Task>::new());
         }
         self.rest().await;
     }

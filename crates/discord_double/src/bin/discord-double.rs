@@ -29,8 +29,33 @@ enum Command {
         #[arg(long)]
         markdown: bool,
     },
+    /// Asks another Discord the same questions as the double, and prints where the answers differ.
+    ///
+    /// Writes into the channels and deletes what it wrote. Exit code 1 if answers differ.
+    #[cfg(feature = "compare")]
+    Compare(Compare),
     /// Prints the routes, by the names that faults and limits use.
     Routes,
+}
+
+#[cfg(feature = "compare")]
+#[derive(Debug, Args)]
+struct Compare {
+    /// Where it is.
+    #[arg(long, default_value = "https://discord.com/api/v10")]
+    base_url: String,
+    /// The bot's token.
+    #[arg(long, env = "DISCORD_TOKEN", hide_env_values = true)]
+    token: String,
+    /// A text channel in which the bot may post with embeds, files and polls, and read the history.
+    #[arg(long)]
+    channel: discord_double::Id,
+    /// Another one.
+    #[arg(long)]
+    second_channel: discord_double::Id,
+    /// Also finds out for how long a nonce is known, up to so many seconds. It takes as long.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    nonce_window_up_to: u64,
 }
 
 #[derive(Debug, Args)]
@@ -47,7 +72,7 @@ struct Run {
     /// World, settings and faults, in TOML or JSON. Without, there is one guild with a channel of each type.
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
-    /// Also keeps the ledger of visible messages in this file, as JSON Lines; goes on with it if it is there.
+    /// Also keeps the ledger of visible messages in this file, as JSON Lines; continues it if it is there.
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
     /// How long a nonce is known.
@@ -62,7 +87,7 @@ struct Run {
     /// Makes the windows of all limits so many times shorter.
     #[arg(long, value_name = "TIMES", value_parser = clap::value_parser!(u32).range(1..))]
     faster_limits: Option<u32>,
-    /// Every kind of bad luck between client and Discord, each with this probability.
+    /// On requests that write: lost, delivered twice, answered wrongly or not at all; each kind with this probability.
     #[arg(long, value_name = "PROBABILITY", value_parser = probability)]
     storm: Option<f64>,
 }
@@ -88,6 +113,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Some(Command::Behaviours { markdown }) => print_behaviours(markdown).map_err(failed),
+        #[cfg(feature = "compare")]
+        Some(Command::Compare(arguments)) => compare(arguments),
         Some(Command::Routes) => print_lines(discord_double::routes()).map_err(failed),
         None => options(cli.run).and_then(run),
     };
@@ -161,6 +188,25 @@ fn run(options: Options) -> Result<(), Failure> {
         }
         Ok(())
     })
+}
+
+#[cfg(feature = "compare")]
+fn compare(arguments: Compare) -> Result<(), Failure> {
+    use discord_double::compare::{Target, compare};
+    let Compare { base_url, token, channel, second_channel, nonce_window_up_to } = arguments;
+    let target = Target { base_url, token, channel, second_channel };
+    let up_to = std::time::Duration::from_secs(nonce_window_up_to);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let comparisons = runtime.block_on(compare(&target, up_to)).map_err(failed)?;
+    let lines = comparisons.iter().map(|found| match found.is_same() {
+        true => format!("same   {}: {}", found.question, found.double),
+        false => format!("OTHER  {}: {} (the double: {})", found.question, found.target, found.double),
+    });
+    print_lines(lines).map_err(failed)?;
+    match comparisons.iter().filter(|found| !found.is_same()).count() {
+        0 => Ok(()),
+        count => Err((1, format!("{count} of {} answers differ", comparisons.len()))),
+    }
 }
 
 fn print_behaviours(markdown: bool) -> io::Result<()> {

@@ -167,13 +167,20 @@ pub(super) fn by_webhook(
     Ok(thread.clone())
 }
 
+/// Whether lists show it: not while its first message is hidden.
+fn is_listed(context: &Context<'_>, thread: &Channel) -> bool {
+    let first = context.state.message(thread.id, thread.id);
+    let is_hidden = first.is_ok_and(|first| first.visible_from > context.now);
+    guilds::can_view(context, thread) && !is_hidden
+}
+
 pub(super) fn active(context: &mut Context<'_>) -> Result<Reply, ApiError> {
     let guild = context.guild()?;
     let world = &context.state.world;
     let threads = world.channels.values().rev();
     let threads = threads
         .filter(|known| known.kind.is_thread() && known.guild_id == guild && !known.archived)
-        .filter(|thread| guilds::can_view(context, thread));
+        .filter(|thread| is_listed(context, thread));
     let shown: Vec<_> = threads.map(|thread| channels::show(world, thread)).collect();
     Reply::ok(json!({"threads": shown, "members": []}))
 }
@@ -188,7 +195,7 @@ pub(super) fn archived(context: &mut Context<'_>) -> Result<Reply, ApiError> {
         .channels
         .values()
         .filter(|known| known.parent_id == Some(channel.id) && known.archived)
-        .filter(|known| known.kind != ChannelKind::PrivateThread)
+        .filter(|known| known.kind != ChannelKind::PrivateThread && is_listed(context, known))
         .filter(|thread| before.is_none_or(|before| iso(thread.archived_at).as_str() < before.as_str()))
         .collect();
     threads.sort_by_key(|thread| std::cmp::Reverse(thread.archived_at));

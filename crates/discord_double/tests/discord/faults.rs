@@ -83,6 +83,20 @@ async fn a_held_request_is_not_done_before_it_is_released() {
 }
 
 #[tokio::test]
+async fn what_has_arrived_is_done_though_the_client_has_gone() {
+    let (double, http) = double();
+    double.next(What::HoldRequest);
+    let posting = tokio::spawn(async move { http.post(&messages(GENERAL), json!({"content": "x"})).await });
+    double.until(|double| (!double.requests().is_empty()).then_some(())).await;
+    posting.abort();
+    assert!(posting.await.is_err_and(|error| error.is_cancelled()));
+    // Another request is answered, so the double has had the time to see that the first client has gone.
+    assert_eq!(support_client(&double).get("/users/@me").await.status, 200);
+    double.release();
+    assert_eq!(double.until_visible(GENERAL, 1).await[0].content, "x");
+}
+
+#[tokio::test]
 async fn a_slow_reply_is_visible_before_it_arrives() {
     let (double, http) = double();
     double.next(What::SlowReply { millis: 60_000 });
@@ -251,7 +265,12 @@ async fn a_thread_that_is_archived_opens_and_one_that_is_locked_stays_shut() {
 
 #[tokio::test]
 async fn changes_that_name_what_is_not_there_are_refused() {
-    let (double, _http) = double();
+    let (double, http) = double();
+    let scripted =
+        What::Change { change: Box::new(Change::DeleteWebhook { webhook: discord_double::Id(5) }) };
+    double.next(scripted);
+    assert_eq!(http.get("/users/@me").await.status, 200);
+    assert_eq!(double.requests()[0].fault.as_deref(), Some("change failed: webhook 5 does not exist"));
     let change = Change::DeleteChannel { channel: discord_double::Id(5) };
     assert_eq!(double.change(change), Err("channel 5 does not exist".into()));
 }

@@ -3,7 +3,7 @@
 use crate::support::Http;
 use crate::{double, double_with, messages};
 use discord_double::{
-    AfterOrder, Double, Limits, Overwrite, OverwriteTarget, Permissions, Settings, User, standard,
+    AfterOrder, Change, Double, Limits, Overwrite, OverwriteTarget, Permissions, Settings, User, standard,
 };
 use serde_json::{Value, json};
 
@@ -114,6 +114,16 @@ async fn only_the_author_edits_and_others_need_permission_to_delete() {
     assert_eq!(shy.delete(&path).await.json["code"], 50013);
     assert_eq!(http.delete(&path).await.status, 204);
     assert_eq!(http.delete(&path).await.json["code"], 10008);
+}
+
+#[tokio::test]
+async fn others_write_too() {
+    let (double, http) = double();
+    let say = Change::Say { channel: standard::GENERAL, author: standard::OWNER, content: "hi".into() };
+    double.change(say).expect("both are there");
+    let page = http.get(&messages(standard::GENERAL)).await;
+    assert_eq!(page.json[0]["author"]["id"], standard::OWNER.to_string());
+    assert_eq!((contents(&page.json), double.visible(standard::GENERAL)[0].request), (vec!["hi"], 0));
 }
 
 #[tokio::test]

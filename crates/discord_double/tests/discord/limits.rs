@@ -230,11 +230,11 @@ async fn a_ban_can_be_scripted_and_has_three_faces() {
         (BanPage::Plain, false, "text/plain"),
         (BanPage::Json, true, "application/json"),
     ] {
-        let ban = BanRules { page, retry_after: true, ..BanRules::default() };
+        let ban = BanRules { page, status: 403, retry_after: true, ..BanRules::default() };
         let (double, http) = double_with(Settings { ban, limits: Limits::off(), ..Settings::default() });
         double.next(What::Ban);
         let banned = http.get("/users/@me").await;
-        assert_eq!((banned.status, banned.json.is_object()), (429, is_json));
+        assert_eq!((banned.status, banned.json.is_object()), (403, is_json));
         assert_eq!(
             (banned.header("content-type"), banned.header("retry-after")),
             (Some(content_type), Some("3600"))

@@ -1,5 +1,7 @@
 //! What the double does, seen from the wire.
 
+#[cfg(feature = "compare")]
+mod compare;
 mod content;
 mod faults;
 mod history;

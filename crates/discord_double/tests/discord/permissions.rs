@@ -1,7 +1,9 @@
 //! Who may do what.
 
 use crate::{double, messages};
-use discord_double::{ChannelKind, Double, Id, Overwrite, OverwriteTarget, Permissions, Role, standard};
+use discord_double::{
+    ChannelKind, Double, Id, Overwrite, OverwriteTarget, Permissions, Role, What, standard,
+};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -164,6 +166,16 @@ async fn the_version_of_the_api_must_be_said() {
 }
 
 #[tokio::test]
+async fn replies_carry_the_time_of_the_double() {
+    let (double, http) = double();
+    double.clock().advance(Duration::from_secs(61));
+    let time = "Mon, 23 Nov 2026 12:01:01 GMT";
+    assert_eq!(http.get("/users/@me").await.header("date"), Some(time));
+    double.next(What::FailBeforeCommit { status: 503 });
+    assert_eq!(http.get("/users/@me").await.header("date"), Some(time));
+}
+
+#[tokio::test]
 async fn what_a_preflight_asks_is_answered() {
     let (_double, http) = double();
     let guild = format!("/guilds/{}", standard::GUILD);
@@ -179,6 +191,11 @@ async fn what_a_preflight_asks_is_answered() {
     assert_eq!(http.get(&format!("{guild}/members/5")).await.json["code"], 10013);
     let channels = http.get(&format!("{guild}/channels")).await;
     assert_eq!(channels.json.as_array().map(Vec::len), Some(6), "threads are not among them");
+    let guilds = http.get("/users/@me/guilds").await;
+    assert_eq!((&guilds.json[0]["id"], &guilds.json[0]["owner"]), (&json!(standard::GUILD), &json!(false)));
+    assert_eq!(guilds.json[0]["permissions"], Permissions::POSTER.0.to_string());
+    let after = format!("/users/@me/guilds?after={}", standard::GUILD);
+    assert_eq!(http.get(&after).await.json, json!([]));
     assert_eq!(http.get("/applications/@me").await.json["flags"], 1 << 18);
     assert_eq!(http.get("/gateway").await.status, 200);
 }

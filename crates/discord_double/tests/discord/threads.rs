@@ -1,8 +1,9 @@
 //! Threads and forums.
 
 use crate::{double, messages};
-use discord_double::{Change, Overwrite, OverwriteTarget, Permissions, standard};
+use discord_double::{Change, Overwrite, OverwriteTarget, Permissions, What, standard};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 fn forum_path() -> String {
     format!("/channels/{}/threads", standard::FORUM)
@@ -53,6 +54,18 @@ async fn a_forum_post_is_a_thread_with_its_first_message() {
     assert_eq!(http.post(&messages(standard::FORUM), json!({"content": "x"})).await.json["code"], 40058);
     let files = http.post_files(&forum_path(), forum_post(json!([])), &[("a.txt", b"a")]).await;
     assert_eq!(files.json["message"]["attachments"][0]["filename"], "a.txt");
+}
+
+#[tokio::test]
+async fn a_forum_post_can_be_late_in_lists() {
+    let (double, http) = double();
+    let active = format!("/guilds/{}/threads/active", standard::GUILD);
+    let count = async || http.get(&active).await.json["threads"].as_array().map(Vec::len);
+    double.next(What::HideInReads { millis: 1000 });
+    http.post(&forum_path(), forum_post(json!([]))).await;
+    assert_eq!(count().await, Some(1), "only the one of the standard world");
+    double.clock().advance(Duration::from_secs(1));
+    assert_eq!(count().await, Some(2));
 }
 
 #[tokio::test]

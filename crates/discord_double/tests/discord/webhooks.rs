@@ -53,6 +53,23 @@ async fn a_webhook_that_is_gone_and_a_wrong_token_are_told_apart() {
 }
 
 #[tokio::test]
+async fn who_keeps_asking_for_a_webhook_that_is_gone_is_restricted_there() {
+    let (double, http) = double();
+    double.change(Change::DeleteWebhook { webhook: standard::WEBHOOK }).expect("it is there");
+    for _ in 0..10 {
+        assert_eq!(http.post(&general(), json!({"content": "x"})).await.status, 404);
+    }
+    let restricted = http.post(&general(), json!({"content": "x"})).await;
+    assert_eq!(
+        (restricted.status, restricted.json.is_null(), double.dead_webhook_requests()),
+        (429, true, 10)
+    );
+    assert_eq!(http.get(&forum()).await.status, 200, "elsewhere all is well");
+    double.clock().advance(std::time::Duration::from_secs(3600));
+    assert_eq!(http.post(&general(), json!({"content": "x"})).await.status, 404);
+}
+
+#[tokio::test]
 async fn a_forum_needs_a_thread_and_only_one_way_to_name_it() {
     let (double, http) = double();
     let code = async |path: String, body: Value| http.post(&path, body).await.json["code"].clone();
