@@ -8,6 +8,8 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod deliverer;
+#[cfg(feature = "discord")]
+pub mod discord;
 pub mod draft;
 pub mod engine;
 pub mod knowledge;
