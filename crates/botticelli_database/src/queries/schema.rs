@@ -123,7 +123,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Integer, Nullable, Text};
-    use super::super::super::Instant;
+    use super::super::super::{Json, Instant};
 
     actor_server_post_attempts (post_id, attempt) {
         post_id -> BigInt,
@@ -133,6 +133,7 @@ diesel::table! {
         ended_at -> Nullable<Instant>,
         ended -> Nullable<Text>,
         reason -> Nullable<Text>,
+        exchanges -> Nullable<Json>,
     }
 }
 
