@@ -272,7 +272,7 @@ mod tests {
             ..Message::text("x")
         };
         assert_eq!(
-            needed(&everyone, true).lacks(text).names(),
+            text.lacks(needed(&everyone, true)).names(),
             ["Mention Everyone", "Send Messages in Threads"]
         );
     }

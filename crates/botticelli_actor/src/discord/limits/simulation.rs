@@ -224,7 +224,7 @@ fn share(server: &Server, channels: u64, longest_way: i64, skew: i64, seed: u64)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
 
     #[test]
     fn an_honest_server_is_never_exceeded_and_at_least_95_percent_of_its_rate_is_used(
