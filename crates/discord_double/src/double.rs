@@ -17,7 +17,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::time::{Instant, timeout_at};
 
 /// How to start a double. The default is the standard world on a free port, with everything as it is commonly seen.
 #[derive(Clone, Debug)]
@@ -262,18 +264,26 @@ impl Double {
     }
 
     /// Waits until `found` finds something. It is asked after each request and each change.
+    ///
+    /// # Panics
+    /// After 60 seconds: what a test waits for so long does not come.
     pub async fn until<T>(&self, mut found: impl FnMut(&Self) -> Option<T>) -> T {
         let mut changes = self.shared.changes();
+        let end = Instant::now() + Duration::from_secs(60);
         loop {
             changes.mark_unchanged();
             if let Some(found) = found(self) {
                 return found;
             }
-            changes.changed().await.expect("the double is there, so its changes are too");
+            let changed = timeout_at(end, changes.changed()).await.expect("waited for 60 seconds");
+            changed.expect("the double is there, so its changes are too");
         }
     }
 
     /// Waits until a channel has so many visible messages, and returns them.
+    ///
+    /// # Panics
+    /// After 60 seconds.
     pub async fn until_visible(&self, channel: Id, count: usize) -> Vec<Visible> {
         self.until(|double| Some(double.visible(channel)).filter(|visible| visible.len() >= count)).await
     }
