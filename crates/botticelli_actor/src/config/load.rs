@@ -87,11 +87,12 @@ pub fn load(given: &Given, environment: &Environment, check: &dyn Check) -> Resu
         warnings: Vec::new(),
         actors: BTreeMap::new(),
     };
-    let server = Document::load(&given.config, environment, &mut loader.problems).map_err(|problem| {
+    let mut server = Document::load(&given.config, environment, &mut loader.problems).map_err(|problem| {
         let hint = "--config FILE names another file; examples/actor_server.toml is one to start from";
         if matches!(given.config.try_exists(), Ok(false)) { problem.hint(hint) } else { problem }
     })?;
-    let loaded = loader.server(&server, given);
+    let root = std::mem::take(&mut server.root);
+    let loaded = loader.server(&server, root, given);
     loader.one_name_each();
     match loaded {
         Some(loaded) if loader.problems.is_empty() => Ok(LoadedConfig {
@@ -122,8 +123,7 @@ struct LoadedActor {
 }
 
 impl Loader<'_> {
-    fn server(&mut self, document: &Document, given: &Given) -> Option<LoadedConfig> {
-        let mut root = document.root.clone();
+    fn server(&mut self, document: &Document, mut root: Table, given: &Given) -> Option<LoadedConfig> {
         let entries = entries(&mut root, "actors");
         self.check_brackets(document, &mut root);
         let config = self.read::<ActorServerConfig>(document, None, KeyPath::default(), &root);
@@ -135,15 +135,15 @@ impl Loader<'_> {
         }
         let discord_token = self.discord_token(document, config.as_ref(), given);
 
-        let mut tasks = Vec::new();
-        let mut names = HashMap::new();
-        for (index, entry) in entries.iter().enumerate() {
-            let entry = Entry { document, path: KeyPath::entry("actors", index), table: entry };
-            self.check_name(&entry, &mut names);
-            tasks.extend(self.task(&entry, &settings).map(Arc::new));
-        }
         if entries.is_empty() {
             self.warn(document, "there are no [[actors]] entries: there is nothing to run");
+        }
+        let mut tasks = Vec::new();
+        let mut names = HashMap::new();
+        for (index, table) in entries.into_iter().enumerate() {
+            let entry = Entry { document, path: KeyPath::entry("actors", index), table: &table };
+            self.check_name(&entry, &mut names);
+            tasks.extend(self.task(&entry, &settings).map(Arc::new));
         }
         Some(LoadedConfig {
             settings,
@@ -211,15 +211,16 @@ impl Loader<'_> {
         given.discord_token.clone().or(in_file)
     }
 
-    fn check_name(&mut self, entry: &Entry<'_>, names: &mut HashMap<String, Option<usize>>) {
+    fn check_name(&mut self, entry: &Entry<'_>, names: &mut HashMap<String, KeyPath>) {
         let Some(name) = entry.table.get("name").and_then(Value::as_str) else { return };
-        let line = entry.document.line(&entry.path.key("name"));
+        let path = entry.path.key("name");
         if let Some(first) = names.get(name) {
-            let at = first.map(|line| format!(" in line {line}")).unwrap_or_default();
+            let line = entry.document.line(first);
+            let at = line.map(|line| format!(" in line {line}")).unwrap_or_default();
             let fault = Fault::new("name", format!("another task{at} has the same name"));
             self.fault(entry, fault.hint("the history of a task is kept under its name"));
         } else {
-            names.insert(name.to_owned(), line);
+            names.insert(name.to_owned(), path);
         }
     }
 
