@@ -333,6 +333,7 @@ impl TryFrom<PostRow> for views::PostView {
             first_part: row.first_part.unsigned_abs(),
             key: row.key,
             content: json::<PostContent>("content", row.content)?.text,
+            marked_posted: row.state == "posted" && row.reason.as_deref() == Some(views::MARKED_POSTED),
             state: word("state", &row.state)?,
             reason: row.reason,
             deliver_at: row.deliver_at,
