@@ -5,6 +5,9 @@ mod limits;
 mod platform;
 mod posting;
 mod preflight;
+#[path = "../crash/server.rs"]
+mod process;
+mod server;
 
 use botticelli_actor::clock::SystemClock;
 use botticelli_actor::discord::limits::{LimitSettings, Limiter};
