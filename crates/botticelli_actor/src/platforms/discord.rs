@@ -41,7 +41,7 @@ pub(super) async fn preflight(rest: &Rest, posts: &[BotPost], now: DateTime<Utc>
         return Vec::new();
     }
     match preflight::preflight(rest, &checks, now).await {
-        Ok(findings) => findings.iter().flat_map(|finding| told(finding, &known)).collect(),
+        Ok(report) => report.findings.iter().flat_map(|finding| told(finding, &known)).collect(),
         Err(error) => {
             let problem = Problem::with("Discord", format!("it can't be asked: {error}"));
             let problem = problem.hint("is the network there, and `[discord] api_base_url` right?");
