@@ -34,6 +34,9 @@ pub struct GlobalArgs {
     /// Check everything that can be checked without acting, and print each task with its next three times
     #[arg(long, global = true)]
     pub dry_run: bool,
+    /// Run without a Discord token: the tasks that need it are left out, with a warning
+    #[arg(long, global = true)]
+    pub allow_degraded: bool,
     /// How the log on stderr is written; RUST_LOG says how much of it
     #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,

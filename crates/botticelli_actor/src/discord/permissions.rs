@@ -187,3 +187,93 @@ pub fn needed(message: &Message, in_thread: bool) -> Permissions {
     let add = |all, (is_needed, permission)| if is_needed { all | permission } else { all };
     more.into_iter().fold(Permissions::VIEW_CHANNEL | write, add)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeDelta;
+    use serde_json::json;
+
+    const GUILD: Snowflake = Snowflake(1);
+    const USER: Snowflake = Snowflake(2);
+
+    fn role(id: Snowflake, permissions: Permissions) -> Role {
+        Role { id, name: String::new(), permissions }
+    }
+
+    fn member(roles: &[Snowflake]) -> Member {
+        Member { roles: roles.to_vec(), communication_disabled_until: None }
+    }
+
+    fn who<'a>(roles: &'a [Role], member: &'a Member) -> Who<'a> {
+        let now = DateTime::from_timestamp(1_900_000_000, 0).expect("a time");
+        Who { guild: GUILD, owner: None, roles, user: USER, member, now }
+    }
+
+    fn channel(overwrites: &serde_json::Value) -> Channel {
+        serde_json::from_value(json!({"id": "9", "type": 0, "permission_overwrites": overwrites}))
+            .expect("a channel")
+    }
+
+    fn overwrite(id: Snowflake, kind: u8, allow: Permissions, deny: Permissions) -> serde_json::Value {
+        json!({"id": id, "type": kind, "allow": allow.0.to_string(), "deny": deny.0.to_string()})
+    }
+
+    #[test]
+    fn the_owner_and_administrators_may_do_everything_whatever_channels_say() {
+        let nothing = channel(&json!([overwrite(GUILD, 0, Permissions::NONE, Permissions::ALL)]));
+        let (roles, nobody) = ([role(GUILD, Permissions::NONE)], member(&[]));
+        let owner = Who { owner: Some(USER), ..who(&roles, &nobody) };
+        assert_eq!(owner.in_channel(&nothing, false), Permissions::ALL);
+        let roles = [role(GUILD, Permissions::NONE), role(Snowflake(5), Permissions::ADMINISTRATOR)];
+        assert_eq!(who(&roles, &member(&[Snowflake(5)])).in_channel(&nothing, false), Permissions::ALL);
+        assert_eq!(who(&roles, &nobody).in_channel(&nothing, false), Permissions::NONE, "not their role");
+    }
+
+    #[test]
+    fn overwrites_count_in_order_everyone_then_roles_then_the_member() {
+        let (view, send) = (Permissions::VIEW_CHANNEL, Permissions::SEND_MESSAGES);
+        let (roles, somebody) =
+            ([role(GUILD, view | send), role(Snowflake(5), view)], member(&[Snowflake(5)]));
+        let none = Permissions::NONE;
+        let everyone = overwrite(GUILD, 0, none, send);
+        let by_role = overwrite(Snowflake(5), 0, send, none);
+        let other_role = overwrite(Snowflake(6), 0, none, view);
+        let own = overwrite(USER, 1, none, send);
+        let may_send =
+            |list: &serde_json::Value| who(&roles, &somebody).in_channel(&channel(list), false).has(send);
+        assert!(!may_send(&json!([everyone])));
+        assert!(may_send(&json!([by_role, everyone, other_role])));
+        assert!(!may_send(&json!([own, by_role, everyone])));
+    }
+
+    #[test]
+    fn who_cannot_write_cannot_do_what_belongs_to_writing() {
+        let all = Permissions::VIEW_CHANNEL
+            | Permissions::SEND_MESSAGES
+            | Permissions::EMBED_LINKS
+            | Permissions::READ_MESSAGE_HISTORY;
+        let (roles, mut somebody) = ([role(GUILD, all)], member(&[]));
+        let here = channel(&json!([]));
+        assert_eq!(who(&roles, &somebody).in_channel(&here, false), all);
+        let in_thread = who(&roles, &somebody).in_channel(&here, true);
+        assert!(!in_thread.has(Permissions::EMBED_LINKS), "threads have a permission of their own");
+        somebody.communication_disabled_until = Some(who(&roles, &member(&[])).now + TimeDelta::seconds(1));
+        let read = Permissions::VIEW_CHANNEL | Permissions::READ_MESSAGE_HISTORY;
+        assert_eq!(who(&roles, &somebody).in_channel(&here, false), read, "a time-out");
+    }
+
+    #[test]
+    fn what_a_message_needs_depends_on_what_is_in_it() {
+        let text = needed(&Message::text("x"), false);
+        assert_eq!(text.names(), ["View Channel", "Send Messages"]);
+        let everyone = Message {
+            mentions: crate::discord::message::Mentions { everyone: true, ..Default::default() },
+            ..Message::text("x")
+        };
+        assert_eq!(
+            text.lacks(needed(&everyone, true)).names(),
+            ["Mention Everyone", "Send Messages in Threads"]
+        );
+    }
+}

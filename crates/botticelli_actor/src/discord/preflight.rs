@@ -58,18 +58,25 @@ const MOST_PAGES: usize = 25;
 /// So many channels at most are searched for an archived thread.
 const MOST_ARCHIVES: usize = 100;
 
-/// Checks all of `checks` with the requests for one. An empty answer means that nothing stands in the way.
+/// What was found out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Empty: nothing stands in the way.
+    pub findings: Vec<Finding>,
+    /// In which server each of the channels is.
+    pub guilds: BTreeMap<Snowflake, Snowflake>,
+}
+
+/// Checks all of `checks` with the requests for one.
 ///
 /// # Errors
 /// When Discord can't be asked. A token that is refused is a finding.
-pub async fn preflight(
-    rest: &Rest,
-    checks: &[Check],
-    now: DateTime<Utc>,
-) -> Result<Vec<Finding>, DiscordError> {
+pub async fn preflight(rest: &Rest, checks: &[Check], now: DateTime<Utc>) -> Result<Report, DiscordError> {
     let me = match rest.current_user().await {
         Ok(me) => me,
-        Err(error) if error.class() == Some(Class::Token) => return Ok(vec![token_refused()]),
+        Err(error) if error.class() == Some(Class::Token) => {
+            return Ok(Report { findings: vec![token_refused()], ..Report::default() });
+        }
         Err(error) => return Err(error),
     };
     let mut map = Map::new(rest, me, now);
@@ -79,7 +86,9 @@ pub async fn preflight(
     for check in checks {
         findings.extend(map.judge(check).await?);
     }
-    Ok(findings)
+    let mut guilds = map.servers;
+    guilds.retain(|channel, _| wanted.contains(channel));
+    Ok(Report { findings, guilds })
 }
 
 fn token_refused() -> Finding {

@@ -20,7 +20,7 @@ impl Stage {
 
     async fn findings(&self, channel: Id, message: Message) -> Vec<Finding> {
         let check = Check { channel: at(channel), message };
-        preflight(&self.bot(), &[check], self.clock.now()).await.expect("an answer")
+        preflight(&self.bot(), &[check], self.clock.now()).await.expect("an answer").findings
     }
 
     /// One finding, as text.
@@ -96,8 +96,10 @@ async fn where_all_is_well_nothing_is_found() {
         (standard::FORUM, question(&["help"])),
     ];
     let checks = checks.map(|(channel, message)| Check { channel: at(channel), message });
-    let findings = preflight(&stage.bot(), &checks, stage.clock.now()).await.expect("an answer");
-    assert_eq!(findings, []);
+    let report = preflight(&stage.bot(), &checks, stage.clock.now()).await.expect("an answer");
+    assert_eq!(report.findings, []);
+    assert_eq!(report.guilds.len(), checks.len());
+    assert!(report.guilds.values().all(|guild| *guild == at(standard::GUILD)));
     assert_eq!(stage.double.invalid_requests(), 0);
     assert!(stage.double.all_visible().is_empty());
 }
