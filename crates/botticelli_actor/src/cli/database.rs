@@ -144,7 +144,8 @@ async fn show_post(store: &Store, id: PostId, json: bool, out: &mut impl Write) 
     writeln!(out)?;
     write_table(&attempts, out)?;
     writeln!(out)?;
-    for line in post.content.lines() {
+    let extras = crate::platforms::shown(&post.extras);
+    for line in post.content.lines().chain(extras.lines()) {
         writeln!(out, "    {}", super::output::visible(line))?;
     }
     Ok(())

@@ -23,7 +23,7 @@ pub(super) fn claimed(id: i64, target: &str) -> ClaimedPost {
         fence: Fence(0),
         execution_id: ExecutionId(1),
         task_id: TaskId::new("task").expect("a name"),
-        content: PostContent { text: format!("post {id}") },
+        content: PostContent::text(format!("post {id}")),
         key: IdempotencyKey::derive("test", ExecutionId(1), &destination, id as u32),
         destination,
         attempt: 1,
@@ -234,7 +234,8 @@ impl FakePlatform {
             return Receipt { recovered: true, ..receipt.clone() };
         }
         let message_id = format!("message-{}", messages.len() + 1);
-        let receipt = Receipt { message_id, posted_at: now, link: None, recovered: false };
+        let receipt =
+            Receipt { message_id, posted_at: now, link: None, recovered: false, missing: Vec::new() };
         messages.push((key.clone(), receipt.clone()));
         receipt
     }
@@ -246,7 +247,7 @@ impl ContentPoster for FakePlatform {
     type Destination = Destination;
     type Posted = Receipt;
 
-    fn capabilities(&self, _: &Destination) -> Capabilities {
+    fn capabilities(&self, _: &PostContent, _: &Destination) -> Capabilities {
         self.capabilities
     }
 
@@ -392,7 +393,7 @@ async fn where_nothing_can_tell_the_operators_choice_holds() {
 #[tokio::test]
 async fn what_the_platform_would_refuse_is_not_sent() {
     let stage = Stage::new(None, true);
-    stage.outbox.put(ClaimedPost { content: PostContent { text: String::new() }, ..claimed(1, "here") });
+    stage.outbox.put(ClaimedPost { content: PostContent::text(String::new()), ..claimed(1, "here") });
     assert_eq!(stage.run_once().await, Report { failed: 1, ..Report::default() });
     assert_eq!(stage.platform.requests(), Vec::<String>::new());
 }
