@@ -2,8 +2,9 @@
 
 use crate::config::actor_file::ExecutionSection;
 use crate::config::{ActorFile, Fault, KeyPath};
-use crate::draft::{Draft, Entry};
+use crate::draft::{Draft, Entry, Extra};
 use crate::knowledge::KnowledgeSet;
+use crate::platforms::Platforms;
 use crate::skill::{ActorContext, Skill, SkillError, Step};
 use crate::skills::SkillRegistry;
 use crate::text::{fits, measure};
@@ -12,7 +13,7 @@ use botticelli_server::clock::Clock;
 use botticelli_server::ids::{ActorName, TaskId};
 use botticelli_server::outbox::{NewPost, OnUnknown, PostHistory, UsedItem};
 use botticelli_server::outcome::{AttemptEnd, SkillCounts};
-use botticelli_server::post::{Destination, PostContent, TextLimit};
+use botticelli_server::post::{Destination, PostContent, PostError, TextLimit};
 use botticelli_server::schedule::jitter;
 use botticelli_server::server::{Actor, ActorManager, Run, UnknownActor};
 use chrono::{DateTime, Utc};
@@ -21,6 +22,7 @@ use serde::Serialize;
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +48,8 @@ pub struct RunContext {
     pub destinations: Vec<Destination>,
     /// The tightest limit of those destinations' platforms.
     pub text_limit: TextLimit,
+    /// What does not fit them is not posted.
+    pub platforms: Platforms,
     /// What was posted before.
     pub history: Arc<dyn PostHistory>,
     /// What time it is.
@@ -99,6 +103,7 @@ pub struct PipelineActor {
     steps: Vec<PipelineStep>,
     knowledge: Arc<KnowledgeSet>,
     execution: ExecutionSection,
+    folder: PathBuf,
 }
 
 struct PipelineStep {
@@ -140,7 +145,8 @@ impl PipelineActor {
             faults.push(Fault::new("skills", "the actor has no skills").hint(SELECT_HINT));
         }
         if faults.is_empty() {
-            Ok(Self { steps, knowledge: Arc::new(knowledge), execution: file.execution.clone() })
+            let (execution, folder) = (file.execution.clone(), file.folder.clone());
+            Ok(Self { steps, knowledge: Arc::new(knowledge), execution, folder })
         } else {
             Err(faults)
         }
@@ -164,7 +170,9 @@ impl Actor<RunContext> for PipelineActor {
                 clock: context.clock,
                 parameters: context.parameters,
                 knowledge: self.knowledge.clone(),
+                folder: self.folder.clone(),
             },
+            platforms: context.platforms,
             trace,
             on_unknown,
             draft: Draft::default(),
@@ -184,6 +192,7 @@ impl Actor<RunContext> for PipelineActor {
 struct Pass<'a> {
     actor: &'a PipelineActor,
     context: ActorContext,
+    platforms: Platforms,
     trace: Option<Arc<dyn Trace>>,
     on_unknown: OnUnknown,
     draft: Draft,
@@ -295,14 +304,15 @@ impl Pass<'_> {
         for entry in &self.draft.entries {
             let parts = parts(entry, self.context.text_limit).map_err(failed)?;
             for delivery in &entry.deliveries {
+                self.fits(entry, &parts, &delivery.destination).map_err(failed)?;
                 let next = next_part.entry(&delivery.destination).or_default();
                 let first_part = *next;
-                for text in &parts {
+                for content in &parts {
                     made.posts.push(NewPost {
                         destination: delivery.destination.clone(),
                         part: *next,
                         first_part,
-                        content: PostContent { text: text.clone() },
+                        content: content.clone(),
                         not_before: delivery.not_before,
                         limits: delivery.limits.clone(),
                         on_unknown: self.on_unknown,
@@ -321,6 +331,17 @@ impl Pass<'_> {
         }
         Ok(made)
     }
+
+    /// What the destination would refuse is refused before it is in the outbox. A platform that this node does not know
+    /// may be another node's.
+    fn fits(&self, entry: &Entry, parts: &[PostContent], to: &Destination) -> Result<(), SkillError> {
+        let Some(platform) = self.platforms.get(&to.platform) else { return Ok(()) };
+        parts.iter().try_for_each(|content| match platform.validate(content, to) {
+            Err(PostError::Refused(reason)) => Err(wrong(entry, format!("{to} would refuse it: {reason}"))),
+            // What may pass is no fault of the draft.
+            Ok(()) | Err(_) => Ok(()),
+        })
+    }
 }
 
 #[derive(Default)]
@@ -329,11 +350,10 @@ struct Made {
     used_items: Vec<UsedItem>,
 }
 
-/// The texts that are posted for an entry. The platform would refuse one that is empty or too long, later.
-fn parts(entry: &Entry, limit: TextLimit) -> Result<Vec<String>, SkillError> {
-    let item = &entry.item;
-    let parts = entry.parts.clone().unwrap_or_else(|| vec![item.text().into_owned()]);
-    let wrong = |what| SkillError::Unrecoverable(format!("item {:?} of {:?}: {what}", item.key, item.source));
+/// What is posted for an entry. The platform would refuse a text that is empty or too long, later.
+fn parts(entry: &Entry, limit: TextLimit) -> Result<Vec<PostContent>, SkillError> {
+    let parts = entry.parts.clone().unwrap_or_else(|| vec![entry.item.text().into_owned()]);
+    let wrong = |what| wrong(entry, what);
     if parts.is_empty() || parts.iter().any(|part| part.trim().is_empty()) {
         return Err(wrong("the text is empty".to_owned()));
     }
@@ -342,8 +362,33 @@ fn parts(entry: &Entry, limit: TextLimit) -> Result<Vec<String>, SkillError> {
             "the text has a length of {} (allowed: {max}); the skill content_formatter can split it",
             measure(long, limit.unit)
         ))),
-        _ => Ok(parts),
+        _ => with_extras(parts, entry),
     }
+}
+
+fn with_extras(texts: Vec<String>, entry: &Entry) -> Result<Vec<PostContent>, SkillError> {
+    let whole = entry.extras.values().find_map(|extra| extra.whole).filter(|_| texts.len() > 1);
+    if let Some(whole) = whole {
+        return Err(wrong(
+            entry,
+            format!(
+                "the text has {} parts, and {whole} has only one; `overflow = \"truncate\"` in content_formatter \
+                 cuts it",
+                texts.len()
+            ),
+        ));
+    }
+    let extra =
+        |extra: &Extra, index| if index == 0 { Some(extra.first.clone()) } else { extra.others.clone() };
+    let content = |(index, text)| {
+        let extras = entry.extras.iter().filter_map(|(name, of)| Some((name.clone(), extra(of, index)?)));
+        PostContent { text, extras: extras.collect() }
+    };
+    Ok(texts.into_iter().enumerate().map(content).collect())
+}
+
+fn wrong(entry: &Entry, what: String) -> SkillError {
+    SkillError::Unrecoverable(format!("item {:?} of {:?}: {what}", entry.item.key, entry.item.source))
 }
 
 fn name(skill: &str, error: SkillError) -> SkillError {

@@ -461,6 +461,7 @@ pub fn contexts(
         scheduled_for: attempt.scheduled_for.unwrap_or(attempt.opened_at),
         destinations: task.destinations.clone(),
         text_limit: tightest(task, &platforms),
+        platforms: platforms.clone(),
         history: history.clone(),
         clock: clock.clone(),
         parameters: attempt.parameters.clone(),

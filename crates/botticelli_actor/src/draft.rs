@@ -5,6 +5,7 @@ use botticelli_server::post::Destination;
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 /// A piece of content from a knowledge source.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,11 +87,25 @@ pub struct Entry {
     pub item: Item,
     /// The parts of the message, once a skill has written them. Else the item's own text is posted.
     pub parts: Option<Vec<String>>,
+    /// What comes with the text on platforms that know it, by their name in
+    /// [`PostContent::extras`](botticelli_server::post::PostContent::extras).
+    pub extras: BTreeMap<String, Extra>,
     /// Where it goes. An entry that goes nowhere is taken out.
     pub deliveries: Vec<Delivery>,
     /// It was posted before, and is posted again on purpose. Otherwise the run is made anew if another run of the task
     /// posts the item first.
     pub again: bool,
+}
+
+/// What comes with a message on one platform.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Extra {
+    /// With its first part.
+    pub first: Value,
+    /// With each part after it.
+    pub others: Option<Value>,
+    /// What there is to it that a message of several parts can't have.
+    pub whole: Option<&'static str>,
 }
 
 /// One destination of an entry.

@@ -10,6 +10,7 @@ use botticelli_server::outbox::PostHistory;
 use botticelli_server::outcome::SkipReason;
 use botticelli_server::post::{Destination, TextLimit};
 use chrono::{DateTime, Utc};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What a skill made of the draft.
@@ -72,6 +73,8 @@ pub struct ActorContext {
     pub parameters: serde_json::Value,
     /// The actor's knowledge.
     pub knowledge: Arc<dyn Knowledge>,
+    /// Where the actor's file is: relative paths in it start there.
+    pub folder: PathBuf,
 }
 
 /// The actor's knowledge sources, by name.

@@ -45,7 +45,7 @@ impl PlatformUnderTest for Terminal {
     }
 
     fn refused(&self) -> Vec<(PostContent, Destination)> {
-        ["", " \n\t"].map(|text| (PostContent { text: text.into() }, self.destination())).into()
+        ["", " \n\t"].map(|text| (PostContent::text(text), self.destination())).into()
     }
 
     fn before(&self) -> DateTime<Utc> {
@@ -87,7 +87,7 @@ impl PlatformUnderTest for Folder {
 
     fn refused(&self) -> Vec<(PostContent, Destination)> {
         let to = |target: &str| Destination { platform: "file".into(), target: target.into() };
-        ["", "posts/", "po\0sts"].map(|target| (PostContent { text: "Hi".into() }, to(target))).into()
+        ["", "posts/", "po\0sts"].map(|target| (PostContent::text("Hi"), to(target))).into()
     }
 
     fn before(&self) -> DateTime<Utc> {

@@ -4,7 +4,7 @@
 use botticelli_server::ids::{ActorName, ExecutionId, PostId, TaskId};
 use botticelli_server::ledger::Trigger;
 use botticelli_server::outbox::{Exchange, PostState};
-use botticelli_server::post::Receipt;
+use botticelli_server::post::{Extras, Receipt};
 use botticelli_server::schedule::ScheduleType;
 use botticelli_server::task::{Breaker, PauseReason, TaskState};
 use chrono::{DateTime, Utc};
@@ -149,6 +149,9 @@ pub struct PostView {
     pub key: String,
     /// The text.
     pub content: String,
+    /// What comes with it, by the platforms that know it.
+    #[serde(skip_serializing_if = "Extras::is_empty")]
+    pub extras: Extras,
     /// Where it stands.
     pub state: PostState,
     /// Why it stands there.

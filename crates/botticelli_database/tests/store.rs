@@ -69,8 +69,13 @@ mod at_the_same_moment {
         let post = player.store.claim_posts(&player.id, 1, LEASE).await.expect("an answer").remove(0);
         database.advance(2 * LEASE).await;
         hold_up_the_first(&database, "UPDATE", "actor_server_posts").await;
-        let receipt =
-            Receipt { message_id: "1".into(), posted_at: database.time(), link: None, recovered: false };
+        let receipt = Receipt {
+            message_id: "1".into(),
+            posted_at: database.time(),
+            link: None,
+            recovered: false,
+            missing: Vec::new(),
+        };
         let ended = [SettledPost {
             id: post.id,
             fence: post.fence,

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -25,10 +26,24 @@ impl fmt::Display for Destination {
 }
 
 /// One message part, as a platform gets it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PostContent {
     /// The text.
     pub text: String,
+    /// What comes with the text on platforms that know it, by the platforms' name: `discord` for both of Discord's.
+    /// Each reads its own part, strictly; the others show it at most.
+    #[serde(default, skip_serializing_if = "Extras::is_empty")]
+    pub extras: Extras,
+}
+
+/// See [`PostContent::extras`].
+pub type Extras = BTreeMap<String, serde_json::Value>;
+
+impl PostContent {
+    /// A text alone.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self { text: text.into(), extras: Extras::new() }
+    }
 }
 
 /// What a platform answered: the id is *its* id, never one that we made up.
@@ -44,6 +59,9 @@ pub struct Receipt {
     /// The message was there already: an earlier request had taken effect.
     #[serde(default)]
     pub recovered: bool,
+    /// What was to follow the message and did not, and why: it is there without that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }
 
 /// By which a platform recognises a post that is sent again. Derived from the post's identity, never random: a process
@@ -168,8 +186,9 @@ pub trait ContentPoster: Send + Sync {
     /// What the platform answers.
     type Posted;
 
-    /// What this platform can do at `destination`: a webhook of a platform may offer less than its channels.
-    fn capabilities(&self, destination: &Self::Destination) -> Capabilities;
+    /// What this platform can do for `content` at `destination`: a webhook of a platform may offer less than its
+    /// channels, and some kinds of content less than others. `text` does not depend on the content.
+    fn capabilities(&self, content: &Self::Content, destination: &Self::Destination) -> Capabilities;
 
     /// Says what would be refused, before anything is sent.
     ///
@@ -230,6 +249,18 @@ mod tests {
         assert_eq!(key("a", 1, 0).as_str().len(), 22);
         let keys = [key("a", 1, 0), key("b", 1, 0), key("a", 2, 0), key("a", 1, 1), key("a", 11, 0)];
         assert_eq!(keys.iter().collect::<std::collections::HashSet<_>>().len(), keys.len());
+    }
+
+    #[test]
+    fn content_that_was_stored_without_extras_is_still_read_and_written_so() {
+        let stored = serde_json::json!({"text": "Hi"});
+        let content: PostContent = serde_json::from_value(stored.clone()).expect("content");
+        assert_eq!(content, PostContent::text("Hi"));
+        assert_eq!(serde_json::to_value(content).expect("JSON"), stored);
+        let receipt =
+            serde_json::json!({"message_id": "1", "posted_at": "2030-01-01T00:00:00Z", "recovered": false});
+        let read: Receipt = serde_json::from_value(receipt.clone()).expect("a receipt");
+        assert_eq!(serde_json::to_value(read).expect("JSON"), receipt);
     }
 
     #[test]

@@ -57,7 +57,7 @@ macro_rules! platform_suite {
 }
 
 fn content(text: &str) -> PostContent {
-    PostContent { text: text.into() }
+    PostContent::text(text)
 }
 
 fn key(key: &str) -> IdempotencyKey {
@@ -76,6 +76,10 @@ async fn look_up(place: &dyn PlatformUnderTest, platform: &Platform, text: &str)
         .look_up(&content(text), &place.destination(), &key(&format!("key of {text}")), place.before())
         .await
         .expect("the platform can be asked")
+}
+
+fn capabilities(place: &dyn PlatformUnderTest, platform: &Platform) -> Capabilities {
+    platform.capabilities(&content(""), &place.destination())
 }
 
 fn declares_idempotency(capabilities: Capabilities) -> bool {
@@ -107,7 +111,7 @@ pub async fn posts_appear_in_the_order_in_which_they_were_sent(place: &dyn Platf
 /// Even when the content differs by then, the answer is the first message.
 pub async fn the_same_key_twice_makes_one_message(place: &dyn PlatformUnderTest) {
     let platform = place.connect();
-    if !declares_idempotency(platform.capabilities(&place.destination())) {
+    if !declares_idempotency(capabilities(place, &*platform)) {
         return;
     }
     let first = post(place, &*platform, "one").await;
@@ -123,7 +127,7 @@ pub async fn the_same_key_twice_makes_one_message(place: &dyn PlatformUnderTest)
 /// The memory of keys is the platform's, not the process's.
 pub async fn a_process_that_starts_again_makes_no_second_message(place: &dyn PlatformUnderTest) {
     let platform = place.connect();
-    if !declares_idempotency(platform.capabilities(&place.destination())) {
+    if !declares_idempotency(capabilities(place, &*platform)) {
         return;
     }
     let first = post(place, &*platform, "one").await;
@@ -141,7 +145,7 @@ pub async fn a_look_up_says_what_is_there(place: &dyn PlatformUnderTest) {
     post(place, &*platform, "two").await;
     let answers = [look_up(place, &*platform, "one").await, look_up(place, &*place.connect(), "one").await];
     let never_posted = look_up(place, &*platform, "three").await;
-    if platform.capabilities(&place.destination()).look_up {
+    if capabilities(place, &*platform).look_up {
         let there = LookUp::Found(Receipt { recovered: true, ..posted });
         assert_eq!(answers, [there.clone(), there]);
         assert_eq!([before, never_posted], [LookUp::Absent, LookUp::Absent]);
@@ -166,7 +170,7 @@ pub async fn what_is_refused_is_refused_before_it_is_sent(place: &dyn PlatformUn
 /// The declared limit is the real one, in the declared unit.
 pub async fn the_longest_text_is_taken_and_a_longer_one_refused(place: &dyn PlatformUnderTest) {
     let platform = place.connect();
-    let limit = platform.capabilities(&place.destination()).text;
+    let limit = capabilities(place, &*platform).text;
     let Some(max) = limit.max else { return };
     // One grapheme of several scalars, one scalar of several bytes and of two UTF-16 units: what tells units apart.
     let (unit_text, units) = match limit.unit {

@@ -83,6 +83,7 @@ fn context(world: &World) -> RunContext {
         scheduled_for,
         destinations,
         text_limit,
+        platforms: Platforms::default(),
         on_unknown: OnUnknown::NeedsReview,
         history,
         clock,

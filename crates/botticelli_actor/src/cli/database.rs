@@ -161,7 +161,8 @@ async fn show_post(store: &Store, id: PostId, json: bool, out: &mut impl Write) 
         }
     }
     writeln!(out)?;
-    for line in post.content.lines() {
+    let extras = crate::platforms::shown(&post.extras);
+    for line in post.content.lines().chain(extras.lines()) {
         writeln!(out, "    {}", visible(line))?;
     }
     Ok(())

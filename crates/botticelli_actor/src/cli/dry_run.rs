@@ -79,7 +79,7 @@ impl Check for Surroundings {
 
     fn destination(&self, destination: &Destination) -> Option<String> {
         let platform = self.platforms.get(&destination.platform)?;
-        let anything = PostContent { text: "text".to_owned() };
+        let anything = PostContent::text("text");
         let checked = platform.validate(&anything, destination).and_then(|()| platform.check(destination));
         checked.err().map(|error| error.to_string())
     }

@@ -12,7 +12,7 @@ use crate::config::{LoadedConfig, Problems};
 use crate::deliverer::{Deliverer, DeliverySignals, OWN_LIMITS};
 use crate::draft::Draft;
 use crate::engine::{CurrentNode, DatabaseClock, node_name};
-use crate::platforms::Platforms;
+use crate::platforms::{Platforms, shown};
 use crate::skills::SkillRegistry;
 use anyhow::Context as _;
 use botticelli_database::{Mode, OpenError, PostFilter, PostView, Store};
@@ -145,7 +145,8 @@ fn write_posts(posts: &[NewPost], out: &mut impl Write) -> anyhow::Result<()> {
     for post in posts {
         let wait = post.not_before.map_or(String::new(), |at| format!(", not before {}", short(at)));
         writeln!(out, "post {} to {}{wait}:", post.part + 1, visible(&post.destination.to_string()))?;
-        for line in post.content.text.lines() {
+        let extras = shown(&post.content.extras);
+        for line in post.content.text.lines().chain(extras.lines()) {
             writeln!(out, "    {}", visible(line))?;
         }
     }

@@ -259,6 +259,7 @@ mod tests {
             first_part: 0,
             key: "k".into(),
             content: content.into(),
+            extras: Default::default(),
             state: PostState::NeedsReview,
             reason: Some("nobody can tell".into()),
             deliver_at: None,

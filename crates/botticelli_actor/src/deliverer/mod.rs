@@ -459,7 +459,8 @@ impl Courier {
 
     /// A panic of the platform is a request whose outcome nobody knows.
     async fn attempt(&self, post: &ClaimedPost, platform: &Platform) -> (PostEnd, Vec<Exchange>) {
-        let mut case = Case::new(post, platform.capabilities(&post.destination), &self.settings);
+        let mut case =
+            Case::new(post, platform.capabilities(&post.content, &post.destination), &self.settings);
         let end = AssertUnwindSafe(self.bring(&mut case, platform)).catch_unwind().await;
         let end = end.unwrap_or_else(|panic| {
             let error = PostError::Unknown(format!("the platform panicked: {}", panic_message(&*panic)));

@@ -23,7 +23,7 @@ pub(super) fn claimed(id: i64, target: &str) -> ClaimedPost {
         fence: Fence(0),
         execution_id: ExecutionId(1),
         task_id: TaskId::new("task").expect("a name"),
-        content: PostContent { text: format!("post {id}") },
+        content: PostContent::text(format!("post {id}")),
         key: IdempotencyKey::derive("test", ExecutionId(1), &destination, id as u32),
         destination,
         attempt: 1,
@@ -242,7 +242,8 @@ impl FakePlatform {
             return Receipt { recovered: true, ..receipt.clone() };
         }
         let message_id = format!("message-{}", messages.len() + 1);
-        let receipt = Receipt { message_id, posted_at: now, link: None, recovered: false };
+        let receipt =
+            Receipt { message_id, posted_at: now, link: None, recovered: false, missing: Vec::new() };
         messages.push((key.clone(), receipt.clone()));
         receipt
     }
@@ -254,7 +255,7 @@ impl ContentPoster for FakePlatform {
     type Destination = Destination;
     type Posted = Receipt;
 
-    fn capabilities(&self, _: &Destination) -> Capabilities {
+    fn capabilities(&self, _: &PostContent, _: &Destination) -> Capabilities {
         self.capabilities
     }
 
@@ -400,7 +401,7 @@ async fn where_nothing_can_tell_the_operators_choice_holds() {
 #[tokio::test]
 async fn what_the_platform_would_refuse_is_not_sent() {
     let stage = Stage::new(None, true);
-    stage.outbox.put(ClaimedPost { content: PostContent { text: String::new() }, ..claimed(1, "here") });
+    stage.outbox.put(ClaimedPost { content: PostContent::text(String::new()), ..claimed(1, "here") });
     assert_eq!(stage.run_once().await, Report { failed: 1, ..Report::default() });
     assert_eq!(stage.platform.requests(), Vec::<String>::new());
 }
@@ -637,7 +638,7 @@ async fn what_was_asked_and_answered_is_kept_with_each_attempt() {
 #[tokio::test]
 async fn what_is_not_valid_was_not_asked() {
     let stage = Stage::new(None, false);
-    stage.outbox.put(ClaimedPost { content: PostContent { text: String::new() }, ..claimed(1, "somewhere") });
+    stage.outbox.put(ClaimedPost { content: PostContent::text(""), ..claimed(1, "somewhere") });
     stage.run_to_the_end().await;
     assert!(matches!(stage.outbox.end(1), Some(PostEnd::Failed { .. })));
     assert_eq!(stage.outbox.exchanges(1), []);
@@ -660,8 +661,13 @@ async fn a_destination_that_is_closed_says_so_in_its_posts_and_once_in_the_log()
         exchanges,
     };
     let closed = stage.outbox.exchanges(1);
-    let receipt =
-        Receipt { message_id: "1".into(), posted_at: stage.clock.now(), link: None, recovered: false };
+    let receipt = Receipt {
+        message_id: "1".into(),
+        posted_at: stage.clock.now(),
+        link: None,
+        recovered: false,
+        missing: Vec::new(),
+    };
     let posted = PostEnd::Posted(receipt);
     let mut paused = Paused::default();
     let mut note = |ended: Ended| paused.note(&ended);

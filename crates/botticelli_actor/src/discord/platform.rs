@@ -1,5 +1,8 @@
 //! Discord as platforms for the deliverer: `discord` (a bot, which can be asked what it posted) and `discord_webhook`.
 
+mod follow_up;
+mod forum;
+
 use super::error::{Class, DiscordError};
 use super::message::{FileLimits, LoadedFile, Message, Place, load};
 use super::permissions::{Permissions, Who};
@@ -13,6 +16,7 @@ use botticelli_server::post::{
     TextLimit, TextUnit,
 };
 use chrono::{DateTime, TimeDelta, Utc};
+use follow_up::ClosedSteps;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -59,13 +63,14 @@ pub struct Bot {
     /// In which server a channel is: for links.
     guilds: Mutex<HashMap<Snowflake, Snowflake>>,
     sent: Mutex<VecDeque<Nonce>>,
+    closed_steps: ClosedSteps,
 }
 
 impl Bot {
     /// The platform `discord`.
     pub fn new(rest: Rest, clock: Arc<dyn Clock>, settings: BotSettings) -> Self {
-        let (me, guilds, sent) = Default::default();
-        Self { rest, clock, settings, me, guilds, sent }
+        let (me, guilds, sent, closed_steps) = Default::default();
+        Self { rest, clock, settings, me, guilds, sent, closed_steps }
     }
 
     /// In which server a channel is, as the preflight found out: receipts then have a link.
@@ -89,7 +94,7 @@ impl Bot {
     fn receipt(&self, channel: Snowflake, posted: &PostedMessage, recovered: bool) -> Receipt {
         let guild = locked(&self.guilds).get(&channel).copied();
         let link = guild.map(|guild| format!("https://discord.com/channels/{guild}/{channel}/{}", posted.id));
-        Receipt { message_id: posted.id.to_string(), posted_at: posted.id.time(), link, recovered }
+        receipt(posted.id, link, recovered)
     }
 
     async fn me(&self) -> Result<Snowflake, DiscordError> {
@@ -168,13 +173,16 @@ impl ContentPoster for Bot {
     type Destination = Destination;
     type Posted = Receipt;
 
-    fn capabilities(&self, _: &Destination) -> Capabilities {
-        Capabilities { idempotent_for: Some(self.settings.nonce_window), look_up: true, text: TEXT }
+    /// Discord knows nonces of messages alone: not of posts in a forum.
+    fn capabilities(&self, content: &PostContent, _: &Destination) -> Capabilities {
+        let is_forum_post = message(content).is_ok_and(|message| message.forum.is_some());
+        let idempotent_for = (!is_forum_post).then_some(self.settings.nonce_window);
+        Capabilities { idempotent_for, look_up: true, text: TEXT }
     }
 
     fn validate(&self, content: &PostContent, destination: &Destination) -> Result<(), PostError> {
         channel(destination)?;
-        valid(&message(content), Place::Channel)
+        valid(&message(content)?, Place::Channel)
     }
 
     async fn post(
@@ -184,13 +192,17 @@ impl ContentPoster for Bot {
         key: &IdempotencyKey,
     ) -> Result<Receipt, PostError> {
         self.validate(content, destination)?;
-        let (channel, message, nonce) = (channel(destination)?, message(content), Nonce::of(key));
+        let (channel, message, nonce) = (channel(destination)?, message(content)?, Nonce::of(key));
         let files = loaded(&message, self.settings.files).await?;
+        if let Some(forum) = &message.forum {
+            return self.open_forum_post(channel, &message, forum, files).await;
+        }
         let sent_at = self.clock.now();
         let was_known = self.remember(&nonce);
         let posted = self.rest.create_message(channel, &message, files, &nonce).await?;
         let is_older = posted.id.time() + OLDER < sent_at + self.rest.skew();
-        Ok(self.receipt(channel, &posted, was_known || is_older))
+        let receipt = self.receipt(channel, &posted, was_known || is_older);
+        self.follow_up(channel, &message, posted.id, receipt).await
     }
 
     async fn look_up(
@@ -200,7 +212,7 @@ impl ContentPoster for Bot {
         _: &IdempotencyKey,
         first_sent: DateTime<Utc>,
     ) -> Result<LookUp<Receipt>, PostError> {
-        let (channel, message) = (channel(destination)?, message(content));
+        let (channel, message) = (channel(destination)?, message(content)?);
         let settled = self.settings.nonce_window + self.settings.history_grace;
         let age = (self.clock.now() - first_sent).to_std().unwrap_or_default();
         if let Some(wait) = settled.checked_sub(age).filter(|wait| !wait.is_zero()) {
@@ -208,11 +220,24 @@ impl ContentPoster for Bot {
             return Err(PostError::NotSent { reason, retry_after: Some(wait) });
         }
         let since = first_sent + self.rest.skew() - ALLOWANCE;
-        self.find(channel, &message, since).await.or_else(|error| match error.class() {
-            Some(Class::Destination) => Ok(LookUp::Unknowable { reason: error.to_string() }),
-            _ => Err(not_asked(&error)),
-        })
+        let found = match &message.forum {
+            None => self.find(channel, &message, since).await,
+            Some(forum) => self.find_forum_post(channel, &message, forum, since).await,
+        };
+        match found {
+            Ok(LookUp::Found(receipt)) => self.complete(channel, &message, receipt).await.map(LookUp::Found),
+            Ok(answer @ (LookUp::Absent | LookUp::Unknowable { .. })) => Ok(answer),
+            Err(error) if error.class() == Some(Class::Destination) => {
+                Ok(LookUp::Unknowable { reason: error.to_string() })
+            }
+            Err(error) => Err(not_asked(&error)),
+        }
     }
+}
+
+fn receipt(message: Snowflake, link: Option<String>, recovered: bool) -> Receipt {
+    let (message_id, posted_at) = (message.to_string(), message.time());
+    Receipt { message_id, posted_at, link, recovered, missing: Vec::new() }
 }
 
 /// A question that got no answer changes nothing: it can be asked again.
@@ -252,13 +277,13 @@ impl ContentPoster for Webhooks {
     type Destination = Destination;
     type Posted = Receipt;
 
-    fn capabilities(&self, _: &Destination) -> Capabilities {
+    fn capabilities(&self, _: &PostContent, _: &Destination) -> Capabilities {
         Capabilities { idempotent_for: None, look_up: false, text: TEXT }
     }
 
     fn validate(&self, content: &PostContent, destination: &Destination) -> Result<(), PostError> {
         self.webhook(destination)?;
-        valid(&message(content), Place::Webhook)
+        valid(&message(content)?, Place::Webhook)
     }
 
     async fn post(
@@ -268,11 +293,10 @@ impl ContentPoster for Webhooks {
         _: &IdempotencyKey,
     ) -> Result<Receipt, PostError> {
         self.validate(content, destination)?;
-        let (webhook, message) = (self.webhook(destination)?, message(content));
+        let (webhook, message) = (self.webhook(destination)?, message(content)?);
         let files = loaded(&message, self.files).await?;
         let posted = webhook.execute(&message, files).await?;
-        let (message_id, posted_at) = (posted.id.to_string(), posted.id.time());
-        Ok(Receipt { message_id, posted_at, link: None, recovered: false })
+        Ok(receipt(posted.id, None, false))
     }
 
     async fn look_up(
@@ -287,8 +311,8 @@ impl ContentPoster for Webhooks {
     }
 }
 
-fn message(content: &PostContent) -> Message {
-    Message::text(&content.text)
+fn message(content: &PostContent) -> Result<Message, PostError> {
+    Message::try_from(content).map_err(|problem| PostError::Refused(problem.to_string()))
 }
 
 fn channel(destination: &Destination) -> Result<Snowflake, PostError> {

@@ -90,7 +90,7 @@ fn is_like(embed: &Value, sent: &super::message::Embed) -> bool {
 }
 
 /// Text without what Discord may strip: white space and marks that nobody sees.
-fn normal(text: &str) -> String {
+pub(super) fn normal(text: &str) -> String {
     let is_visible = |character: &char| {
         !(character.is_whitespace()
             || character.is_control()
@@ -253,6 +253,9 @@ pub struct ThreadMetadata {
     /// Only moderators can write.
     #[serde(default)]
     pub locked: bool,
+    /// When it was last archived or opened again.
+    #[serde(default)]
+    pub archive_timestamp: Option<DateTime<Utc>>,
 }
 
 /// Who may do more or less in a channel.

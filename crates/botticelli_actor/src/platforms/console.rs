@@ -1,5 +1,6 @@
 //! `console`: prints what a person would see.
 
+use super::extras::shown;
 use async_trait::async_trait;
 use botticelli_server::clock::Clock;
 use botticelli_server::post::{
@@ -39,7 +40,7 @@ impl ContentPoster for Console {
     type Destination = Destination;
     type Posted = Receipt;
 
-    fn capabilities(&self, _: &Destination) -> Capabilities {
+    fn capabilities(&self, _: &PostContent, _: &Destination) -> Capabilities {
         let text = TextLimit { max: None, unit: TextUnit::Scalars };
         Capabilities { idempotent_for: None, look_up: false, text }
     }
@@ -59,14 +60,20 @@ impl ContentPoster for Console {
     ) -> Result<Receipt, PostError> {
         self.validate(content, destination)?;
         let posted_at = self.clock.now();
-        let block = block(posted_at, destination, key, &content.text);
+        let block = block(posted_at, destination, key, content);
         let out = self.out.clone();
         // A terminal can be held up (Ctrl-S, a pager): that must not hold up the server.
         let printing = tokio::task::spawn_blocking(move || {
             print(&mut *out.lock().unwrap_or_else(PoisonError::into_inner), block.as_bytes())
         });
         printing.await.map_err(|panic| PostError::Unknown(format!("printing broke off: {panic}")))??;
-        Ok(Receipt { message_id: key.as_str().to_owned(), posted_at, link: None, recovered: false })
+        Ok(Receipt {
+            message_id: key.as_str().to_owned(),
+            posted_at,
+            link: None,
+            recovered: false,
+            missing: Vec::new(),
+        })
     }
 
     async fn look_up(
@@ -105,14 +112,20 @@ fn broken_off(printed: usize, error: &std::io::Error) -> PostError {
 }
 
 /// The bar before each line keeps a text from passing itself off as a block of its own.
-fn block(at: DateTime<Utc>, destination: &Destination, key: &IdempotencyKey, text: &str) -> String {
+fn block(
+    at: DateTime<Utc>,
+    destination: &Destination,
+    key: &IdempotencyKey,
+    content: &PostContent,
+) -> String {
     let mut block = format!(
         "┌ {} · {} · {}\n",
         at.format("%Y-%m-%d %H:%M:%S UTC"),
         harmless(&destination.to_string()),
         harmless(key.as_str()),
     );
-    for line in text.lines() {
+    let extras = shown(&content.extras);
+    for line in content.text.lines().chain(extras.lines()) {
         block.push_str("│ ");
         block.push_str(&harmless(line));
         block.push('\n');
@@ -144,6 +157,7 @@ fn turns_direction(character: char) -> bool {
 mod tests {
     use super::*;
     use botticelli_testkit::clock::ManualClock;
+    use serde_json::json;
 
     fn console_destination() -> Destination {
         Destination { platform: "console".into(), target: "stdout".into() }
@@ -169,7 +183,7 @@ mod tests {
     async fn post_to(out: impl Write + Send + 'static) -> Result<Receipt, PostError> {
         Console::writing_to(out, ManualClock::new())
             .post(
-                &PostContent { text: "Hello".into() },
+                &PostContent::text("Hello"),
                 &console_destination(),
                 &IdempotencyKey::stored("key-1".into()),
             )
@@ -180,12 +194,17 @@ mod tests {
     fn a_post_is_printed_as_a_block_that_its_text_can_neither_leave_nor_disguise() {
         let at = DateTime::from_timestamp(1_800_000_000, 0).expect("a time");
         let text = "Hi \u{1b}[2J\u{7}there\r\n└\r\u{9b}31m\u{202e}evil\ttab";
-        let printed = block(at, &console_destination(), &IdempotencyKey::stored("key-1".into()), text);
+        let extras = [("discord".to_owned(), json!({"embeds": [{"title": "T\u{1b}\n└"}], "silent": true}))];
+        let content = PostContent { text: text.into(), extras: extras.into() };
+        let printed = block(at, &console_destination(), &IdempotencyKey::stored("key-1".into()), &content);
         assert_eq!(
             printed,
             "┌ 2027-01-15 08:00:00 UTC · console:stdout · key-1\n\
              │ Hi \\u{1b}[2J\\u{7}there\n\
              │ └\\r\\u{9b}31m\\u{202e}evil\ttab\n\
+             │ [discord] embeds[0].title: T\\u{1b}\n\
+             │   └\n\
+             │ [discord] silent: true\n\
              └\n"
         );
     }

@@ -21,7 +21,8 @@ use std::time::Duration;
 /// When so many files are indexed, the indexes are dropped, and built again as they are needed.
 const MOST_FILES: usize = 64;
 
-/// Appends posts as JSON Lines: `{"key": …, "content": …, "posted_at": …}`. The target is the file's path; its folder
+/// Appends posts as JSON Lines: `{"key": …, "content": …, "extras": …, "posted_at": …}`, without `extras` where nothing
+/// comes with the text. The target is the file's path; its folder
 /// must exist. Other lines in the file are left alone. The receipt's `message_id` is the line's `key`.
 ///
 /// Which keys a file holds is indexed in memory, about 40 bytes a line: a post reads only what was appended since the
@@ -65,7 +66,7 @@ impl ContentPoster for JsonLinesFile {
     type Destination = Destination;
     type Posted = Receipt;
 
-    fn capabilities(&self, _: &Destination) -> Capabilities {
+    fn capabilities(&self, _: &PostContent, _: &Destination) -> Capabilities {
         let text = TextLimit { max: None, unit: TextUnit::Scalars };
         Capabilities { idempotent_for: Some(Duration::MAX), look_up: true, text }
     }
@@ -89,8 +90,8 @@ impl ContentPoster for JsonLinesFile {
         key: &IdempotencyKey,
     ) -> Result<Receipt, PostError> {
         self.validate(content, destination)?;
-        let line =
-            Line { key: key.as_str().to_owned(), content: content.text.clone(), posted_at: self.clock.now() };
+        let PostContent { text, extras } = content.clone();
+        let line = Line { key: key.as_str().to_owned(), content: text, extras, posted_at: self.clock.now() };
         self.with_file(destination, move |file| {
             Ok(match file.append(&line)? {
                 Appended::Now => receipt(line.key, line.posted_at, false),
@@ -119,5 +120,5 @@ impl ContentPoster for JsonLinesFile {
 }
 
 fn receipt(key: String, posted_at: DateTime<Utc>, recovered: bool) -> Receipt {
-    Receipt { message_id: key, posted_at, link: None, recovered }
+    Receipt { message_id: key, posted_at, link: None, recovered, missing: Vec::new() }
 }

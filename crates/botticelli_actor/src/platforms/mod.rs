@@ -3,14 +3,16 @@
 mod console;
 #[cfg(feature = "discord")]
 mod discord;
+mod extras;
 mod file;
 
 pub use console::Console;
+pub(crate) use extras::shown;
 pub use file::JsonLinesFile;
 
 use crate::config::{BotPost, LoadedConfig, Problem};
 use botticelli_server::clock::Clock;
-use botticelli_server::post::{Capabilities, Destination, Platform};
+use botticelli_server::post::{Capabilities, Destination, Platform, PostContent};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -84,9 +86,10 @@ impl Platforms {
         self.by_name.get(name)
     }
 
-    /// What can be done at `destination`. `None`: nobody knows its platform.
+    /// What can be done at `destination` for a plain text. `None`: nobody knows its platform.
     pub fn capabilities(&self, destination: &Destination) -> Option<Capabilities> {
-        self.get(&destination.platform).map(|platform| platform.capabilities(destination))
+        let platform = self.get(&destination.platform)?;
+        Some(platform.capabilities(&PostContent::default(), destination))
     }
 
     /// All names, in order: what an error message offers.

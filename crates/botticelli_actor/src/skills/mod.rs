@@ -3,15 +3,20 @@
 mod content_formatter;
 mod content_scheduling;
 mod content_selection;
+#[cfg(feature = "discord")]
+mod discord_message;
 mod duplicate_check;
 mod planning;
 mod rate_limiting;
+mod template;
 #[cfg(test)]
 pub(crate) mod testing;
 
 pub use content_formatter::ContentFormatter;
 pub use content_scheduling::ContentScheduling;
 pub use content_selection::ContentSelection;
+#[cfg(feature = "discord")]
+pub use discord_message::DiscordMessage;
 pub use duplicate_check::DuplicateCheck;
 pub use rate_limiting::RateLimiting;
 
@@ -50,12 +55,15 @@ impl SkillRegistry {
 
     /// Those that come with the server.
     pub fn standard() -> Self {
-        Self::empty()
+        let registry = Self::empty()
             .register::<ContentSelection>("content_selection")
             .register::<DuplicateCheck>("duplicate_check")
             .register::<ContentFormatter>("content_formatter")
             .register::<RateLimiting>("rate_limiting")
-            .register::<ContentScheduling>("content_scheduling")
+            .register::<ContentScheduling>("content_scheduling");
+        #[cfg(feature = "discord")]
+        let registry = registry.register::<DiscordMessage>("discord_message");
+        registry
     }
 
     /// Enters a skill, whose fields are its settings (derive `deny_unknown_fields`, so that slips are found). It

@@ -10,6 +10,7 @@ use botticelli_server::ledger::LedgerError;
 use botticelli_server::outbox::{EarlierItem, PostHistory};
 use botticelli_server::post::{Destination, TextLimit, TextUnit};
 use chrono::{DateTime, Utc};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub(crate) fn time(text: &str) -> DateTime<Utc> {
@@ -28,6 +29,7 @@ pub(crate) struct World {
     pub(crate) destinations: Vec<Destination>,
     pub(crate) text_limit: TextLimit,
     pub(crate) post_times: Vec<DateTime<Utc>>,
+    pub(crate) folder: PathBuf,
     items: Arc<Vec<Item>>,
     used: Vec<String>,
     earlier: Vec<EarlierItem>,
@@ -41,6 +43,7 @@ impl World {
             destinations: vec![Destination { platform: "console".into(), target: "stdout".into() }],
             text_limit: TextLimit { max: Some(2000), unit: TextUnit::Scalars },
             post_times: Vec::new(),
+            folder: PathBuf::new(),
             items: Arc::default(),
             used: Vec::new(),
             earlier: Vec::new(),
@@ -87,6 +90,7 @@ impl World {
         let entry = |item: &Item| Entry {
             item: item.clone(),
             parts: None,
+            extras: Default::default(),
             deliveries: deliveries.clone(),
             again: false,
         };
@@ -122,6 +126,7 @@ impl World {
             clock: world.clone(),
             parameters: serde_json::Value::Null,
             knowledge: world,
+            folder: self.folder.clone(),
         }
     }
 }

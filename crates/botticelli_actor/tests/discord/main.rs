@@ -1,6 +1,7 @@
 //! The Discord client against a Discord on loopback, through real sockets.
 
 mod bad_luck;
+mod content;
 mod limits;
 mod platform;
 mod posting;

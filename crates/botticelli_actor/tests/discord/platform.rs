@@ -14,8 +14,8 @@ platform_suite!(bot, BotUnderTest::default());
 platform_suite!(webhook, WebhookUnderTest::default());
 
 /// A double without limits, whose clock goes on by five minutes whenever a process starts.
-struct BotUnderTest {
-    stage: Stage,
+pub(super) struct BotUnderTest {
+    pub(super) stage: Stage,
     clock: Arc<ManualClock>,
     before: DateTime<Utc>,
 }
@@ -39,7 +39,7 @@ impl BotUnderTest {
         Bot::new(self.stage.bot(), self.clock.clone(), BotSettings::default())
     }
 
-    fn minutes(&self, minutes: i64) {
+    pub(super) fn minutes(&self, minutes: i64) {
         self.clock.set(self.clock.now() + TimeDelta::minutes(minutes));
     }
 
@@ -49,12 +49,12 @@ impl BotUnderTest {
     }
 }
 
-fn to(platform: &str, target: &str) -> Destination {
+pub(super) fn to(platform: &str, target: &str) -> Destination {
     Destination { platform: platform.into(), target: target.into() }
 }
 
 fn content(text: &str) -> PostContent {
-    PostContent { text: text.into() }
+    PostContent::text(text)
 }
 
 #[async_trait]

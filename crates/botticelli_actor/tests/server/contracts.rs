@@ -106,6 +106,7 @@ impl ManagerUnderTest for Managing {
                 &task("task", once(self.0.time())),
                 &Platforms::default(),
             ),
+            platforms: Platforms::default(),
             history,
             clock: Arc::new(DatabaseClock::new(self.0.clock())),
             parameters: serde_json::Value::Null,

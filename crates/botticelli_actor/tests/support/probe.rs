@@ -132,7 +132,7 @@ fn posting(context: &RunContext, text: &str) -> Run {
         destination: destination.clone(),
         part: 0,
         first_part: 0,
-        content: PostContent { text: text.into() },
+        content: PostContent::text(text),
         not_before: None,
         limits: DeliveryLimits::default(),
         on_unknown: context.on_unknown,

@@ -501,7 +501,7 @@ pub(crate) async fn decide(conn: &mut Connection, post: PostId, decision: PostDe
         PostDecision::MarkPosted { message_id, link } => {
             // Nobody knows better when it appeared than that an attempt may have made it.
             let posted_at = row.uncertain_since.unwrap_or(now);
-            let receipt = Receipt { message_id, posted_at, link, recovered: false };
+            let receipt = Receipt { message_id, posted_at, link, recovered: false, missing: Vec::new() };
             mark_posted(conn, &row, &receipt, now).await?;
         }
         PostDecision::Dismiss => {

@@ -323,6 +323,7 @@ impl TryFrom<PostRow> for views::PostView {
     type Error = WorkError;
 
     fn try_from(row: PostRow) -> Work<Self> {
+        let content: PostContent = json("content", row.content)?;
         Ok(Self {
             id: PostId(row.id),
             execution_id: ExecutionId(row.execution_id),
@@ -332,7 +333,8 @@ impl TryFrom<PostRow> for views::PostView {
             part: row.part.unsigned_abs(),
             first_part: row.first_part.unsigned_abs(),
             key: row.key,
-            content: json::<PostContent>("content", row.content)?.text,
+            content: content.text,
+            extras: content.extras,
             marked_posted: row.state == "posted" && row.reason.as_deref() == Some(views::MARKED_POSTED),
             state: word("state", &row.state)?,
             reason: row.reason,

@@ -69,7 +69,7 @@ where
     type Destination = Destination;
     type Posted = Receipt;
 
-    fn capabilities(&self, _: &Destination) -> Capabilities {
+    fn capabilities(&self, _: &Content, _: &Destination) -> Capabilities {
         let text = TextLimit { max: None, unit: TextUnit::Scalars };
         Capabilities { idempotent_for: Some(Duration::MAX), look_up: true, text }
     }
@@ -93,6 +93,7 @@ where
             posted_at: self.clock.now(),
             link: None,
             recovered: false,
+            missing: Vec::new(),
         };
         messages.push(Message {
             content: content.clone(),

@@ -105,7 +105,7 @@ pub fn part(target: &str, part: u32, text: &str) -> NewPost {
         destination: destination(target),
         part,
         first_part: 0,
-        content: PostContent { text: text.into() },
+        content: PostContent::text(text),
         not_before: None,
         limits: DeliveryLimits::default(),
         on_unknown: OnUnknown::NeedsReview,

@@ -42,6 +42,7 @@ fn posted(db: &TestStore, id: &str) -> PostEnd {
         posted_at: db.time(),
         link: Some(format!("https://example.org/{id}")),
         recovered: false,
+        missing: Vec::new(),
     })
 }
 
@@ -130,6 +131,7 @@ pub async fn many_deliverers_at_once_send_each_post_once_and_in_order(db: &TestS
                         posted_at: post.lease_until,
                         link: None,
                         recovered: false,
+                        missing: Vec::new(),
                     };
                     assert_eq!(settle(&player, &post, PostEnd::Posted(receipt)).await, []);
                 }
@@ -881,6 +883,7 @@ pub async fn deliveries_decisions_and_rescues_at_once_do_not_write_over_each_oth
                     posted_at: DateTime::UNIX_EPOCH,
                     link: None,
                     recovered: false,
+                    missing: Vec::new(),
                 };
                 let ends: Vec<_> = claimed
                     .iter()

@@ -11,6 +11,7 @@ pub use validate::{Place, Problem, Problems};
 pub(crate) use wire::{MessageBody, edit_body, forum_body, message_body, thread_body, webhook_body};
 
 use super::snowflake::Snowflake;
+use botticelli_server::post::PostContent;
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,27 @@ impl Message {
     /// A message of text alone.
     pub fn text(content: impl Into<String>) -> Self {
         Self { content: content.into(), ..Self::default() }
+    }
+}
+
+/// Under this name a [`PostContent`] holds what goes to Discord besides its text: a [`Message`]. If that has `content`,
+/// it stands in for the text.
+pub const EXTRA: &str = "discord";
+
+impl TryFrom<&PostContent> for Message {
+    type Error = Problem;
+
+    fn try_from(content: &PostContent) -> Result<Self, Problem> {
+        let Some(own) = content.extras.get(EXTRA) else { return Ok(Self::text(&content.text)) };
+        let message: Self = serde_path_to_error::deserialize(own).map_err(|error| Problem {
+            field: format!("extras.{EXTRA}.{}", error.path()),
+            reason: error.inner().to_string(),
+        })?;
+        Ok(if own.get("content").is_some() {
+            message
+        } else {
+            Self { content: content.text.clone(), ..message }
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! One file of JSON Lines that is only appended to, and the index of the keys in it.
 
-use botticelli_server::post::PostError;
+use botticelli_server::post::{Extras, PostError};
 use chrono::{DateTime, Utc};
 use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,8 @@ const LANDMARK: u64 = 64;
 pub(super) struct Line {
     pub(super) key: String,
     pub(super) content: String,
+    #[serde(skip_serializing_if = "Extras::is_empty")]
+    pub(super) extras: Extras,
     pub(super) posted_at: DateTime<Utc>,
 }
 
@@ -364,7 +366,12 @@ mod tests {
 
     fn line(key: &str) -> Line {
         let posted_at = DateTime::from_timestamp(1_800_000_000, 0).expect("a time");
-        Line { key: key.into(), content: format!("the text of {key}\nin two lines"), posted_at }
+        Line {
+            key: key.into(),
+            content: format!("the text of {key}\nin two lines"),
+            extras: Extras::new(),
+            posted_at,
+        }
     }
 
     fn bytes(key: &str) -> Vec<u8> {

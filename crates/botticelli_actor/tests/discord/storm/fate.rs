@@ -111,8 +111,8 @@ impl ContentPoster for FatedPlatform {
     type Destination = Destination;
     type Posted = Receipt;
 
-    fn capabilities(&self, destination: &Destination) -> Capabilities {
-        self.platform.capabilities(destination)
+    fn capabilities(&self, content: &PostContent, destination: &Destination) -> Capabilities {
+        self.platform.capabilities(content, destination)
     }
 
     fn validate(&self, content: &PostContent, destination: &Destination) -> Result<(), PostError> {

@@ -109,7 +109,7 @@ impl Storm {
                 posts.push(NewPost {
                     destination: destination.clone(),
                     first_part,
-                    content: PostContent { text },
+                    content: PostContent::text(text),
                     ..part("", number, "")
                 });
             }
