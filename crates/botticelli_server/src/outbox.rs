@@ -159,8 +159,13 @@ pub struct ClaimedPost {
     pub key: IdempotencyKey,
     /// This attempt, from 1.
     pub attempt: u32,
+    /// The same without those that only waited ([`PostEnd::Deferred`]'s `counts`): the waits grow with it.
+    pub tries: u32,
     /// Set when an earlier attempt may have taken effect: when the first such request was sent.
     pub uncertain_since: Option<DateTime<Utc>>,
+    /// Then also: the receipts of other posts that this one could be mistaken for, because they appeared at its
+    /// destination since, or shortly before.
+    pub taken: Vec<String>,
     /// After this time the request must not be sent any more: the lease is over.
     pub lease_until: DateTime<Utc>,
     /// What to do when nothing can tell whether it is there.
@@ -194,6 +199,9 @@ pub enum PostEnd {
         /// Whether it waits because of its destination, which did not take it: then all other posts of the destination
         /// wait for it, up to [`HOLDS_FOR`].
         holds: bool,
+        /// Whether it counts for the waits that grow with every attempt in vain. A wait that the platform or the
+        /// actor's own limits asked for does not.
+        counts: bool,
     },
     /// It is left out.
     Skipped {

@@ -16,7 +16,7 @@ use botticelli_server::ids::{NodeId, PostId};
 use botticelli_server::ledger::LedgerError;
 use botticelli_server::outbox::{ClaimedPost, Outbox, PostEnd, PostsSettled, SettledPost};
 use botticelli_server::outcome::panic_message;
-use botticelli_server::post::{LookUp, Platform, PostError, Receipt};
+use botticelli_server::post::{Doubt, LookUp, Platform, PostError, Receipt};
 use botticelli_server::task::Backoff;
 use chrono::{DateTime, Utc};
 pub(crate) use decision::OWN_LIMITS;
@@ -444,8 +444,9 @@ impl Courier {
         platform: &Platform,
         first_sent: DateTime<Utc>,
     ) -> Result<LookUp<Receipt>, PostError> {
-        let ClaimedPost { content, destination, key, lease_until, .. } = case.post;
-        self.in_time(*lease_until, platform.look_up(content, destination, key, first_sent)).await
+        let ClaimedPost { content, destination, key, lease_until, taken, .. } = case.post;
+        let doubt = Doubt { first_sent, taken: taken.clone() };
+        self.in_time(*lease_until, platform.look_up(content, destination, key, &doubt)).await
     }
 
     /// The last look at the lease before the request leaves; and the request is given up when its time, or the lease,
@@ -473,10 +474,11 @@ impl Courier {
     fn no_platform(&self, post: &ClaimedPost) -> PostEnd {
         let now = self.clock.now();
         PostEnd::Deferred {
-            until: now + self.settings.closed.wait(&post.task_id, post.attempt, now),
+            until: now + self.settings.closed.wait(&post.task_id, post.tries, now),
             reason: format!("this server has no platform {:?}", post.destination.platform),
             uncertain: post.uncertain_since.is_some(),
             holds: true,
+            counts: true,
         }
     }
 }
