@@ -159,8 +159,13 @@ pub struct ClaimedPost {
     pub key: IdempotencyKey,
     /// This attempt, from 1.
     pub attempt: u32,
+    /// The same without those that only waited ([`PostEnd::Deferred`]'s `counts`): the waits grow with it.
+    pub tries: u32,
     /// Set when an earlier attempt may have taken effect: when the first such request was sent.
     pub uncertain_since: Option<DateTime<Utc>>,
+    /// Then also: the receipts of other posts that this one could be mistaken for, because they appeared at its
+    /// destination since, or shortly before.
+    pub taken: Vec<String>,
     /// After this time the request must not be sent any more: the lease is over.
     pub lease_until: DateTime<Utc>,
     /// What to do when nothing can tell whether it is there.
@@ -194,6 +199,9 @@ pub enum PostEnd {
         /// Whether it waits because of its destination, which did not take it: then all other posts of the destination
         /// wait for it, up to [`HOLDS_FOR`].
         holds: bool,
+        /// Whether it counts for the waits that grow with every attempt in vain. A wait that the platform or the
+        /// actor's own limits asked for does not.
+        counts: bool,
     },
     /// It is left out.
     Skipped {
@@ -259,6 +267,8 @@ pub enum PlatformAnswer {
     Taken,
     /// It will never take it.
     Refused,
+    /// Somebody removed it there.
+    Removed,
     /// Nothing took effect; later perhaps.
     NotSent,
     /// It may have taken effect.
@@ -279,6 +289,7 @@ impl PlatformAnswer {
         match self {
             Self::Taken => "taken",
             Self::Refused => "refused",
+            Self::Removed => "removed",
             Self::NotSent => "not_sent",
             Self::Unknown => "unknown",
             Self::DestinationClosed => "destination_closed",
@@ -322,6 +333,7 @@ impl Exchange {
         self.text = Some(error.to_string());
         match error {
             PostError::Refused(_) => self.is(at, PlatformAnswer::Refused),
+            PostError::Removed(_) => self.is(at, PlatformAnswer::Removed),
             PostError::NotSent { retry_after, .. } => {
                 self.retry_after_seconds = retry_after.map(|wait| wait.as_secs());
                 self.is(at, PlatformAnswer::NotSent);

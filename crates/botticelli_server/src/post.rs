@@ -154,12 +154,24 @@ pub enum LookUp<Posted> {
     },
 }
 
+/// What is known about a post that may be on a platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doubt {
+    /// When it was first sent.
+    pub first_sent: DateTime<Utc>,
+    /// Messages there that are known to be other posts: their ids. A post may have the same text as this one.
+    pub taken: Vec<String>,
+}
+
 /// Why a post did not get its receipt. The variants are what the deliverer does differently.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PostError {
     /// The platform will never take this post as it is.
     #[error("{0}")]
     Refused(String),
+    /// The post was there, by an earlier request, and somebody removed it: it is not to be sent again.
+    #[error("{0}")]
+    Removed(String),
     /// Nothing took effect; it is worth trying again, after `retry_after` if the platform said so.
     #[error("{reason}")]
     NotSent {
@@ -218,9 +230,8 @@ pub trait ContentPoster: Send + Sync {
         key: &IdempotencyKey,
     ) -> Result<Self::Posted, PostError>;
 
-    /// Whether the post with this key, first sent at `first_sent`, is on the platform. [`LookUp::Absent`] is a
-    /// promise: the post is then sent. A platform without `look_up` among its capabilities always answers
-    /// [`LookUp::Unknowable`].
+    /// Whether the post with this key is on the platform. [`LookUp::Absent`] is a promise: the post is then sent. A
+    /// platform without `look_up` among its capabilities always answers [`LookUp::Unknowable`].
     ///
     /// # Errors
     /// [`PostError::NotSent`] when the platform could not be asked, or it is too early to say.
@@ -229,7 +240,7 @@ pub trait ContentPoster: Send + Sync {
         content: &Self::Content,
         destination: &Self::Destination,
         key: &IdempotencyKey,
-        first_sent: DateTime<Utc>,
+        doubt: &Doubt,
     ) -> Result<LookUp<Self::Posted>, PostError>;
 }
 

@@ -3,7 +3,8 @@
 
 use async_trait::async_trait;
 use botticelli_server::post::{
-    Capabilities, Destination, IdempotencyKey, LookUp, Platform, PostContent, PostError, Receipt, TextUnit,
+    Capabilities, Destination, Doubt, IdempotencyKey, LookUp, Platform, PostContent, PostError, Receipt,
+    TextUnit,
 };
 use chrono::{DateTime, Utc};
 use std::collections::HashSet;
@@ -72,8 +73,9 @@ async fn post(place: &dyn PlatformUnderTest, platform: &Platform, text: &str) ->
 }
 
 async fn look_up(place: &dyn PlatformUnderTest, platform: &Platform, text: &str) -> LookUp<Receipt> {
+    let doubt = Doubt { first_sent: place.before(), taken: Vec::new() };
     platform
-        .look_up(&content(text), &place.destination(), &key(&format!("key of {text}")), place.before())
+        .look_up(&content(text), &place.destination(), &key(&format!("key of {text}")), &doubt)
         .await
         .expect("the platform can be asked")
 }

@@ -15,6 +15,8 @@ pub(super) fn start(format: LogFormat) -> Result<(), UsageError> {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Where the log can't be written, that can't be told there either: trying to would end the server.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     // A second start in one process (tests) keeps the first log.
     let started = match format {

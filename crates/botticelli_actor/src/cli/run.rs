@@ -32,11 +32,15 @@ pub(super) async fn run(global: GlobalArgs) -> anyhow::Result<()> {
         };
         match told {
             Told::Stop(signal) => break Some(signal),
-            Told::Reload => {
-                if let Err(error) = app.reload().await {
-                    error!("not reloaded, the server goes on as before: {error}");
+            Told::Reload => tokio::select! {
+                reloaded = app.reload() => {
+                    if let Err(error) = reloaded {
+                        error!("not reloaded, the server goes on as before: {error}");
+                    }
                 }
-            }
+                // A database that does not answer keeps a reload waiting, but nobody who wants the server to end.
+                signal = signals.stop() => break Some(signal),
+            },
         }
     };
     let broke_down = first.is_none();

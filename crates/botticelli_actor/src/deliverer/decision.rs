@@ -73,6 +73,7 @@ impl<'a> Case<'a> {
                 reason: OWN_LIMITS.into(),
                 uncertain: false,
                 holds: false,
+                counts: false,
             }),
             Verdict::Skip => Action::End(PostEnd::Skipped { reason: SkipReason::RateLimited }),
         }
@@ -83,16 +84,25 @@ impl<'a> Case<'a> {
         let uncertain = self.doubt.is_some();
         match error {
             PostError::Refused(reason) => self.refused(reason, now),
+            // Whoever removed it wants it gone, and a look-up would not find it.
+            PostError::Removed(reason) => PostEnd::Failed { error: reason },
             PostError::NotSent { reason, retry_after } => {
-                let asked_for = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
-                let until = now + self.retry_wait(self.doubt, now).max(asked_for);
-                PostEnd::Deferred { until, reason, uncertain, holds: true }
+                let asked_for = retry_after.filter(|wait| !wait.is_zero());
+                let wait =
+                    asked_for.unwrap_or_else(|| self.retry_wait(self.doubt, now)).min(LONGEST_RETRY_AFTER);
+                PostEnd::Deferred {
+                    until: now + wait,
+                    reason,
+                    uncertain,
+                    holds: true,
+                    counts: asked_for.is_none(),
+                }
             }
             PostError::Unknown(reason) => self.unknown(reason, now),
             PostError::DestinationClosed(reason) => {
-                let wait = self.settings.closed.wait(&self.post.task_id, self.post.attempt, now);
+                let wait = self.settings.closed.wait(&self.post.task_id, self.post.tries, now);
                 let reason = format!("the destination is paused: {reason}");
-                PostEnd::Deferred { until: now + wait, reason, uncertain, holds: true }
+                PostEnd::Deferred { until: now + wait, reason, uncertain, holds: true, counts: true }
             }
         }
     }
@@ -105,7 +115,7 @@ impl<'a> Case<'a> {
                 let window = self.window().unwrap_or_default();
                 let window_over = first_sent.checked_add_signed(window).unwrap_or(now);
                 let until = window_over.max(now + self.retry_wait(self.doubt, now));
-                PostEnd::Deferred { until, reason, uncertain: true, holds: true }
+                PostEnd::Deferred { until, reason, uncertain: true, holds: true, counts: true }
             }
             Some(first_sent) => {
                 self.undecidable(format!("{reason}; but an attempt at {first_sent} may have taken effect"))
@@ -117,7 +127,7 @@ impl<'a> Case<'a> {
         let first_sent = self.doubt.unwrap_or(now);
         if self.recognises(first_sent, now) || self.capabilities.look_up {
             let until = now + self.retry_wait(Some(first_sent), now);
-            PostEnd::Deferred { until, reason, uncertain: true, holds: true }
+            PostEnd::Deferred { until, reason, uncertain: true, holds: true, counts: true }
         } else {
             self.undecidable(reason)
         }
@@ -148,7 +158,7 @@ impl<'a> Case<'a> {
     fn retry_wait(&self, first_sent: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Duration {
         let hurry = first_sent.is_some_and(|first_sent| self.recognises(first_sent, now));
         let backoff = if hurry { &self.settings.in_doubt } else { &self.settings.retry };
-        backoff.wait(&self.post.task_id, self.post.attempt, now)
+        backoff.wait(&self.post.task_id, self.post.tries, now)
     }
 }
 
@@ -178,7 +188,7 @@ mod tests {
             ClaimedPost {
                 uncertain_since: doubt.map(|seconds| now() - TimeDelta::seconds(seconds)),
                 lease_until: now() + TimeDelta::seconds(lease),
-                attempt,
+                tries: attempt,
                 on_unknown: if at_most_once { OnUnknown::AtMostOnce } else { OnUnknown::NeedsReview },
                 ..claimed(1, "somewhere")
             }
@@ -201,6 +211,7 @@ mod tests {
         ]);
         prop_oneof![
             Just(PostError::Refused("no".into())),
+            Just(PostError::Removed("a moderator was quick".into())),
             retry_after.prop_map(|retry_after| PostError::NotSent { reason: "busy".into(), retry_after }),
             Just(PostError::Unknown("silence".into())),
             Just(PostError::DestinationClosed("gone".into())),
@@ -247,14 +258,23 @@ mod tests {
             let settings = DeliverySettings::default();
             let case = Case::new(&post, capabilities, &settings);
             let may_be_there = post.uncertain_since.is_some() || matches!(error, PostError::Unknown(_));
-            match case.failed(error.clone(), now()) {
-                PostEnd::Deferred { until, uncertain, holds, .. } => {
+            let end = case.failed(error.clone(), now());
+            if matches!(error, PostError::Removed(_)) {
+                prop_assert!(matches!(end, PostEnd::Failed { .. }), "somebody wants it gone");
+                return Ok(());
+            }
+            match end {
+                PostEnd::Deferred { until, uncertain, holds, counts, .. } => {
                     prop_assert!(holds, "the others keep their place behind it");
                     prop_assert_eq!(uncertain, may_be_there);
                     prop_assert!(until > now());
                     prop_assert!(until <= now() + LONGEST_RETRY_AFTER.max(settings.closed.max));
                     if let PostError::NotSent { retry_after: Some(asked), .. } = error {
-                        prop_assert!(until >= now() + asked.min(LONGEST_RETRY_AFTER));
+                        let asked_for = !asked.is_zero();
+                        prop_assert_eq!(counts, !asked_for);
+                        prop_assert!(!asked_for || until == now() + asked.min(LONGEST_RETRY_AFTER));
+                    } else {
+                        prop_assert!(counts);
                     }
                 }
                 PostEnd::Failed { .. } if may_be_there => {
@@ -292,7 +312,7 @@ mod tests {
     fn failures_wait_longer_each_time_up_to_a_bound() {
         let settings = DeliverySettings::default();
         let wait = |attempt, error| {
-            let post = ClaimedPost { attempt, ..claimed(1, "somewhere") };
+            let post = ClaimedPost { tries: attempt, ..claimed(1, "somewhere") };
             let PostEnd::Deferred { until, .. } =
                 Case::new(&post, capabilities(None, true), &settings).failed(error, now())
             else {

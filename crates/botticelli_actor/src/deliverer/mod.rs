@@ -18,7 +18,7 @@ use botticelli_server::outbox::{
     Asked, ClaimedPost, Exchange, Outbox, PlatformAnswer, PostEnd, PostsSettled, SettledPost,
 };
 use botticelli_server::outcome::panic_message;
-use botticelli_server::post::{Destination, LookUp, Platform, PostError, Receipt};
+use botticelli_server::post::{Destination, Doubt, LookUp, Platform, PostError, Receipt};
 use botticelli_server::task::Backoff;
 use chrono::{DateTime, Utc};
 pub(crate) use decision::OWN_LIMITS;
@@ -505,8 +505,9 @@ impl Courier {
         platform: &Platform,
         first_sent: DateTime<Utc>,
     ) -> Result<LookUp<Receipt>, PostError> {
-        let ClaimedPost { content, destination, key, .. } = case.post;
-        let request = platform.look_up(content, destination, key, first_sent);
+        let ClaimedPost { content, destination, key, taken, .. } = case.post;
+        let doubt = Doubt { first_sent, taken: taken.clone() };
+        let request = platform.look_up(content, destination, key, &doubt);
         self.ask(case, Asked::LookUp, request, Exchange::looked_up).await
     }
 
@@ -546,10 +547,11 @@ impl Courier {
     fn no_platform(&self, post: &ClaimedPost) -> PostEnd {
         let now = self.clock.now();
         PostEnd::Deferred {
-            until: now + self.settings.closed.wait(&post.task_id, post.attempt, now),
+            until: now + self.settings.closed.wait(&post.task_id, post.tries, now),
             reason: format!("this server has no platform {:?}", post.destination.platform),
             uncertain: post.uncertain_since.is_some(),
             holds: true,
+            counts: true,
         }
     }
 }

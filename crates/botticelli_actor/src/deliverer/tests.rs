@@ -6,7 +6,7 @@ use botticelli_server::ids::{ExecutionId, Fence, TaskId};
 use botticelli_server::limits::DeliveryLimits;
 use botticelli_server::outbox::OnUnknown;
 use botticelli_server::post::{
-    Capabilities, ContentPoster, Destination, IdempotencyKey, PostContent, TextLimit, TextUnit,
+    Capabilities, ContentPoster, Destination, Doubt, IdempotencyKey, PostContent, TextLimit, TextUnit,
 };
 use botticelli_testkit::clock::ManualClock;
 use chrono::TimeDelta;
@@ -27,7 +27,9 @@ pub(super) fn claimed(id: i64, target: &str) -> ClaimedPost {
         key: IdempotencyKey::derive("test", ExecutionId(1), &destination, id as u32),
         destination,
         attempt: 1,
+        tries: 1,
         uncertain_since: None,
+        taken: Vec::new(),
         lease_until: DateTime::<Utc>::MAX_UTC,
         on_unknown: OnUnknown::NeedsReview,
         limits: DeliveryLimits::default(),
@@ -151,8 +153,9 @@ impl Outbox for MemoryOutbox {
                 continue;
             };
             row.sent_at = None;
-            if let PostEnd::Deferred { until, uncertain, .. } = settled.end {
+            if let PostEnd::Deferred { until, uncertain, counts, .. } = settled.end {
                 row.due = until;
+                row.post.tries += u32::from(counts);
                 row.post.uncertain_since = uncertain.then(|| row.post.uncertain_since.unwrap_or(sent_at));
             }
             if matches!(settled.end, PostEnd::Failed { .. }) {
@@ -191,7 +194,10 @@ enum Answer {
     FallSilent,
     TakeAndHang,
     Busy,
+    /// Busy, and it says for how many seconds.
+    BusyFor(u64),
     Refuse,
+    Removed,
     Close,
     Panic,
 }
@@ -283,6 +289,11 @@ impl ContentPoster for FakePlatform {
                 std::future::pending().await
             }
             Answer::Busy => Err(PostError::NotSent { reason: "429".into(), retry_after: None }),
+            Answer::BusyFor(seconds) => Err(PostError::NotSent {
+                reason: "429".into(),
+                retry_after: Some(Duration::from_secs(seconds)),
+            }),
+            Answer::Removed => Err(PostError::Removed("somebody deleted it".into())),
             Answer::Refuse => Err(PostError::Refused("blocked".into())),
             Answer::Close => Err(PostError::DestinationClosed("403".into())),
             Answer::Panic => panic!("a bug"),
@@ -294,7 +305,7 @@ impl ContentPoster for FakePlatform {
         _: &PostContent,
         _: &Destination,
         key: &IdempotencyKey,
-        _: DateTime<Utc>,
+        _: &Doubt,
     ) -> Result<LookUp<Receipt>, PostError> {
         let messages = self.messages.lock().expect("not poisoned");
         let found = messages.iter().find(|(known, _)| known == key);
@@ -395,6 +406,40 @@ async fn where_nothing_can_tell_the_operators_choice_holds() {
         stage.outbox.put(ClaimedPost { on_unknown, ..claimed(1, "here") });
         assert_eq!(stage.run_to_the_end().await, expected);
         assert_eq!(stage.platform.requests(), ["post 1"]);
+    }
+}
+
+#[tokio::test]
+async fn a_wait_that_the_platform_asks_for_is_kept_to_the_moment_and_makes_no_other_wait_longer() {
+    let stage = Stage::new(None, true);
+    stage.outbox.put(claimed(1, "here"));
+    stage.platform.will(&[Answer::BusyFor(7); 10]);
+    for _ in 0..10 {
+        let at = stage.clock.now();
+        assert_eq!(stage.run_once().await, Report { deferred: 1, ..Report::default() });
+        let due = stage.outbox.next_post_due().await.expect("the store is there").expect("it waits");
+        assert_eq!(due, at + 7 * SECOND);
+        stage.clock.set(due);
+    }
+    stage.platform.will(&[Answer::Busy]);
+    stage.run_once().await;
+    let due = stage.outbox.next_post_due().await.expect("the store is there").expect("it waits");
+    assert!(
+        due <= stage.clock.now() + DeliverySettings::default().retry.initial,
+        "this was the first in vain"
+    );
+}
+
+#[tokio::test]
+async fn what_somebody_removed_meanwhile_is_not_posted_again() {
+    for look_up in [true, false] {
+        let stage = Stage::new(Some(DeliverySettings::default().safe_window), look_up);
+        stage.outbox.put(claimed(1, "here"));
+        stage.platform.will(&[Answer::FallSilent, Answer::Removed]);
+        let report = stage.run_to_the_end().await;
+        assert_eq!((report.failed, report.posted), (1, 0));
+        assert_eq!(stage.outbox.end(1), Some(PostEnd::Failed { error: "somebody deleted it".into() }));
+        assert_eq!(stage.platform.requests().len(), 2);
     }
 }
 
@@ -573,6 +618,7 @@ fn answers() -> impl Strategy<Value = Vec<Answer>> {
         Just(Answer::TakeAndFallSilent),
         Just(Answer::FallSilent),
         Just(Answer::Busy),
+        (1..2_000u64).prop_map(Answer::BusyFor),
         Just(Answer::Refuse),
         Just(Answer::Close),
         Just(Answer::Panic),

@@ -12,7 +12,7 @@ use super::types::{Channel, PostedMessage};
 use async_trait::async_trait;
 use botticelli_server::clock::Clock;
 use botticelli_server::post::{
-    Capabilities, ContentPoster, Destination, IdempotencyKey, LookUp, PostContent, PostError, Receipt,
+    Capabilities, ContentPoster, Destination, Doubt, IdempotencyKey, LookUp, PostContent, PostError, Receipt,
     TextLimit, TextUnit,
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -30,6 +30,8 @@ const REMEMBERED: usize = 1024;
 const OLDER: TimeDelta = TimeDelta::milliseconds(1500);
 /// Clocks and requests on their way are allowed for so much when the history is searched.
 const ALLOWANCE: TimeDelta = TimeDelta::seconds(60);
+/// The last request with its nonce may leave when the window ends, and be on its way for so long.
+pub const LONGEST_REQUEST: Duration = Duration::from_secs(30);
 /// At most so many pages of a hundred messages are searched.
 const MOST_PAGES: usize = 20;
 
@@ -38,7 +40,7 @@ const MOST_PAGES: usize = 20;
 pub struct BotSettings {
     /// For so long Discord is trusted to recognise a nonce. It does not say how long it does: "a few minutes".
     pub nonce_window: Duration,
-    /// After the window, for so long what was sent may not be in the history yet.
+    /// After the window and the last request, for so long what was sent may not be in the history yet.
     pub history_grace: Duration,
     /// How large files may be.
     pub files: FileLimits,
@@ -122,12 +124,12 @@ impl Bot {
         Ok(who.in_channel(place, is_thread).has(readable))
     }
 
-    /// Our own messages that look like `message`, from `since` on. `None`: there is too much to search.
+    /// Our own messages that look like `message`, from `since` on, but those that are taken. `None`: there is too much to search.
     async fn candidates(
         &self,
         channel: Snowflake,
         message: &Message,
-        since: DateTime<Utc>,
+        (since, taken): (DateTime<Utc>, &[String]),
     ) -> Result<Option<Vec<PostedMessage>>, DiscordError> {
         let me = self.me().await?;
         let mut after = Snowflake::at(since);
@@ -136,7 +138,11 @@ impl Bot {
             let page = self.rest.history(channel, Page::After(after)).await?;
             let is_last = page.len() < 100;
             after = page.iter().map(|posted| posted.id).max().unwrap_or(after);
-            let is_ours = |posted: &PostedMessage| posted.author.id == me && posted.webhook_id.is_none();
+            let is_ours = |posted: &PostedMessage| {
+                posted.author.id == me
+                    && posted.webhook_id.is_none()
+                    && !taken.contains(&posted.id.to_string())
+            };
             found.extend(page.into_iter().filter(|posted| is_ours(posted) && posted.is_like(message)));
             if is_last {
                 return Ok(Some(found));
@@ -149,13 +155,13 @@ impl Bot {
         &self,
         channel: Snowflake,
         message: &Message,
-        since: DateTime<Utc>,
+        since_but: (DateTime<Utc>, &[String]),
     ) -> Result<LookUp<Receipt>, DiscordError> {
         let unknowable = |reason: String| Ok(LookUp::Unknowable { reason });
         if !self.can_read_history(channel).await? {
             return unknowable("the bot may not read the channel's history (Read Message History)".into());
         }
-        match self.candidates(channel, message, since).await?.as_deref() {
+        match self.candidates(channel, message, since_but).await?.as_deref() {
             None => unknowable("too much was written in the channel since".into()),
             Some([]) => Ok(LookUp::Absent),
             Some([only]) => Ok(LookUp::Found(self.receipt(channel, only, true))),
@@ -210,18 +216,18 @@ impl ContentPoster for Bot {
         content: &PostContent,
         destination: &Destination,
         _: &IdempotencyKey,
-        first_sent: DateTime<Utc>,
+        doubt: &Doubt,
     ) -> Result<LookUp<Receipt>, PostError> {
         let (channel, message) = (channel(destination)?, message(content)?);
-        let settled = self.settings.nonce_window + self.settings.history_grace;
-        let age = (self.clock.now() - first_sent).to_std().unwrap_or_default();
+        let settled = self.settings.nonce_window + LONGEST_REQUEST + self.settings.history_grace;
+        let age = (self.clock.now() - doubt.first_sent).to_std().unwrap_or_default();
         if let Some(wait) = settled.checked_sub(age).filter(|wait| !wait.is_zero()) {
             let reason = "it is too early to look for it in the history".into();
             return Err(PostError::NotSent { reason, retry_after: Some(wait) });
         }
-        let since = first_sent + self.rest.skew() - ALLOWANCE;
+        let since = doubt.first_sent + self.rest.skew() - ALLOWANCE;
         let found = match &message.forum {
-            None => self.find(channel, &message, since).await,
+            None => self.find(channel, &message, (since, &doubt.taken)).await,
             Some(forum) => self.find_forum_post(channel, &message, forum, since).await,
         };
         match found {
@@ -304,7 +310,7 @@ impl ContentPoster for Webhooks {
         _: &PostContent,
         _: &Destination,
         _: &IdempotencyKey,
-        _: DateTime<Utc>,
+        _: &Doubt,
     ) -> Result<LookUp<Receipt>, PostError> {
         let reason = "a webhook can't be asked what it posted".into();
         Ok(LookUp::Unknowable { reason })

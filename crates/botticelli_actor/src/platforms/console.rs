@@ -4,7 +4,7 @@ use super::extras::shown;
 use async_trait::async_trait;
 use botticelli_server::clock::Clock;
 use botticelli_server::post::{
-    Capabilities, ContentPoster, Destination, IdempotencyKey, LookUp, PostContent, PostError, Receipt,
+    Capabilities, ContentPoster, Destination, Doubt, IdempotencyKey, LookUp, PostContent, PostError, Receipt,
     TextLimit, TextUnit,
 };
 use chrono::{DateTime, Utc};
@@ -81,7 +81,7 @@ impl ContentPoster for Console {
         _: &PostContent,
         _: &Destination,
         _: &IdempotencyKey,
-        _: DateTime<Utc>,
+        _: &Doubt,
     ) -> Result<LookUp<Receipt>, PostError> {
         Ok(LookUp::Unknowable { reason: "a terminal can't be asked what it showed".into() })
     }

@@ -9,7 +9,7 @@ use appendix::{Appended, Appendix, Line};
 use async_trait::async_trait;
 use botticelli_server::clock::Clock;
 use botticelli_server::post::{
-    Capabilities, ContentPoster, Destination, IdempotencyKey, LookUp, PostContent, PostError, Receipt,
+    Capabilities, ContentPoster, Destination, Doubt, IdempotencyKey, LookUp, PostContent, PostError, Receipt,
     TextLimit, TextUnit,
 };
 use chrono::{DateTime, Utc};
@@ -106,7 +106,7 @@ impl ContentPoster for JsonLinesFile {
         _: &PostContent,
         destination: &Destination,
         key: &IdempotencyKey,
-        _: DateTime<Utc>,
+        _: &Doubt,
     ) -> Result<LookUp<Receipt>, PostError> {
         let key = key.as_str().to_owned();
         self.with_file(destination, move |file| {

@@ -2,7 +2,7 @@
 
 use super::platform::{BotUnderTest, to};
 use super::*;
-use botticelli_server::post::{Extras, LookUp, Platform, PostContent, PostError, Receipt};
+use botticelli_server::post::{Doubt, Extras, LookUp, Platform, PostContent, PostError, Receipt};
 use botticelli_testkit::platform_suite::PlatformUnderTest as _;
 use discord_double::{Fault, Pings, What, When};
 use serde_json::{Value, json};
@@ -91,7 +91,7 @@ async fn a_look_up_completes_what_it_finds() {
     post(&*bot, standard::NEWS, &content, "1").await.expect_err("broken off");
     let (to, key) = (to("discord", &standard::NEWS.0.to_string()), IdempotencyKey::stored("1".into()));
     place.minutes(5);
-    let found = bot.look_up(&content, &to, &key, place.before()).await.expect("an answer");
+    let found = bot.look_up(&content, &to, &key, &doubt(&place)).await.expect("an answer");
     assert!(matches!(found, LookUp::Found(Receipt { recovered: true, .. })), "{found:?}");
     assert!(place.stage.double.visible(standard::NEWS)[0].crossposted);
 }
@@ -136,7 +136,7 @@ async fn a_forum_post_has_tags_and_no_key_and_can_be_looked_up() {
     let content = forum("How?", &["help"]);
     assert_eq!(bot.capabilities(&content, &to).idempotent_for, None);
     assert!(bot.capabilities(&PostContent::text("x"), &to).idempotent_for.is_some());
-    let look_up = || async { bot.look_up(&content, &to, &key, place.before()).await.expect("an answer") };
+    let look_up = || async { bot.look_up(&content, &to, &key, &doubt(&place)).await.expect("an answer") };
     assert_eq!(look_up().await, LookUp::Absent);
     let receipt = post(&*bot, standard::FORUM, &content, "1").await.expect("posted");
     let link = format!("https://discord.com/channels/{}/{1}/{1}", standard::GUILD.0, receipt.message_id);
@@ -220,4 +220,9 @@ async fn hostile_texts_ping_nobody_wherever_they_stand() {
             "{error}"
         );
     }
+}
+
+/// It may have been sent since the place was made, and nothing else is known of it.
+fn doubt(place: &BotUnderTest) -> Doubt {
+    Doubt { first_sent: place.before(), taken: Vec::new() }
 }

@@ -1,8 +1,9 @@
 use super::*;
 use async_trait::async_trait;
-use botticelli_actor::discord::platform::{Bot, BotSettings, Webhooks};
+use botticelli_actor::deliverer::DeliverySettings;
+use botticelli_actor::discord::platform::{Bot, BotSettings, LONGEST_REQUEST, Webhooks};
 use botticelli_server::post::{
-    ContentPoster, Destination, LookUp, Platform, PostContent, PostError, Receipt,
+    ContentPoster, Destination, Doubt, LookUp, Platform, PostContent, PostError, Receipt,
 };
 use botticelli_testkit::clock::ManualClock;
 use botticelli_testkit::platform_suite;
@@ -45,12 +46,16 @@ impl BotUnderTest {
 
     async fn look_up(&self, bot: &Platform, text: &str) -> LookUp<Receipt> {
         let (to, key) = (self.destination(), IdempotencyKey::stored("k".into()));
-        bot.look_up(&content(text), &to, &key, self.before).await.expect("an answer")
+        bot.look_up(&content(text), &to, &key, &first_sent(self.before)).await.expect("an answer")
     }
 }
 
 pub(super) fn to(platform: &str, target: &str) -> Destination {
     Destination { platform: platform.into(), target: target.into() }
+}
+
+fn first_sent(at: DateTime<Utc>) -> Doubt {
+    Doubt { first_sent: at, taken: Vec::new() }
 }
 
 fn content(text: &str) -> PostContent {
@@ -152,20 +157,46 @@ async fn a_look_up_finds_its_message_among_many_and_does_not_choose_between_two(
 }
 
 #[tokio::test]
+async fn a_look_up_leaves_out_the_messages_of_other_posts() {
+    let place = BotUnderTest::default();
+    let (bot, to) = (place.connect(), place.destination());
+    let doubt = |taken: &[&Receipt]| Doubt {
+        first_sent: place.before,
+        taken: taken.iter().map(|receipt| receipt.message_id.clone()).collect(),
+    };
+    let keys = ["a", "b"].map(|key| IdempotencyKey::stored(key.into()));
+    let first = bot.post(&content("same"), &to, &keys[0]).await.expect("posted");
+    let found = bot.look_up(&content("same"), &to, &keys[1], &doubt(&[&first])).await;
+    assert_eq!(found, Ok(LookUp::Absent), "that is the other post");
+    let second = bot.post(&content("same"), &to, &keys[1]).await.expect("posted");
+    let found = bot.look_up(&content("same"), &to, &keys[1], &doubt(&[&first])).await;
+    assert_eq!(found, Ok(LookUp::Found(Receipt { recovered: true, ..second })));
+}
+
+/// Or the deliverer would give a request up that still waits for its turn, or is on its way, and look for it too early.
+#[test]
+fn a_request_ends_by_itself_before_the_deliverer_gives_it_up() {
+    let (deliverer, http) = (DeliverySettings::default(), HttpSettings::default());
+    assert!(LimitSettings::default().patience + http.total_timeout < deliverer.request_timeout);
+    assert!(deliverer.request_timeout <= LONGEST_REQUEST && deliverer.request_timeout < deliverer.lease);
+    assert!(http.connect_timeout < http.total_timeout);
+}
+
+#[tokio::test]
 async fn a_look_up_waits_until_the_history_can_be_trusted() {
     let place = BotUnderTest::default();
     let bot = place.bot();
     let (to, key) = (place.destination(), IdempotencyKey::stored("k".into()));
-    let first_sent = place.clock.now();
-    let error = bot.look_up(&content("x"), &to, &key, first_sent).await.expect_err("too early");
+    let first_sent = first_sent(place.clock.now());
+    let error = bot.look_up(&content("x"), &to, &key, &first_sent).await.expect_err("too early");
     assert!(
-        matches!(error, PostError::NotSent { retry_after: Some(wait), .. } if wait == seconds(150)),
+        matches!(error, PostError::NotSent { retry_after: Some(wait), .. } if wait == seconds(180)),
         "{error:?}"
     );
-    place.minutes(3);
-    assert_eq!(bot.look_up(&content("x"), &to, &key, first_sent).await, Ok(LookUp::Absent));
+    place.minutes(4);
+    assert_eq!(bot.look_up(&content("x"), &to, &key, &first_sent).await, Ok(LookUp::Absent));
     place.stage.double.next(What::FailBeforeCommit { status: 503 });
-    let error = bot.look_up(&content("x"), &to, &key, first_sent).await.expect_err("no answer");
+    let error = bot.look_up(&content("x"), &to, &key, &first_sent).await.expect_err("no answer");
     assert!(matches!(error, PostError::NotSent { .. }), "{error:?}");
 }
 

@@ -6,6 +6,7 @@ use botticelli_actor::discord::message::{
 };
 use botticelli_actor::discord::permissions::{Permissions, Who};
 use botticelli_actor::discord::types::ChannelKind;
+use botticelli_server::post::PostError;
 use discord_double::{Change, Pings};
 
 #[tokio::test]
@@ -221,6 +222,7 @@ async fn what_was_posted_and_deleted_is_not_posted_again() {
     let posted = say(&bot, standard::GENERAL, "x", "1").await.expect("posted");
     bot.delete_message(at(standard::GENERAL), posted.id).await.expect("deleted");
     let error = say(&bot, standard::GENERAL, "x", "1").await.expect_err("refused");
-    assert_eq!(error.class(), Some(Class::Message));
+    assert_eq!(error.class(), Some(Class::Removed));
+    assert!(matches!(PostError::from(error.clone()), PostError::Removed(_)));
     assert!(error.to_string().contains("somebody deleted it"), "{error}");
 }

@@ -11,7 +11,7 @@ use botticelli_server::ids::{ExecutionId, Fence, NodeId, PostId};
 use botticelli_server::outbox::{ClaimedPost, HOLDS_FOR, PostEnd, PostsSettled, SettledPost};
 use botticelli_server::plan::BreakerEffect;
 use botticelli_server::post::{Destination, IdempotencyKey, Receipt};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text};
 use serde_json::Value;
@@ -63,7 +63,7 @@ pub(crate) async fn claim_posts(
     let fences = batch::take_numbers(conn, rows.len()).await?;
     let mut claimed = Vec::with_capacity(rows.len());
     for (row, fence) in rows.into_iter().zip(fences) {
-        let earlier = earlier_posts(conn, &row).await?;
+        let (earlier, taken) = (earlier_posts(conn, &row).await?, taken_receipts(conn, &row).await?);
         claimed.push(ClaimedPost {
             id: PostId(row.id),
             fence: Fence(fence),
@@ -73,7 +73,9 @@ pub(crate) async fn claim_posts(
             content: json("content", row.content)?,
             key: IdempotencyKey::stored(row.key),
             attempt: row.attempts.unsigned_abs() + 1,
+            tries: row.attempts.saturating_sub(row.waits).unsigned_abs() + 1,
             uncertain_since: row.uncertain_since,
+            taken,
             lease_until: lease.until,
             on_unknown: word("on_unknown", &row.on_unknown)?,
             limits: json("limits", row.limits)?,
@@ -126,6 +128,28 @@ async fn earlier_posts(conn: &mut Connection, row: &PostRow) -> Work<Vec<DateTim
     let mut times: Vec<DateTime<Utc>> = rows.into_iter().map(|row| row.at).collect();
     times.sort_unstable();
     Ok(times)
+}
+
+/// The receipts of other posts that a look-up for this one could find: a message can be a little older than the doubt,
+/// because clocks differ.
+async fn taken_receipts(conn: &mut Connection, row: &PostRow) -> Work<Vec<String>> {
+    let Some(since) = row.uncertain_since else { return Ok(Vec::new()) };
+    #[derive(QueryableByName)]
+    struct Taken {
+        #[diesel(sql_type = Text)]
+        message_id: String,
+    }
+    let sql = "SELECT receipt ->> 'message_id' AS message_id FROM actor_server_posts \
+         WHERE platform = $1 AND destination = $2 AND state = 'posted' AND id <> $3 AND posted_at >= $4 \
+             AND receipt IS NOT NULL";
+    let rows: Vec<Taken> = sql_query(sql)
+        .bind::<Text, _>(&row.platform)
+        .bind::<Text, _>(&row.destination)
+        .bind::<BigInt, _>(row.id)
+        .bind::<Instant, _>(since - TimeDelta::hours(1))
+        .load(conn)
+        .await?;
+    Ok(rows.into_iter().map(|row| row.message_id).collect())
 }
 
 /// The attempt rows are committed before any request leaves.
@@ -255,6 +279,8 @@ batch_row! {
         exchanges: Value,
         /// What to do with `uncertain_since`: keep the first doubt, or forget it.
         uncertain: bool,
+        /// It does not count as a try.
+        waited: bool,
         /// Until when others wait for it, if nothing was said before.
         holds_until: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
@@ -274,6 +300,7 @@ impl Settled {
             receipt: None,
             exchanges: batch::json_without_nul(serde_json::json!(ended.exchanges)),
             uncertain: false,
+            waited: false,
             holds_until: None,
             now,
         };
@@ -286,7 +313,8 @@ impl Settled {
                 (settled.state, settled.ended) = ("failed", "failed");
                 settled.reason = Some(batch::without_nul(error));
             }
-            PostEnd::Deferred { until, reason, uncertain, holds } => {
+            PostEnd::Deferred { until, reason, uncertain, holds, counts } => {
+                settled.waited = !counts;
                 settled.holds_until = holds.then(|| now + HOLDS_FOR);
                 (settled.state, settled.ended) = ("deferred", "deferred");
                 settled.reason = Some(batch::without_nul(reason));
@@ -314,7 +342,7 @@ async fn write_settled(conn: &mut Connection, settled: &[Settled]) -> Work<()> {
                  SELECT a.sent_at FROM actor_server_post_attempts AS a \
                  WHERE a.post_id = p.id AND a.attempt = p.attempts)) ELSE NULL END, \
              holds_until = CASE WHEN r.holds_until IS NOT NULL THEN COALESCE(p.holds_until, r.holds_until) END, \
-             updated_at = r.now \
+             waits = CASE WHEN r.waited THEN p.waits + 1 ELSE p.waits END, updated_at = r.now \
          FROM {r} WHERE p.id = r.id";
     batch::update(conn, settle, settled).await?;
     let end = "UPDATE actor_server_post_attempts AS a SET ended_at = r.now, ended = r.ended, reason = r.reason, \

@@ -300,6 +300,7 @@ pub(super) struct PostRow {
     pub(super) reason: Option<String>,
     pub(super) deliver_at: Option<DateTime<Utc>>,
     pub(super) attempts: i32,
+    pub(super) waits: i32,
     pub(super) uncertain_since: Option<DateTime<Utc>>,
     pub(super) node: Option<String>,
     pub(super) fence: Option<i64>,
@@ -310,7 +311,7 @@ pub(super) struct PostRow {
 
 impl PostRow {
     pub(super) const COLUMNS: &str = "p.id, p.execution_id, p.task_id, p.platform, p.destination, p.part, p.first_part, p.key, p.content, \
-         p.limits, p.on_unknown, p.state, p.reason, p.deliver_at, p.attempts, p.uncertain_since, p.node, \
+         p.limits, p.on_unknown, p.state, p.reason, p.deliver_at, p.attempts, p.waits, p.uncertain_since, p.node, \
          p.fence, p.receipt, p.created_at, p.posted_at";
 }
 

@@ -110,6 +110,7 @@ diesel::table! {
         not_before -> Nullable<Instant>,
         deliver_at -> Nullable<Instant>,
         attempts -> Integer,
+        waits -> Integer,
         uncertain_since -> Nullable<Instant>,
         node -> Nullable<Text>,
         fence -> Nullable<BigInt>,

@@ -2,10 +2,9 @@
 
 use crate::clock::Clock;
 use crate::post::{
-    Capabilities, ContentPoster, IdempotencyKey, LookUp, PostError, Receipt, TextLimit, TextUnit,
+    Capabilities, ContentPoster, Doubt, IdempotencyKey, LookUp, PostError, Receipt, TextLimit, TextUnit,
 };
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -109,7 +108,7 @@ where
         _: &Content,
         destination: &Destination,
         key: &IdempotencyKey,
-        _: DateTime<Utc>,
+        _: &Doubt,
     ) -> Result<LookUp<Receipt>, PostError> {
         Ok(recovered(&self.messages(), destination, key).map_or(LookUp::Absent, LookUp::Found))
     }

@@ -91,6 +91,8 @@ macro_rules! store_suite {
             a_post_that_is_settled_holds_nobody_any_more,
             a_doubt_is_kept_from_the_first_attempt_until_it_is_cleared,
             a_post_whose_lease_was_lost_is_uncertain_and_belongs_to_another,
+            an_attempt_that_only_waited_is_no_try,
+            a_post_in_doubt_comes_with_the_receipts_of_others,
             a_late_end_that_nobody_overtook_is_stored,
             a_post_that_failed_counts_as_one_failure_of_its_task,
             failures_are_forgotten_when_the_posts_of_a_success_are_settled,

@@ -55,11 +55,17 @@ fn needs_review() -> PostEnd {
 }
 
 fn deferred(until: DateTime<Utc>, uncertain: bool) -> PostEnd {
-    PostEnd::Deferred { until, reason: "a limit".into(), uncertain, holds: false }
+    PostEnd::Deferred { until, reason: "a limit".into(), uncertain, holds: false, counts: false }
 }
 
 fn not_taken(until: DateTime<Utc>) -> PostEnd {
-    PostEnd::Deferred { until, reason: "the network is away".into(), uncertain: false, holds: true }
+    PostEnd::Deferred {
+        until,
+        reason: "the network is away".into(),
+        uncertain: false,
+        holds: true,
+        counts: true,
+    }
 }
 
 async fn settle(player: &Player, post: &ClaimedPost, end: PostEnd) -> Vec<PostId> {
@@ -423,6 +429,40 @@ pub async fn a_doubt_is_kept_from_the_first_attempt_until_it_is_cleared(db: &Tes
         let keep = again.uncertain_since.is_some();
         settle(&player, &again, deferred(db.time(), keep)).await;
     }
+}
+
+/// The number of the attempt goes on all the same.
+pub async fn an_attempt_that_only_waited_is_no_try(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    makes(db, &player, &task, vec![message("a", "a1")]).await;
+    for (attempt, tries) in [(1, 1), (2, 1), (3, 1), (4, 2), (5, 3), (6, 3)] {
+        let post = claim_one(&player).await;
+        assert_eq!((post.attempt, post.tries), (attempt, tries));
+        let again = db.time() + SECOND;
+        let end = if matches!(attempt, 3 | 4) { not_taken(again) } else { deferred(again, false) };
+        settle(&player, &post, end).await;
+        db.advance(SECOND).await;
+    }
+}
+
+/// Those of its destination, from a little before its first attempt on.
+pub async fn a_post_in_doubt_comes_with_the_receipts_of_others(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    for (target, id) in [("a", "long ago"), ("b", "elsewhere"), ("a", "before")] {
+        makes(db, &player, &task, vec![message(target, "same")]).await;
+        let post = claim_one(&player).await;
+        assert_eq!(post.taken, [""; 0], "it is not in doubt");
+        settle(&player, &post, posted(db, id)).await;
+        if id == "long ago" {
+            db.advance(120 * MINUTE).await;
+        }
+    }
+    db.advance(MINUTE).await;
+    makes(db, &player, &task, vec![message("a", "same")]).await;
+    let post = claim_one(&player).await;
+    settle(&player, &post, deferred(db.time() + SECOND, true)).await;
+    db.advance(SECOND).await;
+    assert_eq!(claim_one(&player).await.taken, ["before"]);
 }
 
 /// By time, by death, by leaving: the attempt may have taken effect, and who comes late is told.

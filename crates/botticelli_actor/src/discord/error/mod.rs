@@ -25,6 +25,8 @@ pub enum Class {
     Later,
     /// It will never be taken as it is.
     Message,
+    /// It was there, and somebody removed it: it is not to be sent again.
+    Removed,
     /// The destination takes nothing (gone, no permission): pause it.
     Destination,
     /// The recipient of a direct message can't be reached.
@@ -152,6 +154,7 @@ impl From<DiscordError> for PostError {
                 }
                 Class::Transient | Class::AlreadyDone => Self::Unknown(text),
                 Class::Message => Self::Refused(text),
+                Class::Removed => Self::Removed(text),
                 Class::Destination | Class::Recipient | Class::Token | Class::Spam | Class::Config => {
                     Self::DestinationClosed(text)
                 }
@@ -256,7 +259,7 @@ impl Refusal<'_> {
             403 if code == 10008 && self.creates_message => by_class(Class::Spam),
             // The nonce is remembered, and its message is gone (a moderator was quick).
             404 if code == 10008 && self.creates_message => (
-                Class::Message,
+                Class::Removed,
                 "it was posted before, and somebody deleted it",
                 "nothing, or send it again as a new post",
             ),
@@ -296,6 +299,7 @@ fn by_class(class: Class) -> (Class, &'static str, &'static str) {
         Class::Transient => ("Discord had a fault", "nothing: it is settled later"),
         Class::Later => ("not at the moment", "nothing: it is sent later"),
         Class::Message => ("Discord does not take this request", "change the post"),
+        Class::Removed => ("somebody deleted it", "nothing"),
         Class::Destination => (
             "Discord lets the bot do nothing there",
             "look whether the channel exists, and at the bot's permissions in it",

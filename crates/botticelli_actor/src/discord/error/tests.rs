@@ -91,7 +91,7 @@ fn an_unknown_code_fails_safe_by_its_status() {
 #[test]
 fn what_a_code_means_depends_on_what_was_asked() {
     let unknown_message = json!({"code": 10008, "message": "Unknown Message"});
-    assert_eq!(classify(404, &unknown_message).class, Class::Message, "the nonce of a deleted message");
+    assert_eq!(classify(404, &unknown_message).class, Class::Removed, "the nonce of a deleted message");
     let body = unknown_message.to_string();
     let delete = Refusal { creates_message: false, ..refusal(404, body.as_bytes()) };
     assert_eq!(delete.classify().class, Class::AlreadyDone);

@@ -7,8 +7,8 @@ use botticelli_server::ids::NodeId;
 use botticelli_server::ledger::LedgerError;
 use botticelli_server::outbox::{ClaimedPost, Outbox, PostsSettled, SettledPost};
 use botticelli_server::post::{
-    Capabilities, ContentPoster, Destination, IdempotencyKey, LookUp, Platform, PostContent, PostError,
-    Receipt,
+    Capabilities, ContentPoster, Destination, Doubt, IdempotencyKey, LookUp, Platform, PostContent,
+    PostError, Receipt,
 };
 use chrono::{DateTime, Utc};
 use std::sync::{Arc, Mutex};
@@ -136,10 +136,10 @@ impl ContentPoster for FatedPlatform {
         content: &PostContent,
         destination: &Destination,
         key: &IdempotencyKey,
-        first_sent: DateTime<Utc>,
+        doubt: &Doubt,
     ) -> Result<LookUp<Receipt>, PostError> {
         self.fate.point().await;
-        let found = self.platform.look_up(content, destination, key, first_sent).await;
+        let found = self.platform.look_up(content, destination, key, doubt).await;
         self.fate.point().await;
         found
     }
