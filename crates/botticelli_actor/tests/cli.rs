@@ -565,9 +565,9 @@ fn the_committed_schemas_are_current() {
 #[test]
 fn the_examples_point_to_the_schemas() {
     let examples = root().join("examples");
-    let mut files = vec![examples.join("actor_server.toml")];
+    let mut files = vec![examples.join("actor_server.toml"), examples.join("discord.toml")];
     files.extend(fs::read_dir(examples.join("actors")).unwrap().map(|entry| entry.unwrap().path()));
-    assert_eq!(files.len(), 5);
+    assert_eq!(files.len(), 6);
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
         let schema = text.lines().next().unwrap().strip_prefix("#:schema ").unwrap();

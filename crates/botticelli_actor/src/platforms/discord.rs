@@ -6,10 +6,10 @@ use crate::discord::limits::{LimitSettings, Limiter};
 use crate::discord::message::FileLimits;
 use crate::discord::platform::{Bot, BotSettings, Webhooks};
 use crate::discord::preflight::{self, Check, Weight};
-use crate::discord::{HttpSettings, Message, Rest, WebhookRest};
+use crate::discord::{HttpSettings, Message, Rest, Snowflake, WebhookRest};
 use botticelli_server::clock::Clock;
 use chrono::{DateTime, Utc};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Enters `discord` where there is a token, and `discord_webhook` where there are webhooks. They share their limits:
@@ -35,13 +35,14 @@ pub(super) fn register(
 /// What stands in the way of what `posts` will do, found out without posting, and by no request that counts towards a
 /// ban.
 pub(super) async fn preflight(rest: &Rest, posts: &[BotPost], now: DateTime<Utc>) -> Vec<Finding> {
-    let (known, checks): (Vec<&BotPost>, Vec<Check>) =
-        posts.iter().filter_map(|post| Some((post, check(post)?))).unzip();
-    if checks.is_empty() {
+    let channels: BTreeSet<Snowflake> = posts.iter().filter_map(|post| post.channel.parse().ok()).collect();
+    if channels.is_empty() {
         return Vec::new();
     }
+    let check = |channel| Check { channel, message: Message::text("text") };
+    let checks: Vec<Check> = channels.into_iter().map(check).collect();
     match preflight::preflight(rest, &checks, now).await {
-        Ok(report) => report.findings.iter().flat_map(|finding| told(finding, &known)).collect(),
+        Ok(report) => report.findings.iter().flat_map(|finding| told(finding, posts)).collect(),
         Err(error) => {
             let problem = Problem::with("Discord", format!("it can't be asked: {error}"));
             let problem = problem.hint("is the network there, and `[discord] api_base_url` right?");
@@ -50,12 +51,8 @@ pub(super) async fn preflight(rest: &Rest, posts: &[BotPost], now: DateTime<Utc>
     }
 }
 
-fn check(post: &BotPost) -> Option<Check> {
-    Some(Check { channel: post.channel.parse().ok()?, message: Message::text("text") })
-}
-
 /// The finding at each line that it concerns.
-fn told(finding: &preflight::Finding, posts: &[&BotPost]) -> Vec<Finding> {
+fn told(finding: &preflight::Finding, posts: &[BotPost]) -> Vec<Finding> {
     let blocks = finding.weight == Weight::Problem;
     let Some(channel) = finding.channel else {
         let problem = Problem::with("Discord", finding.what.clone()).hint(finding.fix.clone());

@@ -258,19 +258,20 @@ fn without_a_token_the_server_names_the_tasks_or_runs_the_others() {
 #[test]
 fn a_dry_run_with_a_token_finds_what_stands_in_the_way_at_no_cost() {
     let home = Home::new(&format!(
-        "{}{}",
+        "{}{}{}",
         task("news", CHANNEL),
+        task("also", CHANNEL),
         task("more", "destinations = [{ channel_id = \"1300000000000000103\" },\n{ channel_id = \"42\" }]")
     ));
     home.stage.double.change(may_not_send()).expect("it is there");
     let (code, _, said) = home.ask(&["--dry-run"]);
-    assert_eq!(code, Some(1), "{said}");
+    assert_eq!((code, said.matches("error: ").count()), (Some(1), 4), "{said}");
     let lacking = "error: actor_server.toml:8: task \"news\": channel 1300000000000000100: the bot lacks in #general: \
                    Send Messages\nhint: in the settings of #general, under Permissions, allow the bot's role: Send \
                    Messages\n";
-    let forum = "error: actor_server.toml:14: task \"more\": channel 1300000000000000103: #questions is a forum, which \
+    let forum = "error: actor_server.toml:20: task \"more\": channel 1300000000000000103: #questions is a forum, which \
                  takes no plain messages\n";
-    let unseen = "error: actor_server.toml:15: task \"more\": channel 42: the bot can't see it";
+    let unseen = "error: actor_server.toml:21: task \"more\": channel 42: the bot can't see it";
     for expected in [lacking, forum, unseen] {
         assert!(said.contains(expected), "{expected}\n{said}");
     }
