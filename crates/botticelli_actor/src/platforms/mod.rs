@@ -10,6 +10,7 @@ pub use file::JsonLinesFile;
 
 use crate::config::{BotPost, LoadedConfig, Problem};
 use botticelli_server::clock::Clock;
+use botticelli_server::outbox::EgressScope;
 use botticelli_server::post::{Capabilities, Destination, Platform};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
@@ -87,6 +88,14 @@ impl Platforms {
     /// What can be done at `destination`. `None`: nobody knows its platform.
     pub fn capabilities(&self, destination: &Destination) -> Option<Capabilities> {
         self.get(&destination.platform).map(|platform| platform.capabilities(destination))
+    }
+
+    /// Those whose limits are counted for all nodes together.
+    pub fn egress_scopes(&self) -> Vec<EgressScope> {
+        let scope = |(name, platform): (&String, &Arc<Platform>)| {
+            Some(EgressScope { platform: name.clone(), scope: platform.egress_scope()? })
+        };
+        self.by_name.iter().filter_map(scope).collect()
     }
 
     /// All names, in order: what an error message offers.
