@@ -15,7 +15,7 @@ use botticelli_server::ledger::{
     Registered, Registration, Rescued, TakeRequest,
 };
 use botticelli_server::outbox::{
-    ClaimedPost, EarlierItem, Outbox, PostHistory, PostState, PostsSettled, SettledPost,
+    ClaimedPost, EarlierItem, EgressScope, Outbox, PostHistory, PostState, PostsSettled, SettledPost,
 };
 use botticelli_server::post::Destination;
 use botticelli_server::server::{Accepted, Event, EventServer};
@@ -626,14 +626,26 @@ impl Ledger for Store {
 
 #[async_trait]
 impl Outbox for Store {
+    async fn take_egress(
+        &self,
+        node: &NodeId,
+        scopes: &[EgressScope],
+        lease: Duration,
+    ) -> Result<Vec<String>, LedgerError> {
+        let (node, scopes, lease) = (node.clone(), Arc::from(scopes), microseconds(lease));
+        write!(self, take_egress(node, scopes, lease))
+    }
+
     async fn claim_posts(
         &self,
         node: &NodeId,
         limit: usize,
         lease: Duration,
+        without: &[String],
     ) -> Result<Vec<ClaimedPost>, LedgerError> {
         let (node, limit, lease) = (node.clone(), limit_of(limit), microseconds(lease));
-        write!(self, claim_posts(node, limit, lease))
+        let without = Arc::from(without);
+        write!(self, claim_posts(node, limit, lease, without))
     }
 
     async fn settle_posts(&self, node: &NodeId, ended: &[SettledPost]) -> Result<PostsSettled, LedgerError> {
@@ -645,8 +657,9 @@ impl Outbox for Store {
         write!(self, rescue_posts())
     }
 
-    async fn next_post_due(&self) -> Result<Option<DateTime<Utc>>, LedgerError> {
-        read!(self, next_post_due())
+    async fn next_post_due(&self, without: &[String]) -> Result<Option<DateTime<Utc>>, LedgerError> {
+        let without = Arc::from(without);
+        read!(self, next_post_due(without))
     }
 }
 

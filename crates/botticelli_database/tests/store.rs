@@ -66,7 +66,7 @@ mod at_the_same_moment {
     async fn the_end_of_a_post_and_its_rescue_do_not_both_count() {
         let Some(database) = TestStore::postgres().await else { return };
         let player = one_post(&database).await;
-        let post = player.store.claim_posts(&player.id, 1, LEASE).await.expect("an answer").remove(0);
+        let post = player.store.claim_posts(&player.id, 1, LEASE, &[]).await.expect("an answer").remove(0);
         database.advance(2 * LEASE).await;
         hold_up_the_first(&database, "UPDATE", "actor_server_posts").await;
         let receipt = Receipt {
@@ -99,7 +99,7 @@ mod at_the_same_moment {
         let player = one_post(&database).await;
         hold_up_the_first(&database, "UPDATE", "actor_server_posts").await;
         let (store, id) = (player.store.clone(), player.id.clone());
-        let claiming = tokio::spawn(async move { store.claim_posts(&id, 1, LEASE).await });
+        let claiming = tokio::spawn(async move { store.claim_posts(&id, 1, LEASE, &[]).await });
         until_it_is_held_up(&database).await;
         let all = botticelli_database::PostFilter { limit: 1, ..Default::default() };
         let post = database.posts(all).await.expect("posts").remove(0).id;

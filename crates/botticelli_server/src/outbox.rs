@@ -374,10 +374,32 @@ pub struct PostsSettled {
     pub paused: Vec<(TaskId, u32)>,
 }
 
+/// A platform whose limits are counted for all nodes together, by a token's fingerprint
+/// (see [`ContentPoster::egress_scope`](crate::post::ContentPoster::egress_scope)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EgressScope {
+    /// The platform's name.
+    pub platform: String,
+    /// What its limits are counted by.
+    pub scope: String,
+}
+
+/// For so long a node sends for a scope without having said again that it does.
+pub const EGRESS_LEASE: Duration = Duration::from_secs(15);
+
 /// The deliverer's side of the store. All writes of an attempt are conditional on its fence.
 #[async_trait]
 pub trait Outbox: Send + Sync {
-    /// Leases up to `limit` posts that may go out now and commits their attempt rows. At most one post of a
+    /// Takes, or keeps, for `lease` what of `scopes` no other living node sends for. Returns the platforms for which another
+    /// one does: this node must leave their posts alone. A node that has left, or is taken for dead, sends for nothing.
+    async fn take_egress(
+        &self,
+        node: &NodeId,
+        scopes: &[EgressScope],
+        lease: Duration,
+    ) -> Result<Vec<String>, LedgerError>;
+
+    /// Leases up to `limit` posts that may go out now, on platforms other than `without`, and commits their attempt rows. At most one post of a
     /// destination is on its way at a time, oldest first; a part waits for the parts before it. While a post waits
     /// because its destination did not take it, no other goes there.
     async fn claim_posts(
@@ -385,6 +407,7 @@ pub trait Outbox: Send + Sync {
         node: &NodeId,
         limit: usize,
         lease: Duration,
+        without: &[String],
     ) -> Result<Vec<ClaimedPost>, LedgerError>;
 
     /// Stores how attempts ended that `node` claimed.
@@ -394,7 +417,7 @@ pub trait Outbox: Send + Sync {
     /// since the attempt that was lost (or since an earlier one in doubt).
     async fn rescue_posts(&self) -> Result<usize, LedgerError>;
 
-    /// When the next post that waits for a time is due; posts that wait for another one's time are left out. May lie in
+    /// When the next post that waits for a time is due, on platforms other than `without`; posts that wait for another one's time are left out. May lie in
     /// the past, for a post that is due but held up by another one of its destination that is on its way.
-    async fn next_post_due(&self) -> Result<Option<DateTime<Utc>>, LedgerError>;
+    async fn next_post_due(&self, without: &[String]) -> Result<Option<DateTime<Utc>>, LedgerError>;
 }

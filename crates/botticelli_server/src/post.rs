@@ -94,6 +94,14 @@ impl IdempotencyKey {
     }
 }
 
+/// Tells tokens apart and gives none away: it may stand in tables and logs.
+pub fn fingerprint(token: &str) -> String {
+    let mut hash = Sha256::new();
+    hash.update(b"actor-server egress scope\0");
+    hash.update(token.as_bytes());
+    base64url(&hash.finalize()[..16])
+}
+
 fn base64url(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::new();
@@ -230,6 +238,12 @@ pub trait ContentPoster: Send + Sync {
         key: &IdempotencyKey,
     ) -> Result<Self::Posted, PostError>;
 
+    /// What this platform counts its limits by, where several nodes share it: a token's [`fingerprint`]. One node at a
+    /// time then sends for it. `None`: every node may send.
+    fn egress_scope(&self) -> Option<String> {
+        None
+    }
+
     /// Whether the post with this key is on the platform. [`LookUp::Absent`] is a promise: the post is then sent. A
     /// platform without `look_up` among its capabilities always answers [`LookUp::Unknowable`].
     ///
@@ -272,6 +286,13 @@ mod tests {
             serde_json::json!({"message_id": "1", "posted_at": "2030-01-01T00:00:00Z", "recovered": false});
         let read: Receipt = serde_json::from_value(receipt.clone()).expect("a receipt");
         assert_eq!(serde_json::to_value(read).expect("JSON"), receipt);
+    }
+
+    #[test]
+    fn a_fingerprint_tells_tokens_apart_and_holds_none() {
+        assert_eq!(fingerprint("a.token"), fingerprint("a.token"));
+        assert_ne!(fingerprint("a.token"), fingerprint("b.token"));
+        assert!(!fingerprint("a.token").contains("token") && fingerprint("a.token").len() == 22);
     }
 
     #[test]

@@ -15,7 +15,8 @@ use botticelli_server::clock::Clock;
 use botticelli_server::ids::{NodeId, PostId};
 use botticelli_server::ledger::LedgerError;
 use botticelli_server::outbox::{
-    Asked, ClaimedPost, Exchange, Outbox, PlatformAnswer, PostEnd, PostsSettled, SettledPost,
+    Asked, ClaimedPost, EGRESS_LEASE, EgressScope, Exchange, Outbox, PlatformAnswer, PostEnd, PostsSettled,
+    SettledPost,
 };
 use botticelli_server::outcome::panic_message;
 use botticelli_server::post::{Destination, Doubt, LookUp, Platform, PostError, Receipt};
@@ -99,6 +100,7 @@ pub struct Report {
 pub struct Deliverer {
     outbox: Arc<dyn Outbox>,
     platforms: Platforms,
+    scopes: Vec<EgressScope>,
     clock: Arc<dyn Clock>,
     node: Arc<CurrentNode>,
     settings: Arc<DeliverySettings>,
@@ -124,7 +126,8 @@ impl Deliverer {
         settings: DeliverySettings,
         signals: DeliverySignals,
     ) -> Self {
-        Self { outbox, platforms, clock, node, settings: Arc::new(settings), signals }
+        let scopes = platforms.egress_scopes();
+        Self { outbox, platforms, scopes, clock, node, settings: Arc::new(settings), signals }
     }
 
     /// Delivers until `stop`; then claims nothing more, and returns when what is being sent is settled. While the store
@@ -186,9 +189,28 @@ impl Deliverer {
             self.rescue().await?;
             work.rescue_at = now + self.settings.poll_interval;
         }
-        let look_at = self.claim(work, now).await?;
+        let without = self.sent_by_others(work, now).await?;
+        let look_at = self.claim(work, now, &without).await?;
         work.troubles = 0;
-        Ok(look_at.min(now + self.settings.poll_interval))
+        let keep = if self.scopes.is_empty() { self.settings.poll_interval } else { EGRESS_LEASE / 3 };
+        Ok(look_at.min(now + self.settings.poll_interval.min(keep)))
+    }
+
+    /// The platforms for whose tokens another node sends. Where this one sends for all, it says so again when a third of
+    /// the lease is over; else it asks each time, because the other may have gone.
+    async fn sent_by_others(&self, work: &mut Work, now: DateTime<Utc>) -> Result<Vec<String>, LedgerError> {
+        let node = self.node.name();
+        let holds = |(by, until): &(NodeId, DateTime<Utc>)| *by == node && now < *until;
+        if self.scopes.is_empty() || work.sends_for_all.as_ref().is_some_and(holds) {
+            return Ok(Vec::new());
+        }
+        let others = self.outbox.take_egress(&node, &self.scopes, EGRESS_LEASE).await?;
+        if work.sent_by_others.as_ref() != Some(&others) {
+            info!(platforms = ?others, "platforms for which another node sends, with the same token");
+            work.sent_by_others = Some(others.clone());
+        }
+        work.sends_for_all = others.is_empty().then(|| (node, now + EGRESS_LEASE / 3));
+        Ok(others)
     }
 
     async fn rescue(&self) -> Result<(), LedgerError> {
@@ -200,14 +222,19 @@ impl Deliverer {
     }
 
     /// Starts as many as there is room for.
-    async fn claim(&self, work: &mut Work, now: DateTime<Utc>) -> Result<DateTime<Utc>, LedgerError> {
+    async fn claim(
+        &self,
+        work: &mut Work,
+        now: DateTime<Utc>,
+        without: &[String],
+    ) -> Result<DateTime<Utc>, LedgerError> {
         let room = self.settings.concurrency.get().saturating_sub(work.sending.len());
         let idle_until = now + self.settings.poll_interval;
         if room == 0 {
             return Ok(idle_until);
         }
         let node = self.node.name();
-        let claimed = self.outbox.claim_posts(&node, room, self.settings.lease).await?;
+        let claimed = self.outbox.claim_posts(&node, room, self.settings.lease, without).await?;
         let is_full = claimed.len() >= room;
         for post in claimed {
             let (courier, node) = (self.courier(&post), node.clone());
@@ -219,7 +246,7 @@ impl Deliverer {
         if is_full {
             return Ok(idle_until);
         }
-        Ok(match self.outbox.next_post_due().await? {
+        Ok(match self.outbox.next_post_due(without).await? {
             None => idle_until,
             Some(due) if due > now => due,
             Some(_) => now + HELD_UP,
@@ -298,6 +325,10 @@ struct Work {
     troubles: u32,
     report: Report,
     paused: Paused,
+    /// Under which name this node sends for all its scopes, and until when it need not say so again.
+    sends_for_all: Option<(NodeId, DateTime<Utc>)>,
+    /// As it was said last.
+    sent_by_others: Option<Vec<String>>,
 }
 
 /// An attempt that is over.
@@ -329,6 +360,8 @@ impl Work {
             troubles: 0,
             report: Report::default(),
             paused: Paused::default(),
+            sends_for_all: None,
+            sent_by_others: None,
         }
     }
 

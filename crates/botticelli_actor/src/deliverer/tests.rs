@@ -44,6 +44,8 @@ struct MemoryOutbox {
     /// Errors that the next settles end with.
     troubles: Mutex<VecDeque<LedgerError>>,
     settled_at_once: Mutex<Vec<usize>>,
+    /// Who sends for the only scope there is, and until when.
+    sender: Mutex<Option<(NodeId, DateTime<Utc>)>>,
 }
 
 #[derive(Clone)]
@@ -75,6 +77,7 @@ impl MemoryOutbox {
             rows: Mutex::default(),
             troubles: Mutex::default(),
             settled_at_once: Mutex::default(),
+            sender: Mutex::default(),
         })
     }
 
@@ -110,11 +113,27 @@ impl MemoryOutbox {
 
 #[async_trait]
 impl Outbox for MemoryOutbox {
+    async fn take_egress(
+        &self,
+        node: &NodeId,
+        scopes: &[EgressScope],
+        lease: Duration,
+    ) -> Result<Vec<String>, LedgerError> {
+        let now = self.clock.now();
+        let mut sender = self.sender.lock().expect("not poisoned");
+        if sender.as_ref().is_none_or(|(by, until)| by == node || *until < now) {
+            *sender = Some((node.clone(), now + lease));
+            return Ok(Vec::new());
+        }
+        Ok(scopes.iter().map(|scope| scope.platform.clone()).collect())
+    }
+
     async fn claim_posts(
         &self,
         node: &NodeId,
         limit: usize,
         lease: Duration,
+        without: &[String],
     ) -> Result<Vec<ClaimedPost>, LedgerError> {
         let now = self.clock.now();
         let mut rows = self.rows();
@@ -124,7 +143,11 @@ impl Outbox for MemoryOutbox {
             .map(|row| row.post.destination.clone())
             .collect();
         let mut claimed = Vec::new();
-        for row in rows.iter_mut().filter(|row| row.is_open() && row.sent_at.is_none() && row.due <= now) {
+        let is_left_alone = |row: &Row| without.contains(&row.post.destination.platform);
+        for row in rows
+            .iter_mut()
+            .filter(|row| !is_left_alone(row) && row.is_open() && row.sent_at.is_none() && row.due <= now)
+        {
             if claimed.len() < limit && busy.insert(row.post.destination.clone()) {
                 row.sent_at = Some(now);
                 row.node = Some(node.clone());
@@ -180,9 +203,12 @@ impl Outbox for MemoryOutbox {
         Ok(rescued)
     }
 
-    async fn next_post_due(&self) -> Result<Option<DateTime<Utc>>, LedgerError> {
+    async fn next_post_due(&self, without: &[String]) -> Result<Option<DateTime<Utc>>, LedgerError> {
         let rows = self.rows();
-        Ok(rows.iter().filter(|row| row.is_open() && row.sent_at.is_none()).map(|row| row.due).min())
+        let waits = |row: &&Row| {
+            row.is_open() && row.sent_at.is_none() && !without.contains(&row.post.destination.platform)
+        };
+        Ok(rows.iter().filter(waits).map(|row| row.due).min())
     }
 }
 
@@ -209,6 +235,8 @@ struct FakePlatform {
     answers: Mutex<VecDeque<Answer>>,
     messages: Mutex<Vec<(IdempotencyKey, Receipt)>>,
     requests: Mutex<Vec<(Destination, PostContent)>>,
+    /// Its limits are counted for all nodes together.
+    is_shared: std::sync::atomic::AtomicBool,
 }
 
 impl FakePlatform {
@@ -220,6 +248,7 @@ impl FakePlatform {
             answers: Mutex::default(),
             messages: Mutex::default(),
             requests: Mutex::default(),
+            is_shared: false.into(),
         })
     }
 
@@ -267,6 +296,10 @@ impl ContentPoster for FakePlatform {
 
     fn validate(&self, content: &PostContent, _: &Destination) -> Result<(), PostError> {
         if content.text.is_empty() { Err(PostError::Refused("the text is empty".into())) } else { Ok(()) }
+    }
+
+    fn egress_scope(&self) -> Option<String> {
+        self.is_shared.load(std::sync::atomic::Ordering::Relaxed).then(|| "token".to_owned())
     }
 
     async fn post(
@@ -343,7 +376,7 @@ impl Stage {
     /// Until nothing is open.
     async fn run_to_the_end(&self) -> Report {
         let mut total = self.run_once().await;
-        while let Some(due) = self.outbox.next_post_due().await.expect("the store is there") {
+        while let Some(due) = self.outbox.next_post_due(&[]).await.expect("the store is there") {
             self.clock.set(due.max(self.clock.now()));
             let report = self.run_once().await;
             total.posted += report.posted;
@@ -597,7 +630,7 @@ async fn a_node_that_was_taken_for_dead_writes_nothing_and_its_post_appears_once
     let stage = Stage::new(Some(Duration::MAX), true);
     stage.outbox.put(claimed(1, "here"));
     let node = NodeId::new("dead").expect("a name");
-    let lost = stage.outbox.claim_posts(&node, 1, 60 * SECOND).await.expect("claimed").remove(0);
+    let lost = stage.outbox.claim_posts(&node, 1, 60 * SECOND, &[]).await.expect("claimed").remove(0);
     stage.platform.take(&lost.key);
     stage.clock.set(lost.lease_until);
     assert_eq!(stage.run_once().await, Report { posted: 1, ..Report::default() });
@@ -724,4 +757,38 @@ async fn a_destination_that_is_closed_says_so_in_its_posts_and_once_in_the_log()
     assert_eq!(note(ended(4, "open", &posted, Vec::new())), Pause::AsBefore);
     assert_eq!(note(ended(1, "somewhere", &posted, Vec::new())), Pause::Ends);
     assert_eq!(note(ended(5, "somewhere", &end, closed)), Pause::Begins, "a new pause");
+}
+
+#[tokio::test]
+async fn for_a_token_that_another_node_sends_for_nothing_is_sent_until_that_one_is_gone() {
+    let stage = Stage::new(None, false);
+    stage.platform.is_shared.store(true, std::sync::atomic::Ordering::Relaxed);
+    let other = NodeId::new("other").expect("a name");
+    let until = stage.clock.now() + EGRESS_LEASE;
+    *stage.outbox.sender.lock().expect("not poisoned") = Some((other, until));
+    stage.outbox.put(claimed(1, "somewhere"));
+    assert_eq!(stage.run_once().await, Report::default());
+    stage.clock.set(until + SECOND);
+    assert_eq!(stage.run_once().await.posted, 1);
+}
+
+#[tokio::test]
+async fn a_node_under_another_name_has_to_take_what_it_sends_for_again() {
+    let stage = Stage::new(None, false);
+    stage.platform.is_shared.store(true, std::sync::atomic::Ordering::Relaxed);
+    let deliverer = stage.deliverer(DeliverySettings::default());
+    let mut work = Work::new(stage.clock.now());
+    let others = async |work: &mut Work| {
+        deliverer.sent_by_others(work, stage.clock.now()).await.expect("the store is there")
+    };
+    assert_eq!(others(&mut work).await, Vec::<String>::new());
+    stage.node.take_another();
+    assert_eq!(others(&mut work).await, ["fake"], "its old name has it");
+    stage.clock.set(stage.clock.now() + EGRESS_LEASE + SECOND);
+    assert_eq!(others(&mut work).await, Vec::<String>::new());
+    // It says so again in time.
+    stage.clock.set(stage.clock.now() + EGRESS_LEASE / 3);
+    assert_eq!(others(&mut work).await, Vec::<String>::new());
+    let (_, until) = stage.outbox.sender.lock().expect("not poisoned").clone().expect("a sender");
+    assert_eq!(until, stage.clock.now() + EGRESS_LEASE);
 }

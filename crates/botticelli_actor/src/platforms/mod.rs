@@ -12,6 +12,7 @@ pub use file::JsonLinesFile;
 
 use crate::config::{BotPost, LoadedConfig, Problem};
 use botticelli_server::clock::Clock;
+use botticelli_server::outbox::EgressScope;
 use botticelli_server::post::{Capabilities, Destination, Platform, PostContent};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
@@ -90,6 +91,14 @@ impl Platforms {
     pub fn capabilities(&self, destination: &Destination) -> Option<Capabilities> {
         let platform = self.get(&destination.platform)?;
         Some(platform.capabilities(&PostContent::default(), destination))
+    }
+
+    /// Those whose limits are counted for all nodes together.
+    pub fn egress_scopes(&self) -> Vec<EgressScope> {
+        let scope = |(name, platform): (&String, &Arc<Platform>)| {
+            Some(EgressScope { platform: name.clone(), scope: platform.egress_scope()? })
+        };
+        self.by_name.iter().filter_map(scope).collect()
     }
 
     /// All names, in order: what an error message offers.

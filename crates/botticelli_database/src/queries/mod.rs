@@ -26,7 +26,7 @@ pub(crate) use agenda::{agenda, now, states, withdraw_paused};
 pub(crate) use claim::{claim, release, take};
 pub(crate) use nodes::{begin, leave, living, owned, prune_nodes, renew, rescue};
 pub(crate) use operate::{pause, publish, resume, retire};
-pub(crate) use outbox::{claim_posts, decide, next_post_due, rescue_posts, settle_posts};
+pub(crate) use outbox::{claim_posts, decide, next_post_due, rescue_posts, settle_posts, take_egress};
 pub(crate) use read::{
     attempts, earlier_items, execution, executions, history, meta, post, post_attempts, post_counts,
     post_times, posts, prune, task_views, used_keys,

@@ -8,7 +8,7 @@ use crate::store::{Decided, PostDecision};
 use crate::views::MARKED_POSTED;
 use botticelli_server::clock::to_microseconds;
 use botticelli_server::ids::{ExecutionId, Fence, NodeId, PostId};
-use botticelli_server::outbox::{ClaimedPost, HOLDS_FOR, PostEnd, PostsSettled, SettledPost};
+use botticelli_server::outbox::{ClaimedPost, EgressScope, HOLDS_FOR, PostEnd, PostsSettled, SettledPost};
 use botticelli_server::plan::BreakerEffect;
 use botticelli_server::post::{Destination, IdempotencyKey, Receipt};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -31,12 +31,70 @@ const PARTS_BEFORE: &str = "FROM actor_server_posts AS e \
      WHERE e.execution_id = q.execution_id AND e.platform = q.platform AND e.destination = q.destination \
          AND e.first_part = q.first_part AND e.part < q.part AND e.state NOT IN ('posted', 'failed', 'skipped')";
 
+batch_row! {
+    struct Scope<'a> {
+        platform: &'a str,
+        scope: &'a str,
+    }
+}
+
+/// Takes what is free, keeps what is the node's, and says what is another's. Who is dead, or silent for too long, has
+/// nothing.
+pub(crate) async fn take_egress(
+    conn: &mut Connection,
+    node: NodeId,
+    scopes: Arc<[EgressScope]>,
+    lease: i64,
+) -> Work<Vec<String>> {
+    if let Some(serialize) = dialect::SERIALIZE_POST_CLAIMS {
+        sql_query(serialize).execute(conn).await?;
+    }
+    let scopes: Vec<Scope<'_>> =
+        scopes.iter().map(|one| Scope { platform: &one.platform, scope: &one.scope }).collect();
+    let take = "INSERT INTO actor_server_egress_leases (platform, scope, node, lease_until) \
+         SELECT r.platform, r.scope, $1, actor_server_now_plus($2) FROM {r} WHERE true \
+         ON CONFLICT (platform, scope) DO UPDATE SET node = excluded.node, lease_until = excluded.lease_until \
+         WHERE actor_server_egress_leases.node = excluded.node \
+             OR actor_server_egress_leases.lease_until < actor_server_now() \
+             OR NOT EXISTS (SELECT 1 FROM actor_server_nodes AS n \
+                 WHERE n.node = actor_server_egress_leases.node AND n.left_at IS NULL \
+                     AND n.lease_until >= actor_server_now())";
+    sql_query(take)
+        .bind::<Text, _>(node.as_str())
+        .bind::<BigInt, _>(lease)
+        .rows(&scopes)?
+        .execute(conn)
+        .await?;
+    let of_others = "SELECT r.platform FROM {r} WHERE NOT EXISTS ( \
+             SELECT 1 FROM actor_server_egress_leases AS e \
+             WHERE e.platform = r.platform AND e.scope = r.scope AND e.node = $1) \
+         ORDER BY r.platform";
+    let of_others: Vec<PlatformRow> =
+        sql_query(of_others).bind::<Text, _>(node.as_str()).rows(&scopes)?.load(conn).await?;
+    Ok(of_others.into_iter().map(|row| row.platform).collect())
+}
+
+batch_row! {
+    #[derive(QueryableByName)]
+    struct PlatformRow {
+        #[diesel(sql_type = Text)]
+        platform: String,
+    }
+}
+
+impl PlatformRow {
+    fn all(platforms: &[String]) -> Vec<Self> {
+        platforms.iter().map(|platform| Self { platform: platform.clone() }).collect()
+    }
+}
+
 /// Leases the first due post of each destination on which nothing is being sent.
 pub(crate) async fn claim_posts(
     conn: &mut Connection,
     node: NodeId,
     limit: i64,
     lease: i64,
+    without: Arc<[String]>,
 ) -> Work<Vec<ClaimedPost>> {
     if let Some(serialize) = dialect::SERIALIZE_POST_CLAIMS {
         sql_query(serialize).execute(conn).await?;
@@ -45,7 +103,7 @@ pub(crate) async fn claim_posts(
     let sql = format!(
         "SELECT {} FROM actor_server_posts AS p WHERE p.id IN ( \
              SELECT min(q.id) FROM actor_server_posts AS q \
-             WHERE q.deliver_at <= actor_server_now() \
+             WHERE q.deliver_at <= actor_server_now() AND q.platform NOT IN (SELECT r.platform FROM {{r}}) \
                  AND NOT EXISTS (SELECT 1 {PARTS_BEFORE}) AND NOT EXISTS (SELECT 1 {HOLDING}) \
              GROUP BY q.platform, q.destination) \
          AND NOT EXISTS (SELECT 1 FROM actor_server_posts AS s \
@@ -55,7 +113,8 @@ pub(crate) async fn claim_posts(
         // A person may be deciding about a post at this moment: then it is left for the next time.
         dialect::LOCK_CHOSEN_POSTS
     );
-    let rows: Vec<PostRow> = sql_query(sql).bind::<BigInt, _>(limit).load(conn).await?;
+    let without = PlatformRow::all(&without);
+    let rows: Vec<PostRow> = sql_query(sql).bind::<BigInt, _>(limit).rows(&without)?.load(conn).await?;
     if rows.is_empty() {
         return Ok(Vec::new());
     }
@@ -467,7 +526,10 @@ async fn take_back(conn: &mut Connection, which: &str, node: &str, lock: &str) -
     Ok(lost.len())
 }
 
-pub(crate) async fn next_post_due(conn: &mut Connection) -> Work<Option<DateTime<Utc>>> {
+pub(crate) async fn next_post_due(
+    conn: &mut Connection,
+    without: Arc<[String]>,
+) -> Work<Option<DateTime<Utc>>> {
     #[derive(QueryableByName)]
     struct Due {
         #[diesel(sql_type = Nullable<Instant>)]
@@ -475,9 +537,10 @@ pub(crate) async fn next_post_due(conn: &mut Connection) -> Work<Option<DateTime
     }
     let sql = format!(
         "SELECT min(q.deliver_at) AS due FROM actor_server_posts AS q \
-         WHERE q.deliver_at IS NOT NULL AND NOT EXISTS (SELECT 1 {HOLDING})"
+         WHERE q.deliver_at IS NOT NULL AND q.platform NOT IN (SELECT r.platform FROM {{r}}) AND NOT EXISTS (SELECT 1 {HOLDING})"
     );
-    let due: Due = sql_query(sql).get_result(conn).await?;
+    let without = PlatformRow::all(&without);
+    let due: Due = sql_query(sql).rows(&without)?.get_result(conn).await?;
     Ok(due.due)
 }
 

@@ -268,7 +268,7 @@ pub async fn columns_that_are_added_meanwhile_harm_nobody(db: &TestStore) {
         let attempt = player.claim(&task).await;
         let made = Made { posts: vec![message("channel", "text")], ..Made::default() };
         player.end(&task, &attempt, AttemptEnd::Succeeded, made).await;
-        let claimed = db.claim_posts(&player.id, 10, MINUTE).await.expect("an answer");
+        let claimed = db.claim_posts(&player.id, 10, MINUTE, &[]).await.expect("an answer");
         let [post] = claimed.as_slice() else { panic!("one post, not {claimed:?}") };
         let end = PostEnd::Skipped { reason: SkipReason::RateLimited };
         let ended = [SettledPost { id: post.id, fence: post.fence, end, exchanges: Vec::new() }];

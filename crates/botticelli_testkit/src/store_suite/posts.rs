@@ -7,8 +7,8 @@ use botticelli_server::ids::{Fence, PostId};
 use botticelli_server::ledger::{Ledger as _, Recorded};
 use botticelli_server::limits::DeliveryLimits;
 use botticelli_server::outbox::{
-    Asked, ClaimedPost, Exchange, HOLDS_FOR, NewPost, Outbox as _, PostEnd, PostHistory as _, PostState,
-    SettledPost,
+    Asked, ClaimedPost, EGRESS_LEASE, EgressScope, Exchange, HOLDS_FOR, NewPost, Outbox as _, PostEnd,
+    PostHistory as _, PostState, SettledPost,
 };
 use botticelli_server::outcome::{AttemptEnd, SkipReason};
 use botticelli_server::post::{LookUp, PostError, Receipt};
@@ -21,7 +21,7 @@ use std::time::Duration;
 const SECOND: Duration = Duration::from_secs(1);
 
 async fn claim(player: &Player) -> Vec<ClaimedPost> {
-    player.store.claim_posts(&player.id, 100, LEASE).await.expect("an answer")
+    player.store.claim_posts(&player.id, 100, LEASE, &[]).await.expect("an answer")
 }
 
 async fn claim_one(player: &Player) -> ClaimedPost {
@@ -93,15 +93,15 @@ async fn makes(db: &TestStore, player: &Player, task: &Task, posts: Vec<NewPost>
 /// The oldest first.
 pub async fn one_post_of_a_destination_is_on_its_way_at_a_time(db: &TestStore) {
     let (player, task) = sender(db).await;
-    assert_eq!(db.next_post_due().await.expect("an answer"), None);
+    assert_eq!(db.next_post_due(&[]).await.expect("an answer"), None);
     let first = db.time();
     makes(db, &player, &task, vec![message("a", "a1"), message("b", "b1")]).await;
     makes(db, &player, &task, vec![message("a", "a2")]).await;
-    assert_eq!(db.next_post_due().await.expect("an answer"), Some(first));
+    assert_eq!(db.next_post_due(&[]).await.expect("an answer"), Some(first));
     let claimed = claim(&player).await;
     assert_eq!(texts(&claimed), ["a1", "b1"]);
     assert_eq!(texts(&claim(&player).await), Vec::<&str>::new(), "a2 waits for a1");
-    assert_eq!(db.next_post_due().await.expect("an answer"), Some(first + MINUTE));
+    assert_eq!(db.next_post_due(&[]).await.expect("an answer"), Some(first + MINUTE));
     let a1 = claimed.iter().find(|post| post.content.text == "a1").expect("a1");
     assert_eq!((a1.attempt, a1.uncertain_since, a1.lease_until), (1, None, db.time() + LEASE));
     let attempts = db.post_attempts(a1.id).await.expect("attempts");
@@ -113,7 +113,7 @@ pub async fn one_post_of_a_destination_is_on_its_way_at_a_time(db: &TestStore) {
     let attempts = db.post_attempts(a1.id).await.expect("attempts");
     assert_eq!(attempts[0].ended.as_deref(), Some("posted"));
     assert_eq!(texts(&claim(&player).await), ["a2"]);
-    assert_eq!(db.next_post_due().await.expect("an answer"), None);
+    assert_eq!(db.next_post_due(&[]).await.expect("an answer"), None);
 }
 
 /// Each post once, each destination in order, however many send.
@@ -130,7 +130,7 @@ pub async fn many_deliverers_at_once_send_each_post_once_and_in_order(db: &TestS
             let mut sent = Vec::new();
             // Each round may find the destinations busy with the others' posts.
             while player.store.value_of_waiting().await {
-                for post in player.store.claim_posts(&player.id, 3, LEASE).await.expect("an answer") {
+                for post in player.store.claim_posts(&player.id, 3, LEASE, &[]).await.expect("an answer") {
                     sent.push((post.fence, post.destination.target.clone(), post.content.text.clone()));
                     let receipt = Receipt {
                         message_id: "1".into(),
@@ -227,7 +227,7 @@ pub async fn a_deferred_post_goes_out_at_its_time_and_not_before(db: &TestStore)
     settle(&player, &now, deferred(db.time() + 5 * MINUTE, false)).await;
     let waiting = view(db, now.id).await;
     assert_eq!((waiting.state, waiting.reason.as_deref()), (PostState::Deferred, Some("a limit")));
-    assert_eq!(db.next_post_due().await.expect("an answer"), Some(db.time() + MINUTE));
+    assert_eq!(db.next_post_due(&[]).await.expect("an answer"), Some(db.time() + MINUTE));
     assert_eq!(claim(&player).await, []);
     db.advance(MINUTE - Duration::from_micros(1)).await;
     assert_eq!(claim(&player).await, []);
@@ -259,7 +259,7 @@ pub async fn while_a_destination_takes_no_posts_the_others_wait_in_order(db: &Te
         assert_eq!(again.id, first.id, "it asks again, and no other");
         settle(&player, &again, not_taken(until)).await;
         assert_eq!(claim(&player).await, []);
-        assert_eq!(db.next_post_due().await.expect("an answer"), Some(until), "nothing to do until then");
+        assert_eq!(db.next_post_due(&[]).await.expect("an answer"), Some(until), "nothing to do until then");
         db.advance(wait).await;
     }
     let mut order = Vec::new();
@@ -269,6 +269,74 @@ pub async fn while_a_destination_takes_no_posts_the_others_wait_in_order(db: &Te
         order.push(post.content.text);
     }
     assert_eq!(order, ["first", "its window opens meanwhile", "its second part", "next"]);
+}
+
+async fn egress(player: &Player, token: &str) -> Vec<String> {
+    let scopes = [EgressScope { platform: "file".into(), scope: token.into() }];
+    player.store.take_egress(&player.id, &scopes, EGRESS_LEASE).await.expect("an answer")
+}
+
+/// So that several nodes do not add up to more than its limit. Other platforms are every node's.
+pub async fn one_node_at_a_time_sends_for_a_token(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    let other = Player::enter(db, "other").await;
+    let mut elsewhere = message("a", "elsewhere");
+    elsewhere.destination.platform = "console".into();
+    makes(db, &player, &task, vec![message("a", "first"), message("b", "second"), elsewhere]).await;
+    for node in [&player, &other] {
+        node.store.renew(&node.id, 10 * MINUTE).await.expect("a heartbeat");
+    }
+    assert_eq!(egress(&player, "token").await, Vec::<String>::new());
+    let without = egress(&other, "token").await;
+    assert_eq!(without, ["file"]);
+    assert!(db.next_post_due(&without).await.expect("an answer").is_some(), "what is elsewhere");
+    let claimed = other.store.claim_posts(&other.id, 100, LEASE, &without).await.expect("an answer");
+    assert_eq!(texts(&claimed), ["elsewhere"]);
+    assert_eq!(db.next_post_due(&without).await.expect("an answer"), None, "the rest is not for this node");
+    assert_eq!(texts(&claim(&player).await), ["first", "second"]);
+    assert_eq!(egress(&other, "another token").await, Vec::<String>::new(), "that one has limits of its own");
+
+    // It goes on for as long as it says so.
+    for _ in 0..4 {
+        db.advance(EGRESS_LEASE - SECOND).await;
+        assert_eq!(egress(&player, "token").await, Vec::<String>::new());
+        assert_eq!(egress(&other, "token").await, ["file"]);
+    }
+    // Its deliverer is stuck, though the node lives.
+    db.advance(EGRESS_LEASE + SECOND).await;
+    assert_eq!(egress(&other, "token").await, Vec::<String>::new());
+    assert_eq!(egress(&player, "token").await, ["file"]);
+}
+
+/// After a death within seconds, after a stop at once.
+pub async fn what_a_node_sent_for_is_handed_over_when_it_goes(db: &TestStore) {
+    let first = Player::enter(db, "first").await;
+    let second = Player::enter(db, "second").await;
+    let third = Player::enter(db, "third").await;
+    let short = 4 * SECOND;
+    first.store.renew(&first.id, short).await.expect("a heartbeat");
+    assert_eq!(egress(&first, "token").await, Vec::<String>::new());
+    db.advance(short).await;
+    assert_eq!(egress(&second, "token").await, ["file"], "its lease is not over");
+    db.advance(SECOND).await;
+    assert_eq!(egress(&second, "token").await, Vec::<String>::new(), "it is dead");
+    assert_eq!(egress(&third, "token").await, ["file"]);
+    second.store.leave(&second.id).await.expect("an answer");
+    assert_eq!(egress(&third, "token").await, Vec::<String>::new());
+}
+
+/// However many ask at once.
+pub async fn one_of_many_that_ask_at_once_sends_for_a_token(db: &TestStore) {
+    let mut asking = Vec::new();
+    for n in 0..6 {
+        let player = Player::enter(db, &format!("node {n}")).await;
+        asking.push(tokio::spawn(async move { egress(&player, "token").await.is_empty() }));
+    }
+    let mut winners = 0;
+    for asked in asking {
+        winners += usize::from(asked.await.expect("no panic"));
+    }
+    assert_eq!(winners, 1);
 }
 
 /// Whoever looks sees for which other one a post waits.
@@ -916,7 +984,7 @@ pub async fn deliveries_decisions_and_rescues_at_once_do_not_write_over_each_oth
             while idle < 5 {
                 // A lease of no time at all: the rescuers take what they find.
                 let claimed =
-                    player.store.claim_posts(&player.id, 10, Duration::ZERO).await.expect("an answer");
+                    player.store.claim_posts(&player.id, 10, Duration::ZERO, &[]).await.expect("an answer");
                 idle = if claimed.is_empty() { idle + 1 } else { 0 };
                 let receipt = |n: i64| Receipt {
                     message_id: n.to_string(),

@@ -128,7 +128,8 @@ pub async fn the_longest_durations_are_understood(db: &TestStore) {
     db.advance(1_000_000 * MINUTE).await;
     assert_eq!(other.store.rescue(&other.id).await.expect("an answer").nodes, []);
     use botticelli_server::outbox::Outbox as _;
-    let posts = player.store.claim_posts(&player.id, usize::MAX, Duration::MAX).await.expect("an answer");
+    let posts =
+        player.store.claim_posts(&player.id, usize::MAX, Duration::MAX, &[]).await.expect("an answer");
     assert!(posts[0].lease_until > db.time());
     assert_eq!(player.store.take(&player.id, &[], Duration::MAX).await.expect("an answer"), []);
     assert_eq!(db.history(&task.id, usize::MAX).await.expect("history").len(), 1);

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use botticelli_database::Store;
 use botticelli_server::ids::NodeId;
 use botticelli_server::ledger::LedgerError;
-use botticelli_server::outbox::{ClaimedPost, Outbox, PostsSettled, SettledPost};
+use botticelli_server::outbox::{ClaimedPost, EgressScope, Outbox, PostsSettled, SettledPost};
 use botticelli_server::post::{
     Capabilities, ContentPoster, Destination, Doubt, IdempotencyKey, LookUp, Platform, PostContent,
     PostError, Receipt,
@@ -70,13 +70,23 @@ pub(super) struct FatedOutbox {
 
 #[async_trait]
 impl Outbox for FatedOutbox {
+    async fn take_egress(
+        &self,
+        node: &NodeId,
+        scopes: &[EgressScope],
+        lease: Duration,
+    ) -> Result<Vec<String>, LedgerError> {
+        self.store.take_egress(node, scopes, lease).await
+    }
+
     async fn claim_posts(
         &self,
         node: &NodeId,
         limit: usize,
         lease: Duration,
+        without: &[String],
     ) -> Result<Vec<ClaimedPost>, LedgerError> {
-        let claimed = self.store.claim_posts(node, limit, lease).await;
+        let claimed = self.store.claim_posts(node, limit, lease, without).await;
         self.fate.point().await;
         claimed
     }
@@ -94,8 +104,8 @@ impl Outbox for FatedOutbox {
         rescued
     }
 
-    async fn next_post_due(&self) -> Result<Option<DateTime<Utc>>, LedgerError> {
-        self.store.next_post_due().await
+    async fn next_post_due(&self, without: &[String]) -> Result<Option<DateTime<Utc>>, LedgerError> {
+        self.store.next_post_due(without).await
     }
 }
 

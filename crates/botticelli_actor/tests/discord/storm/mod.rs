@@ -231,7 +231,7 @@ impl Storm {
 
     async fn time_passes(&mut self) {
         let now = self.database.time();
-        let due = self.database.next_post_due().await.expect("an answer");
+        let due = self.database.next_post_due(&[]).await.expect("an answer");
         let to = match self.random.below(10) {
             0 => now + TimeDelta::milliseconds(i64::try_from(self.random.below(30_000)).expect("small")),
             1 | 2 => now + TimeDelta::seconds(61),

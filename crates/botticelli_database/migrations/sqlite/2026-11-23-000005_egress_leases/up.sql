@@ -1,0 +1,9 @@
+-- Which node sends for a token, so that several nodes do not add up to more than its limit. `scope` is a fingerprint of the
+-- token, never the token.
+CREATE TABLE actor_server_egress_leases (
+    platform text NOT NULL,
+    scope text NOT NULL,
+    node text NOT NULL,
+    lease_until text NOT NULL CHECK (lease_until GLOB '????-??-?? ??:??:??*+00:00'),
+    PRIMARY KEY (platform, scope)
+) STRICT;
