@@ -4,23 +4,24 @@
 //! runs the engine and the deliverer until [`ActorServer::stop`].
 
 use crate::actor::{PipelineActor, RegisteredActors, RunContext};
-use crate::config::{ActorFile, LoadedConfig, Problems, ServerSettings};
+use crate::config::server_file::PlatformName;
+use crate::config::{ActorFile, BotPost, LoadedConfig, Problems, ServerSettings};
 use crate::deliverer::{Deliverer, DeliverySettings, DeliverySignals};
 use crate::engine::{Activity, CurrentNode, DatabaseClock, Engine, EngineParts, EngineSettings};
-use crate::platforms::Platforms;
+use crate::platforms::{Finding, Platforms, SetupError};
 use crate::skills::SkillRegistry;
 use async_trait::async_trait;
 use botticelli_database::{DatabaseStatePersistence, Mode, OpenError, Store, Wakeups};
 use botticelli_server::clock::Clock;
 use botticelli_server::ids::{ActorName, DefinitionHash, NodeId, TaskId};
 use botticelli_server::ledger::{Attempt, Ledger as _, LedgerError, Registered, Registration};
-use botticelli_server::post::{TextLimit, TextUnit};
+use botticelli_server::post::{Destination, TextLimit, TextUnit};
 use botticelli_server::server::{ActorManager, ActorServer, StatePersistence as _, TaskScheduler as _};
 use botticelli_server::task::Task;
 use chrono::{DateTime, Utc};
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,14 +69,30 @@ pub struct AppParts {
 
 impl AppParts {
     /// Those of the production server.
-    pub fn new(clock: Arc<dyn Clock>, node: NodeId) -> Self {
-        Self {
-            platforms: Platforms::built_in(clock.clone()),
+    ///
+    /// # Errors
+    /// When a platform can't be set up.
+    pub fn new(config: &LoadedConfig, clock: Arc<dyn Clock>, node: NodeId) -> Result<Self, SetupError> {
+        Ok(Self {
+            platforms: Platforms::configured(config, clock.clone())?,
             skills: Arc::new(SkillRegistry::standard()),
             clock,
             node,
-            delivery: DeliverySettings::default(),
-        }
+            delivery: delivery_settings(config),
+        })
+    }
+}
+
+/// Until a request ends, it may have waited for its turn and then for its answer.
+pub(crate) fn delivery_settings(config: &LoadedConfig) -> DeliverySettings {
+    const TURN: Duration = Duration::from_secs(10);
+    let default = DeliverySettings::default();
+    let request_timeout = default.request_timeout.max(config.discord.request_timeout + TURN);
+    DeliverySettings {
+        lease: default.lease.max(2 * request_timeout),
+        request_timeout,
+        safe_window: default.safe_window.max(config.discord.nonce_window),
+        ..default
     }
 }
 
@@ -186,7 +203,8 @@ impl App {
         engine.enter().await?;
         let registered = register_tasks(&store, &config.tasks, true).await?;
         tell_what_was_recovered(&snapshot, &registered).await?;
-        engine.hold(config.tasks.clone());
+        engine.hold(runnable(config));
+        look_ahead(parts, &config.bot_posts, &stop);
         let broken_down = CancellationToken::new();
         let guard = || broken_down.clone().drop_guard();
         let loops = vec![
@@ -282,8 +300,13 @@ impl ActorServer for App {
         if new.settings != config.settings || !same_url {
             warn!("[server] and [database] have changed: that takes effect at the next start");
         }
+        if is_set_up_differently(&new, &config) {
+            warn!("[discord], or the token, has changed: that takes effect at the next start");
+        }
         new.database_url = config.database_url.clone();
         new.settings = config.settings.clone();
+        new.discord = config.discord.clone();
+        new.discord_token = config.discord_token.clone();
         let actors = build_actors(&new.actors, &self.parts.skills, new.database_url.expose_secret())?;
         let registered = register_tasks(&running.store, &new.tasks, false).await?;
         // From here on nothing can fail but the snapshot.
@@ -291,7 +314,10 @@ impl ActorServer for App {
         for gone in config.tasks.iter().filter(|old| new.tasks.iter().all(|task| task.id != old.id)) {
             running.engine.cancel(&gone.id).await?;
         }
-        running.engine.hold(new.tasks.clone());
+        running.engine.hold(runnable(&new));
+        if new.bot_posts != config.bot_posts {
+            look_ahead(&self.parts, &new.bot_posts, &running.stop);
+        }
         let tasks = running.engine.scheduled().await?.len();
         info!(
             tasks,
@@ -309,6 +335,20 @@ impl ActorServer for App {
         running.snapshot.save(&self.state(&config, None)).await?;
         Ok(())
     }
+}
+
+fn is_set_up_differently(new: &LoadedConfig, old: &LoadedConfig) -> bool {
+    let secret = |secret: Option<&SecretString>| secret.map(|secret| secret.expose_secret().to_owned());
+    let webhooks = |config: &LoadedConfig| -> BTreeMap<String, Option<String>> {
+        config.discord.webhooks.0.iter().map(|(name, url)| (name.clone(), secret(Some(url)))).collect()
+    };
+    let plain = |config: &LoadedConfig| {
+        let discord = &config.discord;
+        let times =
+            [discord.connect_timeout, discord.request_timeout, discord.nonce_window, discord.history_grace];
+        (discord.api_base_url.clone(), times, secret(config.discord_token.as_ref()))
+    };
+    plain(new) != plain(old) || webhooks(new) != webhooks(old)
 }
 
 /// So many heartbeats fit into a lease: two that are lost, or late, cost nothing.
@@ -343,6 +383,47 @@ fn enter_actors(actors: &RegisteredActors, built: Vec<(ActorName, PipelineActor)
     for (name, actor) in built {
         actors.register(name, Arc::new(actor));
     }
+}
+
+/// The tasks that this node can run. The others are registered too, and so they are kept: another node may have what
+/// is lacking here, or this one when it is started again, and what they missed is theirs to catch up.
+fn runnable(config: &LoadedConfig) -> Vec<Arc<Task>> {
+    let without_token: HashSet<&TaskId> = config.without_token().into_iter().map(|(task, _)| task).collect();
+    let lacking = |task: &Task| {
+        if without_token.contains(&task.id) {
+            Some("it posts to Discord, and there is no token")
+        } else if task.destinations.iter().any(|to| is_new_webhook(to, config)) {
+            Some("its webhook is known from the next start on")
+        } else {
+            None
+        }
+    };
+    let is_runnable = |task: &&Arc<Task>| match lacking(task) {
+        None => true,
+        Some(lacking) => {
+            warn!(task.id = %task.id, "left out on this node: {lacking}");
+            false
+        }
+    };
+    config.tasks.iter().filter(is_runnable).cloned().collect()
+}
+
+/// Warns of what stands in the way of posts, before the first one finds it out. Nothing waits for that.
+fn look_ahead(parts: &AppParts, posts: &[BotPost], stop: &CancellationToken) {
+    let (platforms, posts, stop, now) =
+        (parts.platforms.clone(), posts.to_vec(), stop.clone(), parts.clock.now());
+    tokio::spawn(async move {
+        let found = stop.run_until_cancelled(platforms.preflight(&posts, now)).await;
+        for Finding { problem, .. } in found.unwrap_or_default() {
+            warn!("{problem}; {}", problem.hint.as_deref().unwrap_or_default());
+        }
+    });
+}
+
+/// A reload may bring tasks for webhooks that this process was not started with.
+fn is_new_webhook(destination: &Destination, config: &LoadedConfig) -> bool {
+    destination.platform == PlatformName::DiscordWebhook.as_str()
+        && !config.discord.webhooks.0.contains_key(&destination.target)
 }
 
 async fn register_tasks(store: &Store, tasks: &[Arc<Task>], start: bool) -> Result<Registered, LedgerError> {

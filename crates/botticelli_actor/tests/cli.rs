@@ -1,5 +1,7 @@
 //! The command line, through the real binary: what stands on stdout, on stderr, and in the exit code.
 
+use diesel::Connection as _;
+use diesel::connection::SimpleConnection as _;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -709,4 +711,64 @@ fn once_send_is_carried_through_when_nobody_reads_its_output() {
     let history: serde_json::Value = serde_json::from_str(&history.out).unwrap();
     assert_eq!(history[0]["outcome"], "succeeded");
     assert_eq!(fs::read_to_string(folder.path().join("posts.jsonl")).unwrap().lines().count(), 1);
+}
+
+/// A post that failed, by an execution of its own: a folder stands where its file should be.
+fn a_post_that_waits(folder: &TempDir) {
+    let answer = answer(actor_server(folder.path()).args(["once", "t", "--send"]));
+    assert_eq!(answer.code, 1, "{answer:?}");
+}
+
+#[test]
+fn a_person_settles_a_post_that_may_be_there() {
+    let folder = posting_to_file("no/such/folder.jsonl", "");
+    a_post_that_waits(&folder);
+    let posts = |arguments: &[&str]| answer(actor_server(folder.path()).arg("posts").args(arguments));
+    let database = folder.path().join("actor_server.db");
+    let in_state = |state: &str, doubt: &str| {
+        let sql = format!(
+            "UPDATE actor_server_posts SET state = '{state}', uncertain_since = {doubt}, deliver_at = \
+             CASE WHEN '{state}' = 'deferred' THEN '2099-01-01 00:00:00+00:00' END"
+        );
+        let mut connection = diesel::SqliteConnection::establish(database.to_str().unwrap()).unwrap();
+        connection.batch_execute(&sql).unwrap();
+    };
+    let nothing_doubtful = posts(&["resend", "1"]);
+    assert_eq!(
+        (nothing_doubtful.err.as_str(), nothing_doubtful.code),
+        (
+            "error: post 1 is deferred: nothing says that it may be there\n\
+             hint: `actor-server posts retry 1` sends it\n",
+            1
+        )
+    );
+    in_state("needs_review", "'2026-01-01 00:00:00+00:00'");
+    let retried = posts(&["retry", "1"]);
+    assert_eq!(
+        (retried.err.as_str(), retried.code),
+        (
+            "error: post 1 is needs_review: it may be there already\n\
+             hint: look at the destination; then `actor-server posts mark-posted 1 --message-id ID` if it is there, \
+             `actor-server posts resend 1` if it is not\n",
+            1
+        )
+    );
+    let again = posts(&["resend", "1"]);
+    assert!(again.out.starts_with("post 1 will be sent again") && again.out.contains("twice"), "{again:?}");
+    in_state("needs_review", "'2026-01-01 00:00:00+00:00'");
+    for wrong in [&["mark-posted", "1"][..], &["mark-posted", "1", "--message-id", ""], &["resend", "x"]] {
+        assert_eq!(posts(wrong).code, 2, "{wrong:?}");
+    }
+    let unknown = posts(&["mark-posted", "9", "--message-id", "77"]);
+    assert_eq!((unknown.err.lines().next(), unknown.code), (Some("error: there is no post 9"), 2));
+    let link = "https://example.org/77";
+    let marked = posts(&["mark-posted", "1", "--message-id", "77", "--link", link, "--json"]);
+    let marked: serde_json::Value = serde_json::from_str(&marked.out).expect("JSON");
+    assert_eq!((&marked["state"], &marked["marked_posted"]), (&"posted".into(), &true.into()));
+    assert_eq!((&marked["receipt"]["message_id"], &marked["receipt"]["link"]), (&"77".into(), &link.into()));
+    assert_eq!(marked["posted_at"], "2026-01-01T00:00:00Z");
+    let list = posts(&["list"]);
+    assert!(list.out.contains("posted (marked as posted by an operator)"), "{list:?}");
+    let twice = posts(&["mark-posted", "1", "--message-id", "77"]);
+    assert_eq!(twice.err.lines().next(), Some("error: post 1 is posted: there is nothing to settle"));
 }

@@ -40,27 +40,37 @@ pub enum Mode {
 }
 
 /// What a person decides about a post.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PostDecision {
-    /// Send it (again), now.
+    /// Try again now. What may be there stays in doubt: it is sent under its key, or looked for.
     Retry,
+    /// Send it again although it may be there.
+    Resend,
+    /// It is there: the person has seen it, where the platform did not say so.
+    MarkPosted {
+        /// The platform's id of the message.
+        message_id: String,
+        /// Where a person can see it.
+        link: Option<String>,
+    },
     /// Leave it out for good.
     Dismiss,
 }
 
 impl PostDecision {
-    pub(crate) fn applies_to(self, state: PostState) -> bool {
+    /// Whether it can be decided about a post in this state. `in_doubt`: the post may be there.
+    pub(crate) fn applies_to(&self, state: PostState, in_doubt: bool) -> bool {
+        use PostState::{Deferred, Failed, NeedsReview, Pending, Posted, Sending, Skipped};
         match (self, state) {
-            (
-                Self::Retry,
-                PostState::Deferred | PostState::Failed | PostState::NeedsReview | PostState::Skipped,
-            ) => true,
-            (
-                Self::Dismiss,
-                PostState::Pending | PostState::Deferred | PostState::Failed | PostState::NeedsReview,
-            ) => true,
-            (Self::Retry, PostState::Pending | PostState::Sending | PostState::Posted) => false,
-            (Self::Dismiss, PostState::Sending | PostState::Posted | PostState::Skipped) => false,
+            (_, Sending | Posted) => false,
+            (Self::Retry, Deferred | Failed | Skipped) => true,
+            // Nobody can tell whether it is there: the person has to say which.
+            (Self::Retry, Pending | NeedsReview) => false,
+            (Self::Resend, NeedsReview) | (Self::MarkPosted { .. }, NeedsReview | Failed) => true,
+            (Self::Resend | Self::MarkPosted { .. }, Pending | Deferred) => in_doubt,
+            (Self::Resend, Failed | Skipped) | (Self::MarkPosted { .. }, Skipped) => false,
+            (Self::Dismiss, Pending | Deferred | Failed | NeedsReview) => true,
+            (Self::Dismiss, Skipped) => false,
         }
     }
 }

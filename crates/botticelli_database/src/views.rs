@@ -125,6 +125,9 @@ pub struct AttemptView {
     pub error_message: Option<String>,
 }
 
+/// Why a post is `posted` whose receipt a person gave.
+pub(crate) const MARKED_POSTED: &str = "marked as posted by an operator";
+
 /// A post in a listing.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PostView {
@@ -159,8 +162,10 @@ pub struct PostView {
     pub attempts: u32,
     /// The node that is sending it.
     pub node: Option<String>,
-    /// What the platform answered.
+    /// What the platform answered; or, where `marked_posted`, what a person said in its place.
     pub receipt: Option<Receipt>,
+    /// A person said that it is there; the platform never did.
+    pub marked_posted: bool,
     /// When the run that made it ended.
     pub created_at: DateTime<Utc>,
     /// When the platform took it.

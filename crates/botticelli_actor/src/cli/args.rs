@@ -34,6 +34,9 @@ pub struct GlobalArgs {
     /// Check everything that can be checked without acting, and print each task with its next three times
     #[arg(long, global = true)]
     pub dry_run: bool,
+    /// Run without a Discord token: the tasks that need it are left out, with a warning
+    #[arg(long, global = true)]
+    pub allow_degraded: bool,
     /// How the log on stderr is written; RUST_LOG says how much of it
     #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
@@ -117,6 +120,13 @@ pub struct NextArgs {
 fn time(text: &str) -> Result<DateTime<Utc>, &'static str> {
     text.parse()
         .map_err(|_| "not a time in RFC 3339, such as 2026-01-31T09:00:00Z or 2026-01-31T10:00:00+01:00")
+}
+
+/// What a platform may have called a message, or a link to it.
+fn printable(text: &str) -> Result<String, &'static str> {
+    let fits =
+        (1..=500).contains(&text.chars().count()) && !text.contains(|c: char| c.is_control() || c == ' ');
+    if fits { Ok(text.to_owned()) } else { Err("1-500 characters, without blanks") }
 }
 
 /// A task or an expression.
@@ -214,10 +224,32 @@ pub enum PostsCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Send a failed post, or one that waits for a person, again
+    /// Send a post that failed, or was left out, again; ask at once about one that is deferred
     Retry {
         /// Its number
         post: i64,
+    },
+    /// Send a post again although it may be there: look first, or it may appear twice
+    Resend {
+        /// Its number
+        post: i64,
+        /// Print a JSON object: the post as it stands now
+        #[arg(long)]
+        json: bool,
+    },
+    /// Settle a post that you have seen on the platform, where the platform did not say so
+    MarkPosted {
+        /// Its number
+        post: i64,
+        /// The platform's id of the message
+        #[arg(long, value_name = "ID", value_parser = printable)]
+        message_id: String,
+        /// Where it can be seen
+        #[arg(long, value_name = "URL", value_parser = printable)]
+        link: Option<String>,
+        /// Print a JSON object: the post as it stands now
+        #[arg(long)]
+        json: bool,
     },
     /// Leave a post that failed, or waits for a person, as it is
     Dismiss {

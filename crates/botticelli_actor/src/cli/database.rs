@@ -2,7 +2,7 @@
 
 use super::args::{GlobalArgs, PostsCommand, TasksCommand};
 use super::errors::{Failure, UsageError};
-use super::output::{write_json, write_table};
+use super::output::{visible, write_json, write_table};
 use super::task::{Runner, in_database, not_enabled, runner_of};
 use super::{load_config, show};
 use crate::clock::SystemClock;
@@ -127,8 +127,17 @@ pub(super) async fn posts(
             if *json { write_json(&posts, out) } else { write_table(&posts, out) }
         }
         PostsCommand::Show { post, json } => show_post(&store, PostId(*post), *json, out).await,
-        PostsCommand::Retry { post } => decide(&store, PostId(*post), PostDecision::Retry, out).await,
-        PostsCommand::Dismiss { post } => decide(&store, PostId(*post), PostDecision::Dismiss, out).await,
+        PostsCommand::Retry { post } => decide(&store, PostId(*post), PostDecision::Retry, false, out).await,
+        PostsCommand::Resend { post, json } => {
+            decide(&store, PostId(*post), PostDecision::Resend, *json, out).await
+        }
+        PostsCommand::MarkPosted { post, message_id, link, json } => {
+            let decision = PostDecision::MarkPosted { message_id: message_id.clone(), link: link.clone() };
+            decide(&store, PostId(*post), decision, *json, out).await
+        }
+        PostsCommand::Dismiss { post } => {
+            decide(&store, PostId(*post), PostDecision::Dismiss, false, out).await
+        }
     }
 }
 
@@ -146,7 +155,7 @@ async fn show_post(store: &Store, id: PostId, json: bool, out: &mut impl Write) 
     writeln!(out)?;
     let extras = crate::platforms::shown(&post.extras);
     for line in post.content.lines().chain(extras.lines()) {
-        writeln!(out, "    {}", super::output::visible(line))?;
+        writeln!(out, "    {}", visible(line))?;
     }
     Ok(())
 }
@@ -155,19 +164,55 @@ async fn decide(
     store: &Store,
     id: PostId,
     decision: PostDecision,
+    json: bool,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
-    match (store.decide(id, decision).await?, decision) {
-        (Decided::Done, PostDecision::Retry) => {
-            Ok(writeln!(out, "post {id} will be sent as soon as a server can")?)
+    match store.decide(id, decision.clone()).await? {
+        Decided::Done if json => show_post(store, id, true, out).await,
+        Decided::Done => Ok(writeln!(out, "post {id} {}", done(&decision))?),
+        Decided::UnknownPost => Err(unknown_post(id)),
+        Decided::NotNow(state) => Err(not_now(id, state, &decision).into()),
+    }
+}
+
+fn done(decision: &PostDecision) -> String {
+    match decision {
+        PostDecision::Retry => "will be sent as soon as a server can".to_owned(),
+        PostDecision::Resend => {
+            "will be sent again as soon as a server can; if it was there, it is there twice \
+             unless the platform still knows its key"
+                .to_owned()
         }
-        (Decided::Done, PostDecision::Dismiss) => Ok(writeln!(out, "post {id} is dismissed")?),
-        (Decided::UnknownPost, _) => Err(unknown_post(id)),
-        (Decided::NotNow(state), PostDecision::Retry) => {
-            Err(Failure::new(format!("post {id} is {}: there is nothing to retry", state.as_str())).into())
+        PostDecision::MarkPosted { message_id, .. } => {
+            format!("is marked as posted: message {}, as you say", visible(message_id))
         }
-        (Decided::NotNow(state), PostDecision::Dismiss) => {
-            Err(Failure::new(format!("post {id} is {}: it can't be dismissed", state.as_str())).into())
+        PostDecision::Dismiss => "is dismissed".to_owned(),
+    }
+}
+
+/// Why a decision can't be carried out, and what can be decided instead.
+fn not_now(id: PostId, state: PostState, decision: &PostDecision) -> Failure {
+    let why = match decision {
+        PostDecision::Retry if state == PostState::NeedsReview => "it may be there already",
+        PostDecision::Retry => "there is nothing to retry",
+        PostDecision::Resend | PostDecision::MarkPosted { .. } if state == PostState::Posted => {
+            "there is nothing to settle"
+        }
+        PostDecision::Resend | PostDecision::MarkPosted { .. } => "nothing says that it may be there",
+        PostDecision::Dismiss => "it can't be dismissed",
+    };
+    let refused = Failure::new(format!("post {id} is {}: {why}", state.as_str()));
+    match state {
+        PostState::NeedsReview => refused.hint(format!(
+            "look at the destination; then `actor-server posts mark-posted {id} --message-id ID` if it is there, \
+             `actor-server posts resend {id}` if it is not"
+        )),
+        PostState::Deferred | PostState::Failed | PostState::Skipped => {
+            refused.hint(format!("`actor-server posts retry {id}` sends it"))
+        }
+        PostState::Sending => refused.hint("a server is sending it at this moment: try again when that is over"),
+        PostState::Pending | PostState::Posted => {
+            refused.hint(format!("`actor-server posts show {id}` tells more"))
         }
     }
 }

@@ -5,9 +5,9 @@ use super::errors::{DryRunFailed, opening_hint};
 use super::output::visible;
 use super::{actor_faults, load_checked, next};
 use crate::clock::SystemClock;
-use crate::config::{ActorFile, Check, Fault};
+use crate::config::{ActorFile, Check, Fault, LoadedConfig, Problem, Problems};
 use crate::knowledge::check_content;
-use crate::platforms::Platforms;
+use crate::platforms::{Finding, Platforms};
 use crate::skills::SkillRegistry;
 use botticelli_database::{Condition, Store};
 use botticelli_server::post::{Destination, PostContent};
@@ -30,10 +30,34 @@ pub(super) fn print(global: &GlobalArgs, now: DateTime<Utc>, out: &mut impl Writ
         own_database: Cell::new(None),
     };
     let config = load_checked(global, &surroundings).map_err(DryRunFailed)?;
+    let problems = surroundings.runtime.block_on(preflight(global, &config, now))?;
+    if !problems.is_empty() {
+        return Err(DryRunFailed(Problems(problems)).into());
+    }
     for task in &config.tasks {
         print_task(task, now, out)?;
     }
     Ok(())
+}
+
+/// What keeps tasks from posting to Discord; what only limits them is a warning.
+async fn preflight(
+    global: &GlobalArgs,
+    config: &LoadedConfig,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Vec<Problem>> {
+    let without_token: Vec<Problem> =
+        config.without_token().into_iter().map(|(_, problem)| problem).collect();
+    if !without_token.is_empty() && !global.allow_degraded {
+        return Ok(without_token);
+    }
+    let platforms = Platforms::configured(config, Arc::new(SystemClock))?;
+    let findings = platforms.preflight(&config.bot_posts, now).await;
+    let (blocking, others): (Vec<_>, Vec<_>) = findings.into_iter().partition(|finding| finding.blocks);
+    for Finding { problem, .. } in others {
+        tracing::warn!("{problem}; {}", problem.hint.as_deref().unwrap_or_default());
+    }
+    Ok(blocking.into_iter().map(|finding| finding.problem).collect())
 }
 
 /// What the configuration needs around it: its database, the content that actors read, the places where tasks post.

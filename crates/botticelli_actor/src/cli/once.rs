@@ -6,10 +6,10 @@ use super::load_config;
 use super::output::visible;
 use super::task::{Runner, in_configuration, in_database, runner_of};
 use crate::actor::{PipelineActor, RunContext, Stage, StageResult, Trace};
-use crate::app::contexts;
+use crate::app::{contexts, delivery_settings};
 use crate::clock::SystemClock;
 use crate::config::{LoadedConfig, Problems};
-use crate::deliverer::{Deliverer, DeliverySettings, DeliverySignals, OWN_LIMITS};
+use crate::deliverer::{Deliverer, DeliverySignals, OWN_LIMITS};
 use crate::draft::Draft;
 use crate::engine::{CurrentNode, DatabaseClock, node_name};
 use crate::platforms::{Platforms, shown};
@@ -92,7 +92,7 @@ async fn traced(
         .map_err(|faults| Problems::of(&file.actor.name, faults))?;
     let system: Arc<dyn Clock> = Arc::new(SystemClock);
     let clock = Arc::new(DatabaseClock::new(system.clone()));
-    let context = contexts(Arc::new(store.clone()), clock, Platforms::built_in(system));
+    let context = contexts(Arc::new(store.clone()), clock, Platforms::configured(config, system)?);
     let trace = Arc::new(Stages::default());
     let context =
         RunContext { trace: Some(trace.clone()), ..context(task, attempt, CancellationToken::new()) };
@@ -249,10 +249,10 @@ async fn run_as(
     let system: Arc<dyn Clock> = Arc::new(SystemClock);
     let deliverer = Deliverer::new(
         Arc::new(store.clone()),
-        Platforms::built_in(system.clone()),
+        Platforms::configured(config, system.clone())?,
         system,
         Arc::new(CurrentNode::new(node.clone())),
-        DeliverySettings::default(),
+        delivery_settings(config),
         DeliverySignals::default(),
     );
     // What the console platform prints comes after the stages.

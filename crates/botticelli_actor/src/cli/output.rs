@@ -246,6 +246,7 @@ mod tests {
             attempts: 1,
             node: None,
             receipt: None,
+            marked_posted: false,
             created_at: time("2026-01-02T03:04:05Z"),
             posted_at: None,
         }

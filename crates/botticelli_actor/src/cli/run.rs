@@ -4,7 +4,7 @@ use super::args::GlobalArgs;
 use super::load_config;
 use crate::app::{App, AppParts};
 use crate::clock::SystemClock;
-use crate::config::env;
+use crate::config::{LoadedConfig, Problems, env};
 use crate::engine::node_name;
 use botticelli_server::clock::Clock as _;
 use botticelli_server::server::ActorServer as _;
@@ -14,11 +14,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 pub(super) async fn run(global: GlobalArgs) -> anyhow::Result<()> {
-    let config = load_config(&global)?;
+    let config = load_runnable(&global)?;
     let mut signals = Signals::new()?;
     let node = node_name(&env::host_name(), std::process::id(), SystemClock.now());
-    let parts = AppParts::new(Arc::new(SystemClock), node.clone());
-    let app = App::build(config, parts, Box::new(move || load_config(&global)));
+    let parts = AppParts::new(&config, Arc::new(SystemClock), node.clone())?;
+    let app = App::build(config, parts, Box::new(move || load_runnable(&global)));
     info!(%node, "starting");
     tokio::select! {
         started = app.start() => started?,
@@ -54,6 +54,13 @@ pub(super) async fn run(global: GlobalArgs) -> anyhow::Result<()> {
     info!("stopped");
     anyhow::ensure!(!broke_down, "a part of the server broke down; the log above says which");
     Ok(())
+}
+
+/// The configuration, if all of its tasks can run, or the others shall.
+fn load_runnable(global: &GlobalArgs) -> Result<LoadedConfig, Problems> {
+    let config = load_config(global)?;
+    let problems: Vec<_> = config.without_token().into_iter().map(|(_, problem)| problem).collect();
+    if problems.is_empty() || global.allow_degraded { Ok(config) } else { Err(Problems(problems)) }
 }
 
 struct Signals {

@@ -3,6 +3,7 @@
 use super::env::{self, Environment};
 use super::problem::{FileError, Problem};
 use super::read::{Fault, KeyPath, Step};
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
@@ -19,7 +20,9 @@ const SHORTEST_SECRET: usize = 4;
 pub(super) struct Document {
     pub(super) path: PathBuf,
     pub(super) root: Table,
-    lines: HashMap<KeyPath, usize>,
+    text: String,
+    /// The line of each key, found out when a problem asks for one: most files have none, and large ones have many keys.
+    lines: OnceCell<HashMap<KeyPath, usize>>,
     /// Whole numbers that do not fit into 64 bits, as they are written, and the nearest number that stands for each:
     /// what is allowed is said where it is read.
     too_large: Vec<(String, f64)>,
@@ -36,26 +39,28 @@ impl Document {
         problems: &mut Vec<Problem>,
     ) -> Result<Self, Problem> {
         let text = read_text(path).map_err(|error| error.at(path.to_owned()))?;
-        let mut document = Self::parse(path, &text)?;
+        let mut document = Self::parse(path, text)?;
         document.put_in(environment, problems);
         Ok(document)
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Self, Problem> {
-        let problem = |error: &toml::de::Error, message: String| Problem {
-            line: error.span().map(|span| line_of(text, span.start)),
-            ..Problem::with(path.display().to_string(), message)
-        };
-        let spans = DeTable::parse(text).map_err(|error| problem(&error, wrong_toml(error.message())))?;
-        let mut lines = Lines::of(text);
-        lines.table(&mut KeyPath::default(), spans.get_ref());
+    fn parse(path: &Path, text: String) -> Result<Self, Problem> {
         let mut too_large = Vec::new();
-        let root = table_of(spans.get_ref(), &mut too_large);
+        let root = match DeTable::parse(&text) {
+            Ok(table) => table_of(table.get_ref(), &mut too_large),
+            Err(error) => {
+                return Err(Problem {
+                    line: error.span().map(|span| line_of(&text, span.start)),
+                    ..Problem::with(path.display().to_string(), wrong_toml(error.message()))
+                });
+            }
+        };
         Ok(Self {
             path: path.to_owned(),
             root,
+            text,
             too_large,
-            lines: lines.of,
+            lines: OnceCell::new(),
             environment: BTreeMap::new(),
             unresolved: HashSet::new(),
         })
@@ -74,10 +79,8 @@ impl Document {
 
     /// The line of the value at `path`, else of the nearest thing around it.
     pub(super) fn line(&self, path: &KeyPath) -> Option<usize> {
-        (1..=path.0.len())
-            .rev()
-            .find_map(|length| self.lines.get(&KeyPath(path.0[..length].to_vec())))
-            .copied()
+        let lines = self.lines.get_or_init(|| Lines::of(&self.text));
+        (1..=path.0.len()).rev().find_map(|length| lines.get(&KeyPath(path.0[..length].to_vec()))).copied()
     }
 
     /// Whether the value at `path` needs a variable that is not set: it is reported, and its text is not what was meant.
@@ -140,8 +143,14 @@ struct Lines {
 }
 
 impl Lines {
-    fn of(text: &str) -> Self {
-        Self { breaks: text.match_indices('\n').map(|(at, _)| at).collect(), of: HashMap::new() }
+    fn of(text: &str) -> HashMap<KeyPath, usize> {
+        let breaks = text.match_indices('\n').map(|(at, _)| at).collect();
+        let mut lines = Self { breaks, of: HashMap::new() };
+        // It has been read as TOML before.
+        if let Ok(table) = DeTable::parse(text) {
+            lines.table(&mut KeyPath::default(), table.get_ref());
+        }
+        lines.of
     }
 
     fn table(&mut self, path: &mut KeyPath, table: &DeTable<'_>) {

@@ -2,22 +2,23 @@
 
 use super::actor_file::{ActorFile, ActorSection, CacheSection, ExecutionSection};
 use super::definition;
+use super::discord::{self, BotPost, DiscordSettings};
 use super::document::Document;
 use super::env::Environment;
 use super::problem::{Problem, Problems};
 use super::read::{Fault, KeyPath, read};
 use super::server_file::{
-    ActorInstanceConfig, ActorServerConfig, CatchUpMode, DEFAULT_DATABASE_URL, ServerSettings,
+    ActorInstanceConfig, ActorServerConfig, CatchUpMode, DEFAULT_DATABASE_URL, PlatformName, ServerSettings,
 };
 use super::task;
 use botticelli_database::DatabaseUrl;
-use botticelli_server::ids::{ActorName, DefinitionHash};
+use botticelli_server::ids::{ActorName, DefinitionHash, TaskId};
 use botticelli_server::post::Destination;
 use botticelli_server::task::{Backoff, Task};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use toml::{Table, Value};
@@ -66,12 +67,28 @@ pub struct LoadedConfig {
     pub database_url: SecretString,
     /// The bot's token.
     pub discord_token: Option<SecretString>,
+    /// How Discord is reached.
+    pub discord: DiscordSettings,
+    /// Where enabled tasks post as the bot.
+    pub bot_posts: Vec<BotPost>,
     /// The tasks, in the order of the file.
     pub tasks: Vec<Arc<Task>>,
     /// The actors that they run, each once.
     pub actors: Vec<ActorFile>,
     /// What is not wrong, but probably not meant.
     pub warnings: Vec<String>,
+}
+
+impl LoadedConfig {
+    /// The tasks that can't run here because there is no token, each once, with the problem.
+    pub fn without_token(&self) -> Vec<(&TaskId, Problem)> {
+        if self.discord_token.is_some() {
+            return Vec::new();
+        }
+        let mut tasks = HashSet::new();
+        let problems = self.bot_posts.iter().map(|post| (&post.task, post.without_token()));
+        problems.filter(|(task, _)| tasks.insert(*task)).collect()
+    }
 }
 
 /// Loads the server's file and all that it names. `check` is asked about each actor's file.
@@ -83,19 +100,23 @@ pub fn load(given: &Given, environment: &Environment, check: &dyn Check) -> Resu
         environment,
         check,
         database_url: DEFAULT_DATABASE_URL.into(),
+        discord: None,
+        bot_posts: Vec::new(),
         problems: Vec::new(),
         warnings: Vec::new(),
         actors: BTreeMap::new(),
     };
-    let server = Document::load(&given.config, environment, &mut loader.problems).map_err(|problem| {
+    let mut server = Document::load(&given.config, environment, &mut loader.problems).map_err(|problem| {
         let hint = "--config FILE names another file; examples/actor_server.toml is one to start from";
         if matches!(given.config.try_exists(), Ok(false)) { problem.hint(hint) } else { problem }
     })?;
-    let loaded = loader.server(&server, given);
+    let root = std::mem::take(&mut server.root);
+    let loaded = loader.server(&server, root, given);
     loader.one_name_each();
     match loaded {
         Some(loaded) if loader.problems.is_empty() => Ok(LoadedConfig {
             actors: loader.actors.into_values().filter_map(|actor| actor.file).collect(),
+            bot_posts: loader.bot_posts,
             warnings: loader.warnings,
             ..loaded
         }),
@@ -107,6 +128,9 @@ struct Loader<'a> {
     environment: &'a Environment,
     check: &'a dyn Check,
     database_url: SecretString,
+    /// `None` when the file can't be read.
+    discord: Option<DiscordSettings>,
+    bot_posts: Vec<BotPost>,
     problems: Vec<Problem>,
     warnings: Vec<String>,
     /// By canonical path: however a task writes it, a file is loaded once.
@@ -122,8 +146,7 @@ struct LoadedActor {
 }
 
 impl Loader<'_> {
-    fn server(&mut self, document: &Document, given: &Given) -> Option<LoadedConfig> {
-        let mut root = document.root.clone();
+    fn server(&mut self, document: &Document, mut root: Table, given: &Given) -> Option<LoadedConfig> {
         let entries = entries(&mut root, "actors");
         self.check_brackets(document, &mut root);
         let config = self.read::<ActorServerConfig>(document, None, KeyPath::default(), &root);
@@ -134,21 +157,24 @@ impl Loader<'_> {
             self.database_url = url.clone();
         }
         let discord_token = self.discord_token(document, config.as_ref(), given);
+        self.discord = config.map(|config| self.discord(document, config.discord.into()));
 
-        let mut tasks = Vec::new();
-        let mut names = HashMap::new();
-        for (index, entry) in entries.iter().enumerate() {
-            let entry = Entry { document, path: KeyPath::entry("actors", index), table: entry };
-            self.check_name(&entry, &mut names);
-            tasks.extend(self.task(&entry, &settings).map(Arc::new));
-        }
         if entries.is_empty() {
             self.warn(document, "there are no [[actors]] entries: there is nothing to run");
+        }
+        let mut tasks = Vec::new();
+        let mut names = HashMap::new();
+        for (index, table) in entries.into_iter().enumerate() {
+            let entry = Entry { document, path: KeyPath::entry("actors", index), table: &table };
+            self.check_name(&entry, &mut names);
+            tasks.extend(self.task(&entry, &settings).map(Arc::new));
         }
         Some(LoadedConfig {
             settings,
             database_url: database_url?,
             discord_token,
+            discord: self.discord.clone().unwrap_or_default(),
+            bot_posts: Vec::new(),
             tasks,
             actors: Vec::new(),
             warnings: Vec::new(),
@@ -208,18 +234,49 @@ impl Loader<'_> {
                  DISCORD_TOKEN",
             );
         }
-        given.discord_token.clone().or(in_file)
+        let token = given.discord_token.clone().or(in_file);
+        if let Some(wrong) = token.as_ref().and_then(discord::wrong::token) {
+            let hint = "copy it from the Bot page of https://discord.com/developers/applications";
+            if given.discord_token.is_some() {
+                self.problems.push(Problem::with("DISCORD_TOKEN (or --discord-token)", wrong).hint(hint));
+            } else {
+                self.report(document, None, Fault::new("discord_token", wrong).hint(hint));
+            }
+        }
+        token
     }
 
-    fn check_name(&mut self, entry: &Entry<'_>, names: &mut HashMap<String, Option<usize>>) {
+    /// The section with what the environment says.
+    fn discord(&mut self, document: &Document, mut settings: DiscordSettings) -> DiscordSettings {
+        const HINT: &str = "such as https://discord.com/api/v10";
+        let from_environment = (self.environment)(discord::API_BASE_URL_VARIABLE);
+        if let Some(url) = from_environment.filter(|url| !url.is_empty()) {
+            if let Some(wrong) = discord::wrong::api_base_url(&url) {
+                let message = format!("{} {wrong}", discord::API_BASE_URL_VARIABLE);
+                self.problems.push(Problem::with("environment", message).hint(HINT));
+            }
+            settings.api_base_url = url;
+        } else if let Some(wrong) = discord::wrong::api_base_url(&settings.api_base_url) {
+            let path = KeyPath::from("discord").key("api_base_url");
+            let message = format!("{path} {wrong}");
+            self.report(document, None, Fault::new(path, message).hint(HINT));
+        }
+        for fault in discord::wrong_webhooks(&settings.webhooks) {
+            self.report(document, None, fault);
+        }
+        settings
+    }
+
+    fn check_name(&mut self, entry: &Entry<'_>, names: &mut HashMap<String, KeyPath>) {
         let Some(name) = entry.table.get("name").and_then(Value::as_str) else { return };
-        let line = entry.document.line(&entry.path.key("name"));
+        let path = entry.path.key("name");
         if let Some(first) = names.get(name) {
-            let at = first.map(|line| format!(" in line {line}")).unwrap_or_default();
+            let line = entry.document.line(first);
+            let at = line.map(|line| format!(" in line {line}")).unwrap_or_default();
             let fault = Fault::new("name", format!("another task{at} has the same name"));
             self.fault(entry, fault.hint("the history of a task is kept under its name"));
         } else {
-            names.insert(name.to_owned(), line);
+            names.insert(name.to_owned(), path);
         }
     }
 
@@ -238,12 +295,7 @@ impl Loader<'_> {
         let actor = actor.and_then(|file| self.actor(entry, file));
         let config = config?;
         self.warn_of_no_effect(entry, &config);
-        let destination = task::destination(&config, &|file| entry.beside(file))
-            .map_err(|fault| self.fault(entry, fault))
-            .ok();
-        if let Some(problem) = destination.as_ref().and_then(|to| self.check.destination(to)) {
-            self.fault(entry, Fault::new("destination", problem));
-        }
+        let destinations = self.destinations(entry, &config);
         let policy = task::policy(&config, server, actor.as_ref().map(|(file, _)| &file.execution));
         if policy.backoff != server.backoff {
             self.check_backoff(entry.document, Some(&entry.subject()), entry.path.clone(), &policy.backoff);
@@ -257,10 +309,40 @@ impl Loader<'_> {
             actor_name: actor.actor.name,
             schedule: config.schedule,
             policy,
-            destinations: vec![destination?],
+            destinations: destinations?,
             enabled: config.enabled,
             definition: DefinitionHash::new(definition).ok()?,
         })
+    }
+
+    /// Where the task posts. What is wrong is reported.
+    fn destinations(&mut self, entry: &Entry<'_>, config: &ActorInstanceConfig) -> Option<Vec<Destination>> {
+        let around = task::Around {
+            beside: &|file| entry.beside(file),
+            webhooks: self.discord.as_ref().map(|discord| &discord.webhooks),
+        };
+        let found = match task::destinations(config, &around) {
+            Ok(found) => found,
+            Err(faults) => {
+                faults.into_iter().for_each(|fault| self.fault(entry, fault));
+                return None;
+            }
+        };
+        for (path, to) in &found {
+            if let Some(problem) = self.check.destination(to) {
+                self.fault(entry, Fault::new(path.clone(), problem));
+            }
+            if config.enabled && to.platform == PlatformName::Discord.as_str() {
+                let path = KeyPath([entry.path.0.as_slice(), &path.0].concat());
+                self.bot_posts.push(BotPost {
+                    task: config.name.clone(),
+                    channel: to.target.clone(),
+                    place: entry.document.path.display().to_string(),
+                    line: entry.document.line(&path),
+                });
+            }
+        }
+        Some(found.into_iter().map(|(_, destination)| destination).collect())
     }
 
     fn warn_of_no_effect(&mut self, entry: &Entry<'_>, config: &ActorInstanceConfig) {

@@ -5,6 +5,7 @@
 
 pub mod actor_file;
 mod definition;
+pub mod discord;
 mod document;
 pub mod env;
 mod load;
@@ -18,6 +19,7 @@ mod tests;
 pub mod within;
 
 pub use actor_file::ActorFile;
+pub use discord::{BotPost, DiscordSettings};
 pub use load::{Check, Given, LoadedConfig, load};
 pub use problem::{Problem, Problems};
 pub use read::{Fault, KeyPath, read};

@@ -23,7 +23,7 @@ pub struct Problem {
 
 impl Problem {
     /// A problem with a whole file or flag.
-    pub(super) fn with(place: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(crate) fn with(place: impl Into<String>, message: impl Into<String>) -> Self {
         Self { place: place.into(), line: None, subject: None, message: message.into(), hint: None }
     }
 
@@ -38,7 +38,7 @@ impl Problem {
         }
     }
 
-    pub(super) fn hint(self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
 }

@@ -1,5 +1,6 @@
 //! The server's file: how the server runs, where its database is, and which actors run when.
 
+use super::discord::DiscordSection;
 use super::within::Within;
 use botticelli_server::ids::TaskId;
 use botticelli_server::outbox::OnUnknown;
@@ -24,6 +25,9 @@ pub struct ActorServerConfig {
     /// Where the server keeps what it must not forget.
     #[serde(default)]
     pub database: DatabaseSection,
+    /// How Discord is reached, and the webhooks by name.
+    #[serde(default)]
+    pub discord: DiscordSection,
     /// The tasks: each runs an actor on a schedule.
     #[serde(default)]
     pub actors: Vec<ActorInstanceConfig>,
@@ -96,12 +100,15 @@ pub struct ActorInstanceConfig {
     /// Where it posts. Default: `discord` where `channel_id` is set, else `console`.
     #[serde(default)]
     pub platform: Option<PlatformName>,
-    /// What the platform needs to know: for `file` the path (beside this file).
+    /// What the platform needs to know: for `file` the path (beside this file), for `discord_webhook` the webhook's name.
     #[serde(default)]
     pub destination: Option<String>,
-    /// The Discord channel.
+    /// The Discord channel, or the thread.
     #[serde(default)]
     pub channel_id: Option<String>,
+    /// Several places, instead of the keys above: it posts to each of them, and each goes its own way.
+    #[serde(default)]
+    pub destinations: Option<Vec<DestinationSection>>,
     /// A task that is not enabled is kept, and paused.
     #[serde(default = "yes")]
     pub enabled: bool,
@@ -147,6 +154,21 @@ fn yes() -> bool {
     true
 }
 
+/// One of several places where a task posts.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DestinationSection {
+    /// The platform. Default: `discord` where `channel_id` is set, else `console`.
+    #[serde(default)]
+    pub platform: Option<PlatformName>,
+    /// What the platform needs to know: for `file` the path (beside this file), for `discord_webhook` the webhook's name.
+    #[serde(default)]
+    pub destination: Option<String>,
+    /// The Discord channel, or the thread.
+    #[serde(default)]
+    pub channel_id: Option<String>,
+}
+
 /// The platforms by the names that configuration has for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -155,8 +177,10 @@ pub enum PlatformName {
     Console,
     /// Appends posts to a file, as JSON Lines.
     File,
-    /// Not in this release.
+    /// Posts to a Discord channel, as a bot.
     Discord,
+    /// Posts to a Discord channel through a webhook, without a bot.
+    DiscordWebhook,
 }
 
 impl PlatformName {
@@ -166,6 +190,7 @@ impl PlatformName {
             Self::Console => "console",
             Self::File => "file",
             Self::Discord => "discord",
+            Self::DiscordWebhook => "discord_webhook",
         }
     }
 }

@@ -1,8 +1,12 @@
 //! What a task's entry comes to: where it posts, and what happens when things do not go to plan.
 
 use super::actor_file::ExecutionSection;
+use super::discord::{self, Webhooks};
 use super::read::{Fault, KeyPath, read};
-use super::server_file::{ActorInstanceConfig, CatchUpMode, PlatformName, ServerSettings};
+use super::server_file::{
+    ActorInstanceConfig, CatchUpMode, DestinationSection, PlatformName, ServerSettings,
+};
+use crate::names::unknown;
 use botticelli_server::post::Destination;
 use botticelli_server::schedule::{ScheduleError, ScheduleType, WrittenSchedule};
 use botticelli_server::task::{Backoff, CatchUp, TaskPolicy};
@@ -10,27 +14,153 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use toml::{Table, Value};
 
-/// Where the task posts. `beside` finds a file beside the server's.
-pub(super) fn destination(
+/// What a destination may refer to.
+pub(super) struct Around<'a> {
+    /// Finds a file beside the server's.
+    pub(super) beside: &'a dyn Fn(&str) -> PathBuf,
+    /// The webhooks; `None`: they can't be read, which is reported.
+    pub(super) webhooks: Option<&'a Webhooks>,
+}
+
+/// Where the task posts, each place with where it is written.
+pub(super) fn destinations(
     config: &ActorInstanceConfig,
-    beside: &dyn Fn(&str) -> PathBuf,
-) -> Result<Destination, Fault> {
-    let platform = match (config.platform, &config.channel_id) {
+    around: &Around<'_>,
+) -> Result<Vec<(KeyPath, Destination)>, Vec<Fault>> {
+    let only = DestinationSection {
+        platform: config.platform,
+        destination: config.destination.clone(),
+        channel_id: config.channel_id.clone(),
+    };
+    let Some(sections) = &config.destinations else {
+        return match destination(&only, around) {
+            Ok(destination) => Ok(vec![(KeyPath::from(key_of(&only)), destination)]),
+            Err(fault) => Err(vec![fault]),
+        };
+    };
+    if let Some(key) = written(&only) {
+        let message = format!("destinations and {key} are both given");
+        return Err(vec![Fault::new(key, message).hint("move it into destinations")]);
+    }
+    if sections.is_empty() {
+        let hint = "destinations = [{ platform = \"console\" }]";
+        return Err(vec![Fault::new("destinations", "destinations is empty").hint(hint)]);
+    }
+    several(sections, around)
+}
+
+fn several(
+    sections: &[DestinationSection],
+    around: &Around<'_>,
+) -> Result<Vec<(KeyPath, Destination)>, Vec<Fault>> {
+    let (mut found, mut faults): (Vec<(KeyPath, Destination)>, Vec<Fault>) = Default::default();
+    for (index, section) in sections.iter().enumerate() {
+        let entry = KeyPath::entry("destinations", index);
+        match destination(section, around) {
+            Err(fault) => {
+                let message = format!("{entry}: {}", fault.message);
+                faults.push(Fault { message, ..fault.within(entry) });
+            }
+            Ok(destination) => match found.iter().find(|(_, other)| *other == destination) {
+                Some((first, _)) => {
+                    let first = KeyPath(first.0[..2].to_vec());
+                    let message = format!("{entry} is the same place as {first}");
+                    faults.push(Fault::new(entry, message).hint("each place gets each post once"));
+                }
+                None => {
+                    found.push((KeyPath([entry.0, KeyPath::from(key_of(section)).0].concat()), destination))
+                }
+            },
+        }
+    }
+    if faults.is_empty() { Ok(found) } else { Err(faults) }
+}
+
+/// The key that says most about the place.
+fn key_of(section: &DestinationSection) -> &'static str {
+    if section.destination.is_some() && section.channel_id.is_none() {
+        "destination"
+    } else if section.channel_id.is_some() {
+        "channel_id"
+    } else {
+        "platform"
+    }
+}
+
+fn written(section: &DestinationSection) -> Option<&'static str> {
+    let keys = [
+        ("platform", section.platform.is_some()),
+        ("destination", section.destination.is_some()),
+        ("channel_id", section.channel_id.is_some()),
+    ];
+    keys.into_iter().find(|(_, is_written)| *is_written).map(|(key, _)| key)
+}
+
+fn destination(section: &DestinationSection, around: &Around<'_>) -> Result<Destination, Fault> {
+    let platform = match (section.platform, &section.channel_id) {
         (Some(platform), _) => platform,
         (None, Some(_)) => PlatformName::Discord,
         (None, None) => PlatformName::Console,
     };
-    let place = config.destination.as_deref();
+    if section.channel_id.is_some() && platform != PlatformName::Discord {
+        let message =
+            format!("channel_id goes with platform = \"discord\", not with {:?}", platform.as_str());
+        return Err(Fault::new("channel_id", message).hint("leave one of the two out"));
+    }
+    let place = section.destination.as_deref();
     let target = match platform {
         PlatformName::Console => console(place)?,
-        PlatformName::File => file(place, beside)?,
-        PlatformName::Discord => {
-            let key = if config.platform.is_some() { "platform" } else { "channel_id" };
-            let message = "platform \"discord\" is not available in this release (available: console, file)";
-            return Err(Fault::new(key, message).hint("platform = \"console\" prints the posts instead"));
+        PlatformName::File => file(place, around.beside)?,
+        PlatformName::Discord | PlatformName::DiscordWebhook if !discord::AVAILABLE => {
+            let message = format!("platform {:?}: this build has no Discord", platform.as_str());
+            let hint = "build it with the cargo feature `discord`, or take the platform console or file";
+            return Err(Fault::new(key_of(section), message).hint(hint));
         }
+        PlatformName::Discord => channel(section)?,
+        PlatformName::DiscordWebhook => webhook(place, around.webhooks)?,
     };
     Ok(Destination { platform: platform.as_str().to_owned(), target })
+}
+
+const CHANNEL_HINT: &str = "channel_id = \"1234567890123456789\": in Discord switch on User Settings, Advanced, \
+                            Developer Mode; then right click on the channel, Copy Channel ID";
+
+fn channel(section: &DestinationSection) -> Result<String, Fault> {
+    let (key, id) = match (&section.channel_id, &section.destination) {
+        (Some(_), Some(_)) => {
+            let fault = Fault::new("destination", "channel_id and destination are both given");
+            return Err(fault.hint("the channel's id is all that Discord needs"));
+        }
+        (Some(id), None) => ("channel_id", id),
+        (None, Some(id)) => ("destination", id),
+        (None, None) => {
+            let fault = Fault::new("platform", "platform = \"discord\" needs a channel_id");
+            return Err(fault.hint(CHANNEL_HINT));
+        }
+    };
+    discord::wrong::channel(id).map_err(|wrong| Fault::new(key, format!("{key}: {wrong}")).hint(CHANNEL_HINT))
+}
+
+const WEBHOOK_HINT: &str = "[discord.webhooks] herald = \"${HERALD_URL}\", and destination = \"herald\"";
+
+fn webhook(place: Option<&str>, webhooks: Option<&Webhooks>) -> Result<String, Fault> {
+    let Some(name) = place else {
+        let message = "platform = \"discord_webhook\" needs a destination: the webhook's name";
+        return Err(Fault::new("platform", message).hint(WEBHOOK_HINT));
+    };
+    // A webhook's URL is a secret: it is not shown.
+    if name.contains('/') {
+        let message = "destination is a URL, which is not shown here (allowed: the webhook's name)";
+        return Err(Fault::new("destination", message).hint(WEBHOOK_HINT));
+    }
+    match webhooks {
+        Some(Webhooks(known)) if !known.contains_key(name) => {
+            let (message, hint) = unknown("webhook", name, known.keys().map(String::as_str));
+            let hint = if known.is_empty() { WEBHOOK_HINT.to_owned() } else { hint };
+            Err(Fault::new("destination", format!("destination: {message}")).hint(hint))
+        }
+        Some(_) | None => Ok(name.to_owned()),
+    }
 }
 
 fn console(place: Option<&str>) -> Result<String, Fault> {

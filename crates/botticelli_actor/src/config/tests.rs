@@ -144,7 +144,7 @@ fn the_command_line_wins_over_the_file() {
     let config = load(
         &Given {
             database_url: Some("postgres://flag".into()),
-            discord_token: Some("from the flag".into()),
+            discord_token: Some("flag-token".into()),
             ..files.given()
         },
         &environment,
@@ -152,7 +152,7 @@ fn the_command_line_wins_over_the_file() {
     )
     .unwrap();
     assert_eq!(config.database_url.expose_secret(), "postgres://flag");
-    assert_eq!(config.discord_token.unwrap().expose_secret(), "from the flag");
+    assert_eq!(config.discord_token.unwrap().expose_secret(), "flag-token");
 }
 
 #[test]
@@ -289,11 +289,6 @@ fn a_time_may_stand_in_toml_s_own_form() {
 fn wrong_destinations_are_explained() {
     let said = |keys: &str| Files::new(&task(keys)).problems();
     assert_eq!(
-        said("channel_id = \"123\""),
-        "server.toml:4: task \"t\": platform \"discord\" is not available in this release (available: console, file)\n\
-         hint: platform = \"console\" prints the posts instead\n"
-    );
-    assert_eq!(
         said("platform = \"file\""),
         "server.toml:4: task \"t\": platform = \"file\" needs a destination: the file that posts are appended to\n\
          hint: destination = \"posts.jsonl\"\n"
@@ -305,12 +300,190 @@ fn wrong_destinations_are_explained() {
     );
     assert_eq!(
         said("platform = \"flie\""),
-        "server.toml:4: task \"t\": platform is \"flie\" (allowed: \"console\", \"file\", \"discord\")\n\
+        "server.toml:4: task \"t\": platform is \"flie\" (allowed: \"console\", \"file\", \"discord\", \"discord_webhook\")\n\
          hint: did you mean \"file\"?\n"
     );
     assert_eq!(
         said("channel_id = 123\nplatform = \"console\""),
         "server.toml:4: task \"t\": channel_id is 123 (allowed: a string)\n"
+    );
+}
+
+/// A configuration with two webhooks.
+fn with_webhooks(keys: &str) -> String {
+    let url = "https://discord.com/api/webhooks/12/s3cret";
+    format!("[discord.webhooks]\nherald = \"{url}\"\nnews = \"{url}\"\n{}", task(keys))
+}
+
+#[cfg(feature = "discord")]
+#[test]
+fn a_task_may_post_to_several_places() {
+    let files = Files::new(&with_webhooks(
+        "destinations = [{ channel_id = \"1300000000000000100\" }, { platform = \"file\", destination = \"p.jsonl\" },\n\
+         { platform = \"discord_webhook\", destination = \"herald\" }, {}]",
+    ));
+    let config = files.loaded();
+    let places: Vec<String> = config.tasks[0].destinations.iter().map(ToString::to_string).collect();
+    let file = format!("file:{}", files.0.path().join("p.jsonl").display());
+    assert_eq!(places, ["discord:1300000000000000100", &file, "discord_webhook:herald", "console:stdout"]);
+}
+
+#[cfg(feature = "discord")]
+#[test]
+fn wrong_places_on_discord_are_explained() {
+    let said = |keys: &str| Files::new(&with_webhooks(keys)).problems();
+    let channel_hint = "hint: channel_id = \"1234567890123456789\": in Discord switch on User Settings, Advanced, \
+                        Developer Mode; then right click on the channel, Copy Channel ID\n";
+    let webhook_hint = "hint: [discord.webhooks] herald = \"${HERALD_URL}\", and destination = \"herald\"\n";
+    assert_eq!(
+        said("channel_id = \"#general\""),
+        format!(
+            "server.toml:7: task \"t\": channel_id: \"#general\" is no id of Discord's: those are numbers of 17 to 20 \
+             digits\n{channel_hint}"
+        )
+    );
+    assert_eq!(
+        said("platform = \"discord\""),
+        format!("server.toml:7: task \"t\": platform = \"discord\" needs a channel_id\n{channel_hint}")
+    );
+    assert_eq!(
+        said("channel_id = \"1\"\ndestination = \"2\""),
+        "server.toml:8: task \"t\": channel_id and destination are both given\n\
+         hint: the channel's id is all that Discord needs\n"
+    );
+    assert_eq!(
+        said("platform = \"discord_webhook\"\ndestination = \"hearld\""),
+        "server.toml:8: task \"t\": destination: unknown webhook \"hearld\"\n\
+         hint: did you mean \"herald\"? (known: herald, news)\n"
+    );
+    assert_eq!(
+        said("platform = \"discord_webhook\"\ndestination = \"https://discord.com/api/webhooks/12/s3cret\""),
+        format!(
+            "server.toml:8: task \"t\": destination is a URL, which is not shown here (allowed: the webhook's \
+             name)\n{webhook_hint}"
+        )
+    );
+    assert_eq!(
+        said("platform = \"discord_webhook\""),
+        format!(
+            "server.toml:7: task \"t\": platform = \"discord_webhook\" needs a destination: the webhook's \
+             name\n{webhook_hint}"
+        )
+    );
+}
+
+#[cfg(feature = "discord")]
+#[test]
+fn wrong_addresses_of_discord_are_explained_and_not_shown() {
+    let said = |section: &str| Files::new(&format!("[discord]\n{section}\n{}", task(""))).problems();
+    assert_eq!(
+        said("api_base_url = \"https://me:s3cret@proxy\""),
+        "server.toml:2: discord.api_base_url has more than a host and a path\n\
+         hint: such as https://discord.com/api/v10\n"
+    );
+    assert_eq!(
+        said("[discord.webhooks]\nherald = \"https://example.org/s3cret\""),
+        "server.toml:3: discord.webhooks.herald: the webhook's URL does not begin with https://discord.com/\n\
+         hint: copy it in Discord: Edit Channel, Integrations, Webhooks, Copy Webhook URL; keep it in an environment \
+         variable\n"
+    );
+    assert_eq!(
+        said("webhooks = \"https://discord.com/api/webhooks/12/s3cret\""),
+        "server.toml:2: discord.webhooks: a webhook needs a name (allowed: a table, [discord.webhooks] name = \
+         \"${URL}\")\n"
+    );
+    let environment = |name: &str| (name == "DISCORD_API_BASE_URL").then(|| "me:s3cret".to_owned());
+    let files = Files::new(&task(""));
+    let check = |_: &ActorFile, _: &SecretString| Vec::new();
+    let given = Given { discord_token: Some("two words".into()), ..files.given() };
+    assert_eq!(
+        files.shown(&load(&given, &environment, &check).unwrap_err()),
+        "DISCORD_TOKEN (or --discord-token): the Discord token has characters that no token has\n\
+         hint: copy it from the Bot page of https://discord.com/developers/applications\n\
+         environment: DISCORD_API_BASE_URL does not begin with https:// or http:// and a host\n\
+         hint: such as https://discord.com/api/v10\n"
+    );
+}
+
+#[cfg(feature = "discord")]
+#[test]
+fn how_discord_is_reached_can_be_set_and_the_environment_wins() {
+    let section = "[discord]\napi_base_url = \"http://file/api\"\nconnect_timeout_seconds = 1\n\
+                   request_timeout_seconds = 2\nnonce_window_seconds = 3\nhistory_grace_seconds = 0\n";
+    let files = Files::new(&format!("{section}{}", with_webhooks("")));
+    let discord = files.loaded().discord;
+    assert_eq!(discord.api_base_url, "http://file/api");
+    let times =
+        [discord.connect_timeout, discord.request_timeout, discord.nonce_window, discord.history_grace];
+    assert_eq!(times.map(|time| time.as_secs()), [1, 2, 3, 0]);
+    assert_eq!(discord.webhooks.0.len(), 2);
+    assert!(!format!("{discord:?}").contains("s3cret"));
+    let environment = |name: &str| (name == "DISCORD_API_BASE_URL").then(|| "http://env/api".to_owned());
+    let check = |_: &ActorFile, _: &SecretString| Vec::new();
+    let config = load(&files.given(), &environment, &check).unwrap();
+    assert_eq!(config.discord.api_base_url, "http://env/api");
+}
+
+#[cfg(feature = "discord")]
+#[test]
+fn without_a_token_enabled_tasks_of_the_bot_are_named_each_once() {
+    let both = "destinations = [{ channel_id = \"1\" }, { channel_id = \"2\" }]";
+    let not_enabled = task("channel_id = \"3\"\nenabled = false").replace("\"t\"", "\"off\"");
+    let webhook = task("platform = \"discord_webhook\"\ndestination = \"news\"").replace("\"t\"", "\"w\"");
+    let files = Files::new(&format!("{}{not_enabled}{webhook}", with_webhooks(both)));
+    let config = files.loaded();
+    let [(task, problem)] = config.without_token().try_into().expect("one task");
+    assert_eq!(task.as_str(), "t");
+    assert_eq!(
+        files.shown(&problem.into()),
+        "server.toml:7: task \"t\": it posts to Discord, and there is no token\n\
+         hint: set the environment variable DISCORD_TOKEN; --allow-degraded runs the other tasks without it\n"
+    );
+    let with_token = LoadedConfig { discord_token: Some("token".into()), ..config };
+    assert!(with_token.without_token().is_empty());
+}
+
+#[test]
+fn wrong_lists_of_places_are_explained() {
+    let said = |keys: &str| Files::new(&task(keys)).problems();
+    assert_eq!(
+        said("platform = \"console\"\ndestinations = [{ platform = \"console\" }]"),
+        "server.toml:4: task \"t\": destinations and platform are both given\nhint: move it into destinations\n"
+    );
+    assert_eq!(
+        said("destinations = []"),
+        "server.toml:4: task \"t\": destinations is empty\nhint: destinations = [{ platform = \"console\" }]\n"
+    );
+    assert_eq!(
+        said("destinations = [{ platform = \"file\" },\n{},\n{ platform = \"console\" }]"),
+        "server.toml:4: task \"t\": destinations[0]: platform = \"file\" needs a destination: the file that posts are \
+         appended to\nhint: destination = \"posts.jsonl\"\n\
+         server.toml:6: task \"t\": destinations[2] is the same place as destinations[1]\n\
+         hint: each place gets each post once\n"
+    );
+    assert_eq!(
+        said("destinations = [{ platfrom = \"file\" }]"),
+        "server.toml:4: task \"t\": destinations[0].platfrom is not a known key\nhint: did you mean \"platform\"?\n"
+    );
+    assert_eq!(
+        said("channel_id = \"1\"\nplatform = \"console\""),
+        "server.toml:4: task \"t\": channel_id goes with platform = \"discord\", not with \"console\"\n\
+         hint: leave one of the two out\n"
+    );
+}
+
+#[cfg(not(feature = "discord"))]
+#[test]
+fn a_build_without_discord_says_so() {
+    let hint = "hint: build it with the cargo feature `discord`, or take the platform console or file\n";
+    assert_eq!(
+        Files::new(&task("channel_id = \"1\"")).problems(),
+        format!("server.toml:4: task \"t\": platform \"discord\": this build has no Discord\n{hint}")
+    );
+    let webhook = with_webhooks("platform = \"discord_webhook\"\ndestination = \"herald\"");
+    assert_eq!(
+        Files::new(&webhook).problems(),
+        format!("server.toml:8: task \"t\": platform \"discord_webhook\": this build has no Discord\n{hint}")
     );
 }
 

@@ -27,6 +27,16 @@ impl Default for HttpSettings {
     }
 }
 
+impl HttpSettings {
+    /// Whether requests can begin with this address.
+    ///
+    /// # Errors
+    /// [`SetupError::BaseUrl`].
+    pub fn check_base_url(url: &str) -> Result<(), SetupError> {
+        base_url(url).map(drop)
+    }
+}
+
 /// Why there can be no client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SetupError {

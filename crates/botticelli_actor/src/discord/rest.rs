@@ -212,6 +212,14 @@ impl Rest {
         Ok(Self { sender: Sender { http, limiter, owner, clock, authorization, skew: Arc::default() } })
     }
 
+    /// Whether this can be a token.
+    ///
+    /// # Errors
+    /// [`SetupError::Token`].
+    pub fn check_token(token: &SecretString) -> Result<(), SetupError> {
+        authorization(token).map(drop)
+    }
+
     /// How far Discord's clock is ahead of ours, within about a second. Zero until something was answered.
     pub fn skew(&self) -> TimeDelta {
         TimeDelta::milliseconds(self.sender.skew.load(Ordering::Relaxed))
@@ -521,6 +529,14 @@ impl WebhookRest {
         let (owner, authorization) = (Owner::NOBODY, None);
         let sender = Sender { http, limiter, owner, clock, authorization, skew: Arc::default() };
         Ok(Self { sender, id, token, thread })
+    }
+
+    /// Whether this can be a webhook's URL.
+    ///
+    /// # Errors
+    /// [`SetupError::Webhook`].
+    pub fn check_url(url: &SecretString) -> Result<(), SetupError> {
+        webhook(url.expose_secret()).map(drop)
     }
 
     /// The webhook's id, which is no secret.

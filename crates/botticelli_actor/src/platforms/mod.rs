@@ -1,6 +1,8 @@
 //! Where posts go: the platforms that this server knows, by name.
 
 mod console;
+#[cfg(feature = "discord")]
+mod discord;
 mod extras;
 mod file;
 
@@ -8,16 +10,35 @@ pub use console::Console;
 pub(crate) use extras::shown;
 pub use file::JsonLinesFile;
 
+use crate::config::{BotPost, LoadedConfig, Problem};
 use botticelli_server::clock::Clock;
 use botticelli_server::post::{Capabilities, Destination, Platform, PostContent};
+use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Why a platform can't be set up.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("Discord can't be set up: {0}")]
+pub struct SetupError(pub(crate) String);
 
 /// The registry of platforms. A platform is known by the name that stands in `platform = "…"` and in
 /// [`Destination::platform`](botticelli_server::post::Destination::platform).
 #[derive(Clone, Default)]
 pub struct Platforms {
     by_name: BTreeMap<String, Arc<Platform>>,
+    /// Asks Discord before anything is posted.
+    #[cfg(feature = "discord")]
+    bot: Option<crate::discord::Rest>,
+}
+
+/// What stands in the way of posts, or will.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is, where it is written, and what to change.
+    pub problem: Problem,
+    /// Nothing can be posted; else something will not work.
+    pub blocks: bool,
 }
 
 impl Platforms {
@@ -27,6 +48,32 @@ impl Platforms {
         platforms.register("console", Arc::new(Console::stdout(clock.clone())));
         platforms.register("file", Arc::new(JsonLinesFile::new(clock)));
         platforms
+    }
+
+    /// The built-in ones, and those that the configuration sets up.
+    ///
+    /// # Errors
+    /// When one of them can't be set up.
+    pub fn configured(config: &LoadedConfig, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
+        #[cfg_attr(
+            not(feature = "discord"),
+            expect(unused_mut, unused_variables, reason = "nothing is set up")
+        )]
+        let (mut platforms, config) = (Self::built_in(clock.clone()), config);
+        #[cfg(feature = "discord")]
+        discord::register(&mut platforms, config, &clock)?;
+        Ok(platforms)
+    }
+
+    /// What stands in the way of these posts, found out without posting. Empty without a token.
+    pub async fn preflight(&self, posts: &[BotPost], now: DateTime<Utc>) -> Vec<Finding> {
+        #[cfg(feature = "discord")]
+        if let Some(bot) = &self.bot {
+            return discord::preflight(bot, posts, now).await;
+        }
+        #[cfg(not(feature = "discord"))]
+        let _: (&[BotPost], DateTime<Utc>) = (posts, now);
+        Vec::new()
     }
 
     /// Enters `platform`; returns the one that had the name before.

@@ -6,6 +6,10 @@ mod limits;
 mod platform;
 mod posting;
 mod preflight;
+#[path = "../crash/server.rs"]
+mod process;
+mod server;
+mod storm;
 
 use botticelli_actor::clock::SystemClock;
 use botticelli_actor::discord::limits::{LimitSettings, Limiter};
@@ -38,9 +42,13 @@ impl Stage {
 
     /// The double's clock is ours.
     fn on_clock(settings: Settings, clock: Arc<dyn Clock>) -> Self {
+        Self::seeded(settings, clock, 0)
+    }
+
+    fn seeded(settings: Settings, clock: Arc<dyn Clock>, seed: u64) -> Self {
         let follows = clock.clone();
         let clock_of_double = discord_double::Clock::following(move || follows.now());
-        let options = Options { settings, clock: clock_of_double, ..Options::default() };
+        let options = Options { settings, clock: clock_of_double, seed, ..Options::default() };
         let double = Double::start(options).expect("a double");
         let http = HttpSettings { api_base_url: double.base_url(), ..HttpSettings::default() };
         let limiter = Limiter::new(LimitSettings::default(), clock.clone());

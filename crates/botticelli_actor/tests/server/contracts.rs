@@ -261,7 +261,7 @@ impl ActorServer for FromFiles {
         let node = NodeId::new("node").expect("a name");
         let parts = AppParts {
             delivery: DeliverySettings { poll_interval: HOUR, ..DeliverySettings::default() },
-            ..AppParts::new(self.clock.clone(), node)
+            ..AppParts::new(&config, self.clock.clone(), node).expect("platforms")
         };
         let read = self.read.clone();
         let app = Arc::new(App::build(config, parts, Box::new(move || read())));

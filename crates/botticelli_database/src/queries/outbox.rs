@@ -4,11 +4,13 @@ use super::agenda::{lock_state, lock_states};
 use super::record::{StateAfter, write_states};
 use super::rows::{PostRow, json, task_id, word};
 use super::*;
+use crate::store::{Decided, PostDecision};
+use crate::views::MARKED_POSTED;
 use botticelli_server::clock::to_microseconds;
 use botticelli_server::ids::{ExecutionId, Fence, NodeId, PostId};
 use botticelli_server::outbox::{ClaimedPost, HOLDS_FOR, PostEnd, PostsSettled, SettledPost};
 use botticelli_server::plan::BreakerEffect;
-use botticelli_server::post::{Destination, IdempotencyKey};
+use botticelli_server::post::{Destination, IdempotencyKey, Receipt};
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text};
@@ -209,7 +211,10 @@ pub(crate) async fn settle_posts(
         .map(|(_, state)| state.into_update())
         .collect();
     write_states(conn, &failed).await?;
-    forget_failures(conn, &ours).await?;
+    let is_settled = |end: &PostEnd| matches!(end, PostEnd::Posted(_) | PostEnd::Skipped { .. });
+    let settled: Vec<&PostRow> =
+        ours.iter().filter(|(ended, _)| is_settled(&ended.end)).map(|(_, row)| *row).collect();
+    forget_failures(conn, &settled).await?;
     Ok(PostsSettled { lost, paused })
 }
 
@@ -334,6 +339,18 @@ pub(super) async fn skip_parts_after(conn: &mut Connection, row: &PostRow, now: 
     let sql = "UPDATE actor_server_posts SET state = 'skipped', deliver_at = NULL, reason = $1, updated_at = $2 \
          WHERE execution_id = $3 AND platform = $4 AND destination = $5 AND first_part = $6 AND part > $7 \
              AND state IN ('pending', 'deferred')";
+    parts_after(conn, sql, row, now).await
+}
+
+/// The message goes on after all: what was left out because of this part goes out behind it.
+async fn take_up_parts_after(conn: &mut Connection, row: &PostRow, now: DateTime<Utc>) -> Work<()> {
+    let sql = "UPDATE actor_server_posts SET state = 'pending', deliver_at = $2, reason = NULL, updated_at = $2 \
+         WHERE execution_id = $3 AND platform = $4 AND destination = $5 AND first_part = $6 AND part > $7 \
+             AND state = 'skipped' AND reason = $1";
+    parts_after(conn, sql, row, now).await
+}
+
+async fn parts_after(conn: &mut Connection, sql: &str, row: &PostRow, now: DateTime<Utc>) -> Work<()> {
     sql_query(sql)
         .bind::<Text, _>(format!("post {}, an earlier part of the message, was not posted", row.id))
         .bind::<Instant, _>(now)
@@ -348,17 +365,16 @@ pub(super) async fn skip_parts_after(conn: &mut Connection, row: &PostRow, now: 
 }
 
 /// Failures are forgotten when the posts of a succeeded execution are settled, unless a later execution failed.
-async fn forget_failures(conn: &mut Connection, ended: &[(&SettledPost, &PostRow)]) -> Work<()> {
+async fn forget_failures(conn: &mut Connection, settled: &[&PostRow]) -> Work<()> {
     batch_row! {
         struct Execution<'a> {
             task_id: &'a str,
             execution_id: i64,
         }
     }
-    let settled: HashMap<(&str, i64), Execution<'_>> = ended
+    let settled: HashMap<(&str, i64), Execution<'_>> = settled
         .iter()
-        .filter(|(ended, _)| matches!(ended.end, PostEnd::Posted(_) | PostEnd::Skipped { .. }))
-        .map(|(_, row)| {
+        .map(|row| {
             let execution = Execution { task_id: &row.task_id, execution_id: row.execution_id };
             ((row.task_id.as_str(), row.execution_id), execution)
         })
@@ -435,12 +451,7 @@ pub(crate) async fn next_post_due(conn: &mut Connection) -> Work<Option<DateTime
 }
 
 /// A person decides about a post.
-pub(crate) async fn decide(
-    conn: &mut Connection,
-    post: PostId,
-    decision: crate::store::PostDecision,
-) -> Work<crate::store::Decided> {
-    use crate::store::{Decided, PostDecision};
+pub(crate) async fn decide(conn: &mut Connection, post: PostId, decision: PostDecision) -> Work<Decided> {
     let find = async |conn: &mut Connection, lock: &str| -> Work<Option<PostRow>> {
         let columns = PostRow::COLUMNS;
         let sql = format!("SELECT {columns} FROM actor_server_posts AS p WHERE p.id = $1 {lock}");
@@ -450,22 +461,66 @@ pub(crate) async fn decide(
     lock_state(conn, &task_id(row.task_id)?).await?;
     let Some(row) = find(conn, dialect::LOCK_POSTS).await? else { return Ok(Decided::UnknownPost) };
     let state = word("state", &row.state)?;
+    if !decision.applies_to(state, row.uncertain_since.is_some()) {
+        return Ok(Decided::NotNow(state));
+    }
     let now = super::now(conn).await?;
     match decision {
-        _ if !decision.applies_to(state) => return Ok(Decided::NotNow(state)),
-        PostDecision::Retry => {
-            // The person has looked: the doubt is over. What only waits keeps it.
-            let sql = "UPDATE actor_server_posts SET state = 'pending', deliver_at = $1, reason = NULL, \
-                 uncertain_since = CASE WHEN state = 'deferred' THEN uncertain_since ELSE NULL END, \
-                 updated_at = $1 WHERE id = $2";
-            sql_query(sql).bind::<Instant, _>(now).bind::<BigInt, _>(post.0).execute(conn).await?;
+        PostDecision::Retry => send_again(conn, &row, row.uncertain_since, now).await?,
+        // The person takes the doubt upon himself.
+        PostDecision::Resend => send_again(conn, &row, None, now).await?,
+        PostDecision::MarkPosted { message_id, link } => {
+            // Nobody knows better when it appeared than that an attempt may have made it.
+            let posted_at = row.uncertain_since.unwrap_or(now);
+            let receipt = Receipt { message_id, posted_at, link, recovered: false, missing: Vec::new() };
+            mark_posted(conn, &row, &receipt, now).await?;
         }
         PostDecision::Dismiss => {
             let sql = "UPDATE actor_server_posts SET state = 'skipped', deliver_at = NULL, \
                  reason = 'dismissed by an operator', updated_at = $1 WHERE id = $2";
-            sql_query(sql).bind::<Instant, _>(now).bind::<BigInt, _>(post.0).execute(conn).await?;
+            sql_query(sql).bind::<Instant, _>(now).bind::<BigInt, _>(row.id).execute(conn).await?;
             skip_parts_after(conn, &row, now).await?;
         }
     }
     Ok(Decided::Done)
+}
+
+async fn send_again(
+    conn: &mut Connection,
+    row: &PostRow,
+    uncertain_since: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Work<()> {
+    let sql = "UPDATE actor_server_posts SET state = 'pending', deliver_at = $1, reason = NULL, \
+         uncertain_since = $2, updated_at = $1 WHERE id = $3";
+    sql_query(sql)
+        .bind::<Instant, _>(now)
+        .bind::<Nullable<Instant>, _>(uncertain_since)
+        .bind::<BigInt, _>(row.id)
+        .execute(conn)
+        .await?;
+    take_up_parts_after(conn, row, now).await
+}
+
+/// The receipt holds a person's words, and the reason says so for ever: the platform has not answered.
+async fn mark_posted(
+    conn: &mut Connection,
+    row: &PostRow,
+    receipt: &Receipt,
+    now: DateTime<Utc>,
+) -> Work<()> {
+    let stored = serde_json::json!(receipt);
+    batch::storable(&stored)?;
+    let sql = "UPDATE actor_server_posts SET state = 'posted', deliver_at = NULL, reason = $1, receipt = $2, \
+         posted_at = $3, uncertain_since = NULL, holds_until = NULL, updated_at = $4 WHERE id = $5";
+    sql_query(sql)
+        .bind::<Text, _>(MARKED_POSTED)
+        .bind::<Json, _>(stored)
+        .bind::<Instant, _>(receipt.posted_at)
+        .bind::<Instant, _>(now)
+        .bind::<BigInt, _>(row.id)
+        .execute(conn)
+        .await?;
+    take_up_parts_after(conn, row, now).await?;
+    forget_failures(conn, &[row]).await
 }

@@ -335,6 +335,7 @@ impl TryFrom<PostRow> for views::PostView {
             key: row.key,
             content: content.text,
             extras: content.extras,
+            marked_posted: row.state == "posted" && row.reason.as_deref() == Some(views::MARKED_POSTED),
             state: word("state", &row.state)?,
             reason: row.reason,
             deliver_at: row.deliver_at,

@@ -92,6 +92,8 @@ macro_rules! store_suite {
             a_post_that_failed_counts_as_one_failure_of_its_task,
             failures_are_forgotten_when_the_posts_of_a_success_are_settled,
             a_person_decides_about_a_post_in_any_state,
+            a_doubt_ends_where_a_person_says_so_and_not_by_a_retry,
+            a_post_that_a_person_has_seen_is_settled_by_its_words,
             a_later_part_that_a_person_sends_again_goes_out,
             a_claimed_post_knows_the_times_that_its_limits_count,
             skills_are_told_what_was_posted_or_is_on_its_way,

@@ -1,6 +1,6 @@
 //! Keeping to Discord's limits before they are hit: which request may go now, and when the next one may.
 //!
-//! Pure: [`Limits`] is told the time and what was answered. [`Limiter`] is what requests wait in.
+//! Pure: `Limits` is told the time and what was answered. [`Limiter`] is what requests wait in.
 //!
 //! - Requests of one bucket go one after the other, in the order in which they came; so the headers of each answer are
 //!   known before the next one goes, and a surprise costs one refused request.

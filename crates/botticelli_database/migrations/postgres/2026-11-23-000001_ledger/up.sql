@@ -56,11 +56,7 @@ CREATE TABLE actor_server_open_executions (
     node text,
     fence bigint,
     attempt integer NOT NULL,
-    -- Earlier attempts that failed, and those whose node died. After one of the latter each start is written down before
-    -- it happens: an attempt that has not begun is not interrupted.
-    failures integer NOT NULL DEFAULT 0,
     interruptions integer NOT NULL DEFAULT 0,
-    begun_at timestamptz,
     ready_at timestamptz,
     parameters jsonb NOT NULL DEFAULT 'null',
     opened_at timestamptz NOT NULL,
@@ -132,8 +128,6 @@ CREATE TABLE actor_server_posts (
     deliver_at timestamptz,
     attempts integer NOT NULL DEFAULT 0,
     uncertain_since timestamptz,
-    -- Set while its destination does not take it: until then the others wait for it.
-    holds_until timestamptz,
     node text,
     fence bigint,
     lease_until timestamptz,
@@ -148,8 +142,6 @@ CREATE TABLE actor_server_posts (
 ) WITH (fillfactor = 70);
 CREATE INDEX actor_server_posts_due ON actor_server_posts (deliver_at) WHERE deliver_at IS NOT NULL;
 CREATE INDEX actor_server_posts_sending ON actor_server_posts (platform, destination) WHERE state = 'sending';
-CREATE INDEX actor_server_posts_holding ON actor_server_posts (platform, destination)
-    WHERE holds_until IS NOT NULL;
 CREATE INDEX actor_server_posts_lease ON actor_server_posts (lease_until) WHERE state = 'sending';
 CREATE INDEX actor_server_posts_unsettled ON actor_server_posts (execution_id)
     WHERE state NOT IN ('posted', 'failed', 'skipped');

@@ -53,11 +53,7 @@ CREATE TABLE actor_server_open_executions (
     node text,
     fence integer,
     attempt integer NOT NULL,
-    -- Earlier attempts that failed, and those whose node died. After one of the latter each start is written down before
-    -- it happens: an attempt that has not begun is not interrupted.
-    failures integer NOT NULL DEFAULT 0,
     interruptions integer NOT NULL DEFAULT 0,
-    begun_at text CHECK (begun_at GLOB '????-??-?? ??:??:??*+00:00'),
     ready_at text CHECK (ready_at GLOB '????-??-?? ??:??:??*+00:00'),
     parameters text NOT NULL DEFAULT 'null' CHECK (json_valid(parameters)),
     opened_at text NOT NULL CHECK (opened_at GLOB '????-??-?? ??:??:??*+00:00'),
@@ -129,8 +125,6 @@ CREATE TABLE actor_server_posts (
     deliver_at text CHECK (deliver_at GLOB '????-??-?? ??:??:??*+00:00'),
     attempts integer NOT NULL DEFAULT 0,
     uncertain_since text CHECK (uncertain_since GLOB '????-??-?? ??:??:??*+00:00'),
-    -- Set while its destination does not take it: until then the others wait for it.
-    holds_until text CHECK (holds_until GLOB '????-??-?? ??:??:??*+00:00'),
     node text,
     fence integer,
     lease_until text CHECK (lease_until GLOB '????-??-?? ??:??:??*+00:00'),
@@ -145,8 +139,6 @@ CREATE TABLE actor_server_posts (
 ) STRICT;
 CREATE INDEX actor_server_posts_due ON actor_server_posts (deliver_at) WHERE deliver_at IS NOT NULL;
 CREATE INDEX actor_server_posts_sending ON actor_server_posts (platform, destination) WHERE state = 'sending';
-CREATE INDEX actor_server_posts_holding ON actor_server_posts (platform, destination)
-    WHERE holds_until IS NOT NULL;
 CREATE INDEX actor_server_posts_lease ON actor_server_posts (lease_until) WHERE state = 'sending';
 CREATE INDEX actor_server_posts_unsettled ON actor_server_posts (execution_id)
     WHERE state NOT IN ('posted', 'failed', 'skipped');

@@ -1,0 +1,109 @@
+//! Discord, as the configuration sets it up.
+
+use super::{Finding, Platforms, SetupError};
+use crate::config::{BotPost, DiscordSettings, LoadedConfig, Problem};
+use crate::discord::limits::{LimitSettings, Limiter};
+use crate::discord::message::FileLimits;
+use crate::discord::platform::{Bot, BotSettings, Webhooks};
+use crate::discord::preflight::{self, Check, Weight};
+use crate::discord::{HttpSettings, Message, Rest, WebhookRest};
+use botticelli_server::clock::Clock;
+use chrono::{DateTime, Utc};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Enters `discord` where there is a token, and `discord_webhook` where there are webhooks. They share their limits:
+/// the ban of an address concerns all of them.
+pub(super) fn register(
+    platforms: &mut Platforms,
+    config: &LoadedConfig,
+    clock: &Arc<dyn Clock>,
+) -> Result<(), SetupError> {
+    let limiter = Limiter::new(LimitSettings::default(), clock.clone());
+    if let Some(rest) = client(config, &limiter, clock)? {
+        let bot = Bot::new(rest.clone(), clock.clone(), bot_settings(&config.discord));
+        platforms.register("discord", Arc::new(bot));
+        platforms.bot = Some(rest);
+    }
+    let webhooks = webhooks(&config.discord, &limiter, clock)?;
+    if !webhooks.is_empty() {
+        platforms.register("discord_webhook", Arc::new(Webhooks::new(webhooks, FileLimits::default())));
+    }
+    Ok(())
+}
+
+/// What stands in the way of what `posts` will do, found out without posting, and by no request that counts towards a
+/// ban.
+pub(super) async fn preflight(rest: &Rest, posts: &[BotPost], now: DateTime<Utc>) -> Vec<Finding> {
+    let (known, checks): (Vec<&BotPost>, Vec<Check>) =
+        posts.iter().filter_map(|post| Some((post, check(post)?))).unzip();
+    if checks.is_empty() {
+        return Vec::new();
+    }
+    match preflight::preflight(rest, &checks, now).await {
+        Ok(report) => report.findings.iter().flat_map(|finding| told(finding, &known)).collect(),
+        Err(error) => {
+            let problem = Problem::with("Discord", format!("it can't be asked: {error}"));
+            let problem = problem.hint("is the network there, and `[discord] api_base_url` right?");
+            vec![Finding { problem, blocks: true }]
+        }
+    }
+}
+
+fn check(post: &BotPost) -> Option<Check> {
+    Some(Check { channel: post.channel.parse().ok()?, message: Message::text("text") })
+}
+
+/// The finding at each line that it concerns.
+fn told(finding: &preflight::Finding, posts: &[&BotPost]) -> Vec<Finding> {
+    let blocks = finding.weight == Weight::Problem;
+    let Some(channel) = finding.channel else {
+        let problem = Problem::with("Discord", finding.what.clone()).hint(finding.fix.clone());
+        return vec![Finding { problem, blocks }];
+    };
+    let channel = channel.to_string();
+    let here = posts.iter().filter(|post| post.channel == channel);
+    here.map(|post| {
+        let message = format!("channel {channel}: {}", finding.what);
+        Finding { problem: post.problem(message, finding.fix.clone()), blocks }
+    })
+    .collect()
+}
+
+fn client(
+    config: &LoadedConfig,
+    limiter: &Arc<Limiter>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<Rest>, SetupError> {
+    let rest = |token| Rest::new(&http(&config.discord), token, limiter.clone(), clock.clone());
+    config.discord_token.as_ref().map(rest).transpose().map_err(|error| SetupError(error.to_string()))
+}
+
+fn webhooks(
+    settings: &DiscordSettings,
+    limiter: &Arc<Limiter>,
+    clock: &Arc<dyn Clock>,
+) -> Result<BTreeMap<String, WebhookRest>, SetupError> {
+    let http = http(settings);
+    let webhook = |(name, url): (&String, _)| {
+        let webhook = WebhookRest::new(&http, url, limiter.clone(), clock.clone());
+        webhook.map(|webhook| (name.clone(), webhook)).map_err(|error| SetupError(error.to_string()))
+    };
+    settings.webhooks.0.iter().map(webhook).collect()
+}
+
+fn http(settings: &DiscordSettings) -> HttpSettings {
+    HttpSettings {
+        api_base_url: settings.api_base_url.clone(),
+        connect_timeout: settings.connect_timeout,
+        total_timeout: settings.request_timeout,
+    }
+}
+
+fn bot_settings(settings: &DiscordSettings) -> BotSettings {
+    BotSettings {
+        nonce_window: settings.nonce_window,
+        history_grace: settings.history_grace,
+        files: FileLimits::default(),
+    }
+}
