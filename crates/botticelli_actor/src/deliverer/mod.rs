@@ -410,12 +410,15 @@ impl Report {
             return;
         }
         match end {
-            PostEnd::Posted(Receipt { message_id, recovered, .. }) => {
+            PostEnd::Posted(Receipt { message_id, recovered, missing, .. }) => {
                 self.posted += 1;
                 if pause == Pause::Ends {
                     info!(destination = %to, "the destination takes posts again");
                 }
                 info!(post.id = %id, task.id = %task, destination = %to, message_id, recovered, "posted");
+                for lacking in missing {
+                    warn!(post.id = %id, task.id = %task, destination = %to, "posted without its {lacking}");
+                }
             }
             PostEnd::Failed { error } => {
                 self.failed += 1;

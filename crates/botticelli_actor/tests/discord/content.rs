@@ -68,7 +68,7 @@ async fn what_broke_off_after_the_message_is_done_by_the_next_attempt_with_the_s
     let place = BotUnderTest::default();
     let bot = place.connect();
     let content = with("news", json!({"thread": {"name": "talk"}, "crosspost": true}));
-    for route in ["start_thread", "crosspost_message"] {
+    for route in ["start_thread_from_message", "crosspost_message"] {
         place.stage.double.next(on(route, What::LoseRequest));
         let error = post(&*bot, standard::NEWS, &content, "1").await.expect_err("broken off");
         assert!(

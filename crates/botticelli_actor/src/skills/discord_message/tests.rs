@@ -36,9 +36,9 @@ color = '#ff8800'
 timestamp = '{{ now }}'
 image = '{{ picture|default(\"\") }}'
 footer = { text = 'by {{ task }}' }
-fields = [{ name = 'A', value = '{{ n }}', inline = true }, { name = 'B', value = '{{ none|default(\"\") }}' }]
+fields = [{ name = 'A', value = '{{ n }}', inline = true }, { name = 'B', value = '{{ nothing|default(\"\") }}' }]
 [[embeds]]
-title = '{{ none|default(\"\") }}'
+title = '{{ nothing|default(\"\") }}'
 color = '#000000'
 [[files]]
 name = '{{ title }}.txt'
