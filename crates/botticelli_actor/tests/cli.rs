@@ -772,3 +772,29 @@ fn a_person_settles_a_post_that_may_be_there() {
     let twice = posts(&["mark-posted", "1", "--message-id", "77"]);
     assert_eq!(twice.err.lines().next(), Some("error: post 1 is posted: there is nothing to settle"));
 }
+
+#[test]
+fn posts_show_tells_why_a_post_waits_and_what_was_asked() {
+    let folder = posting_to_file("no/such/folder.jsonl", "");
+    a_post_that_waits(&folder);
+    let show =
+        |more: &[&str]| answer(actor_server(folder.path()).args(["posts", "show", "1"]).args(more)).out;
+    let text = show(&[]);
+    let line = |beginning: &str| {
+        let line = text.lines().find(|line| line.starts_with(beginning));
+        line.unwrap_or_else(|| panic!("{beginning:?} in {text}"))
+    };
+    assert!(line("state ").ends_with(" deferred"), "{text}");
+    assert!(line("waits until ").ends_with('Z') && line("key ").len() > 20, "{text}");
+    assert!(line("1  ").contains("  post: "), "{text}");
+    assert!(line("attempt 1: ").contains("no/such/folder.jsonl"), "the platform's words: {text}");
+    assert!(!text.contains("may be there since") && !text.contains("\nmessage"), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&show(&["--json"])).expect("JSON");
+    assert_eq!((&json["waits_for"], &json["uncertain_since"]), (&().into(), &().into()));
+    let exchange = &json["attempts_made"][0]["exchanges"][0];
+    assert_eq!(exchange["asked"], "post");
+    assert!(exchange["text"].as_str().unwrap().contains("no/such/folder.jsonl"), "{json}");
+    for field in ["asked_at", "answered_at", "answer"] {
+        assert!(exchange[field].is_string(), "{field}: {json}");
+    }
+}

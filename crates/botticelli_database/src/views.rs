@@ -3,7 +3,7 @@
 
 use botticelli_server::ids::{ActorName, ExecutionId, PostId, TaskId};
 use botticelli_server::ledger::Trigger;
-use botticelli_server::outbox::PostState;
+use botticelli_server::outbox::{Exchange, PostState};
 use botticelli_server::post::Receipt;
 use botticelli_server::schedule::ScheduleType;
 use botticelli_server::task::{Breaker, PauseReason, TaskState};
@@ -155,6 +155,11 @@ pub struct PostView {
     pub reason: Option<String>,
     /// When it goes out next.
     pub deliver_at: Option<DateTime<Utc>>,
+    /// While it waits: the other post that goes first. An earlier part of its message that is not settled, or a post that
+    /// their destination did not take.
+    pub waits_for: Option<PostId>,
+    /// Since when it may be there although nobody knows.
+    pub uncertain_since: Option<DateTime<Utc>>,
     /// Attempts so far.
     pub attempts: u32,
     /// The node that is sending it.
@@ -184,6 +189,8 @@ pub struct PostAttemptView {
     pub ended: Option<String>,
     /// Why.
     pub reason: Option<String>,
+    /// What the platform was asked, and what it answered. `None`: nobody knows; the node was lost.
+    pub exchanges: Option<Vec<Exchange>>,
 }
 
 /// Which posts to list.

@@ -71,7 +71,12 @@ mod at_the_same_moment {
         hold_up_the_first(&database, "UPDATE", "actor_server_posts").await;
         let receipt =
             Receipt { message_id: "1".into(), posted_at: database.time(), link: None, recovered: false };
-        let ended = [SettledPost { id: post.id, fence: post.fence, end: PostEnd::Posted(receipt) }];
+        let ended = [SettledPost {
+            id: post.id,
+            fence: post.fence,
+            end: PostEnd::Posted(receipt),
+            exchanges: Vec::new(),
+        }];
         let (store, id) = (player.store.clone(), player.id.clone());
         let settling = tokio::spawn(async move { store.settle_posts(&id, &ended).await });
         until_it_is_held_up(&database).await;

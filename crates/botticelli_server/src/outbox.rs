@@ -4,7 +4,7 @@ use crate::ids::{ExecutionId, Fence, NodeId, PostId, TaskId};
 use crate::ledger::LedgerError;
 use crate::limits::DeliveryLimits;
 use crate::outcome::SkipReason;
-use crate::post::{Destination, IdempotencyKey, PostContent, Receipt};
+use crate::post::{Destination, IdempotencyKey, LookUp, PostContent, PostError, Receipt};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -215,6 +215,135 @@ pub enum PostEnd {
     },
 }
 
+/// One thing that an attempt asked its platform, and what came back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Exchange {
+    /// What was asked.
+    pub asked: Asked,
+    /// When, by the store's clock as the node knows it.
+    pub asked_at: DateTime<Utc>,
+    /// When the answer was there; `None`: there is none.
+    #[serde(default)]
+    pub answered_at: Option<DateTime<Utc>>,
+    /// What kind of answer; `None`: the attempt broke off.
+    #[serde(default)]
+    pub answer: Option<PlatformAnswer>,
+    /// The platform's own words, with its status and code where it has them.
+    #[serde(default)]
+    pub text: Option<String>,
+    /// The platform's id of the message, if it is there.
+    #[serde(default)]
+    pub message_id: Option<String>,
+    /// The platform wants to be left alone for so long.
+    #[serde(default)]
+    pub retry_after_seconds: Option<u64>,
+}
+
+/// What a platform is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Asked {
+    /// To take the post.
+    Post,
+    /// Whether the post is there.
+    LookUp,
+}
+
+impl Asked {
+    /// The word used in tables, JSON and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Post => "post",
+            Self::LookUp => "look_up",
+        }
+    }
+}
+
+/// What a platform answers: the variants of [`PostError`] and [`LookUp`], and that it took the post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PlatformAnswer {
+    /// It took the post.
+    Taken,
+    /// It will never take it.
+    Refused,
+    /// Nothing took effect; later perhaps.
+    NotSent,
+    /// It may have taken effect.
+    Unknown,
+    /// The destination takes no posts.
+    DestinationClosed,
+    /// The post is there.
+    Found,
+    /// It surely is not.
+    Absent,
+    /// It can't tell.
+    Unknowable,
+}
+
+impl PlatformAnswer {
+    /// The word used in tables, JSON and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Taken => "taken",
+            Self::Refused => "refused",
+            Self::NotSent => "not_sent",
+            Self::Unknown => "unknown",
+            Self::DestinationClosed => "destination_closed",
+            Self::Found => "found",
+            Self::Absent => "absent",
+            Self::Unknowable => "unknowable",
+        }
+    }
+}
+
+impl Exchange {
+    /// Asked now, and not answered yet.
+    pub fn asked(asked: Asked, asked_at: DateTime<Utc>) -> Self {
+        let (answered_at, answer, text, message_id, retry_after_seconds) = Default::default();
+        Self { asked, asked_at, answered_at, answer, text, message_id, retry_after_seconds }
+    }
+
+    /// The platform took the post.
+    pub fn taken(&mut self, at: DateTime<Utc>, receipt: &Receipt) {
+        self.message_id = Some(receipt.message_id.clone());
+        self.is(at, PlatformAnswer::Taken);
+    }
+
+    /// The platform said whether it is there.
+    pub fn looked_up(&mut self, at: DateTime<Utc>, answer: &LookUp<Receipt>) {
+        match answer {
+            LookUp::Found(receipt) => {
+                self.message_id = Some(receipt.message_id.clone());
+                self.is(at, PlatformAnswer::Found);
+            }
+            LookUp::Absent => self.is(at, PlatformAnswer::Absent),
+            LookUp::Unknowable { reason } => {
+                self.text = Some(reason.clone());
+                self.is(at, PlatformAnswer::Unknowable);
+            }
+        }
+    }
+
+    /// It came to nothing.
+    pub fn failed(&mut self, at: DateTime<Utc>, error: &PostError) {
+        self.text = Some(error.to_string());
+        match error {
+            PostError::Refused(_) | PostError::Removed(_) => self.is(at, PlatformAnswer::Refused),
+            PostError::NotSent { retry_after, .. } => {
+                self.retry_after_seconds = retry_after.map(|wait| wait.as_secs());
+                self.is(at, PlatformAnswer::NotSent);
+            }
+            PostError::Unknown(_) => self.is(at, PlatformAnswer::Unknown),
+            PostError::DestinationClosed(_) => self.is(at, PlatformAnswer::DestinationClosed),
+        }
+    }
+
+    fn is(&mut self, at: DateTime<Utc>, answer: PlatformAnswer) {
+        (self.answered_at, self.answer) = (Some(at), Some(answer));
+    }
+}
+
 /// A post that its destination does not take holds the others for so long, counted from the first time. After that it
 /// may be the post, and not the destination.
 pub const HOLDS_FOR: Duration = Duration::from_secs(6 * 60 * 60);
@@ -228,6 +357,8 @@ pub struct SettledPost {
     pub fence: Fence,
     /// How it ended.
     pub end: PostEnd,
+    /// What the platform was asked, and what it answered, in that order: kept for people.
+    pub exchanges: Vec<Exchange>,
 }
 
 /// What became of ends that were to be stored.

@@ -2,15 +2,16 @@
 
 use super::args::{GlobalArgs, PostsCommand, TasksCommand};
 use super::errors::{Failure, UsageError};
-use super::output::{visible, write_json, write_table};
+use super::output::{time_or, visible, write_json, write_table};
 use super::task::{Runner, in_database, not_enabled, runner_of};
 use super::{load_config, show};
 use crate::clock::SystemClock;
-use botticelli_database::{Decided, Mode, PostDecision, PostFilter, Resumed, Store, TaskView};
+use botticelli_database::{Decided, Mode, PostDecision, PostFilter, PostView, Resumed, Store, TaskView};
 use botticelli_server::ids::{ExecutionId, PostId};
 use botticelli_server::ledger::Trigger;
 use botticelli_server::outbox::PostState;
 use botticelli_server::server::{Accepted, Event, EventServer};
+use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -149,14 +150,48 @@ async fn show_post(store: &Store, id: PostId, json: bool, out: &mut impl Write) 
         shown["attempts_made"] = json!(attempts);
         return write_json(&shown, out);
     }
-    write_table(std::slice::from_ref(&post), out)?;
+    for (what, text) in post_lines(&post) {
+        writeln!(out, "{what:18} {}", visible(&text))?;
+    }
     writeln!(out)?;
     write_table(&attempts, out)?;
+    for attempt in &attempts {
+        for text in attempt.exchanges.iter().flatten().filter_map(|exchange| exchange.text.as_ref()) {
+            writeln!(out, "attempt {}: {}", attempt.attempt, visible(text))?;
+        }
+    }
     writeln!(out)?;
     for line in post.content.lines() {
         writeln!(out, "    {}", visible(line))?;
     }
     Ok(())
+}
+
+/// All that is known of a post, and nothing that does not apply.
+fn post_lines(post: &PostView) -> Vec<(&'static str, String)> {
+    let at = |time: Option<DateTime<Utc>>| time.map(|time| time_or(Some(time), "-"));
+    let receipt = post.receipt.as_ref();
+    let by = if post.marked_posted { " (a person's word, not the platform's)" } else { "" };
+    let lines = [
+        ("post", Some(post.id.to_string())),
+        ("task", Some(post.task_id.to_string())),
+        ("execution", Some(post.execution_id.to_string())),
+        ("destination", Some(format!("{}:{}", post.platform, post.destination))),
+        ("part", Some(post.part.to_string())),
+        ("state", Some(post.state.as_str().to_owned())),
+        ("reason", post.reason.clone()),
+        ("waits until", at(post.deliver_at)),
+        ("waits for post", post.waits_for.map(|other| other.to_string())),
+        ("may be there since", at(post.uncertain_since)),
+        ("sent by", post.node.clone()),
+        ("message", receipt.map(|receipt| format!("{}{by}", receipt.message_id))),
+        ("found there", receipt.filter(|receipt| receipt.recovered).map(|_| "yes".to_owned())),
+        ("link", receipt.and_then(|receipt| receipt.link.clone())),
+        ("posted", at(post.posted_at)),
+        ("created", at(Some(post.created_at))),
+        ("key", Some(post.key.clone())),
+    ];
+    lines.into_iter().filter_map(|(what, text)| Some((what, text?))).collect()
 }
 
 async fn decide(

@@ -1,6 +1,7 @@
 //! What listings print: rows with the field names of the documented JSON, and aligned tables for people.
 
 use botticelli_database::{ExecutionView, PostAttemptView, PostView, TaskView};
+use botticelli_server::outbox::{Exchange, PlatformAnswer};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use std::io::Write;
@@ -71,9 +72,10 @@ impl Row for PostView {
         &["ID", "TASK", "EXECUTION", "DESTINATION", "STATE", "CREATED", "POSTED", "CONTENT"];
 
     fn cells(&self) -> Vec<String> {
-        let state = match &self.reason {
-            Some(reason) => format!("{} ({reason})", self.state.as_str()),
-            None => self.state.as_str().to_owned(),
+        let state = match (&self.reason, self.waits_for) {
+            (Some(reason), _) => format!("{} ({reason})", self.state.as_str()),
+            (None, Some(other)) => format!("{} (after post {other})", self.state.as_str()),
+            (None, None) => self.state.as_str().to_owned(),
         };
         vec![
             self.id.to_string(),
@@ -89,7 +91,8 @@ impl Row for PostView {
 }
 
 impl Row for PostAttemptView {
-    const COLUMNS: &'static [&'static str] = &["ATTEMPT", "NODE", "SENT", "ENDED", "RESULT", "REASON"];
+    const COLUMNS: &'static [&'static str] =
+        &["ATTEMPT", "NODE", "SENT", "ENDED", "ANSWERS", "RESULT", "REASON"];
 
     fn cells(&self) -> Vec<String> {
         vec![
@@ -97,9 +100,26 @@ impl Row for PostAttemptView {
             self.node.clone(),
             time_or(Some(self.sent_at), "-"),
             time_or(self.ended_at, "-"),
+            answers(self),
             self.ended.clone().unwrap_or_else(|| "under way".to_owned()),
             self.reason.clone().unwrap_or_default(),
         ]
+    }
+}
+
+/// What the platform was asked, and the kind of its answers.
+fn answers(attempt: &PostAttemptView) -> String {
+    let answer = |exchange: &Exchange| {
+        let answer = exchange.answer.map_or("no answer", PlatformAnswer::as_str);
+        let message = exchange.message_id.as_ref().map_or(String::new(), |id| format!(" (message {id})"));
+        format!("{}: {answer}{message}", exchange.asked.as_str())
+    };
+    match &attempt.exchanges {
+        Some(exchanges) if !exchanges.is_empty() => {
+            exchanges.iter().map(answer).collect::<Vec<_>>().join(", ")
+        }
+        Some(_) if attempt.ended.is_some() => "nothing was asked".to_owned(),
+        Some(_) | None => "-".to_owned(),
     }
 }
 
@@ -246,6 +266,8 @@ mod tests {
             node: None,
             receipt: None,
             marked_posted: false,
+            waits_for: None,
+            uncertain_since: None,
             created_at: time("2026-01-02T03:04:05Z"),
             posted_at: None,
         }

@@ -2,7 +2,7 @@
 
 use super::DeliverySettings;
 use botticelli_server::limits::Verdict;
-use botticelli_server::outbox::{ClaimedPost, OnUnknown, PostEnd};
+use botticelli_server::outbox::{ClaimedPost, Exchange, OnUnknown, PostEnd};
 use botticelli_server::outcome::SkipReason;
 use botticelli_server::post::{Capabilities, PostError};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -35,6 +35,8 @@ pub(super) struct Case<'a> {
     pub(super) settings: &'a DeliverySettings,
     /// Since when the post may be there. `None`: it surely is not.
     pub(super) doubt: Option<DateTime<Utc>>,
+    /// What the platform was asked so far.
+    pub(super) exchanges: Vec<Exchange>,
 }
 
 impl<'a> Case<'a> {
@@ -43,7 +45,7 @@ impl<'a> Case<'a> {
         capabilities: Capabilities,
         settings: &'a DeliverySettings,
     ) -> Self {
-        Self { post, capabilities, settings, doubt: post.uncertain_since }
+        Self { post, capabilities, settings, doubt: post.uncertain_since, exchanges: Vec::new() }
     }
 
     /// Doubt comes first: a post that may be there has passed its limits, and only an answer settles it.
@@ -99,6 +101,7 @@ impl<'a> Case<'a> {
             PostError::Unknown(reason) => self.unknown(reason, now),
             PostError::DestinationClosed(reason) => {
                 let wait = self.settings.closed.wait(&self.post.task_id, self.post.tries, now);
+                let reason = format!("the destination is paused: {reason}");
                 PostEnd::Deferred { until: now + wait, reason, uncertain, holds: true, counts: true }
             }
         }

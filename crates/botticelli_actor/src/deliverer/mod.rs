@@ -14,14 +14,17 @@ use botticelli_database::Wakeups;
 use botticelli_server::clock::Clock;
 use botticelli_server::ids::{NodeId, PostId};
 use botticelli_server::ledger::LedgerError;
-use botticelli_server::outbox::{ClaimedPost, Outbox, PostEnd, PostsSettled, SettledPost};
+use botticelli_server::outbox::{
+    Asked, ClaimedPost, Exchange, Outbox, PlatformAnswer, PostEnd, PostsSettled, SettledPost,
+};
 use botticelli_server::outcome::panic_message;
-use botticelli_server::post::{Doubt, LookUp, Platform, PostError, Receipt};
+use botticelli_server::post::{Destination, Doubt, LookUp, Platform, PostError, Receipt};
 use botticelli_server::task::Backoff;
 use chrono::{DateTime, Utc};
 pub(crate) use decision::OWN_LIMITS;
 use decision::{Action, Case};
 use futures::FutureExt;
+use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -209,8 +212,8 @@ impl Deliverer {
         for post in claimed {
             let (courier, node) = (self.courier(&post), node.clone());
             work.sending.spawn(async move {
-                let end = courier.deliver(&post).await;
-                Ended { node, post, end }
+                let (end, exchanges) = courier.deliver(&post).await;
+                Ended { node, post, end, exchanges }
             });
         }
         if is_full {
@@ -238,8 +241,9 @@ impl Deliverer {
             let of_this_name = work.ended.iter().take_while(|ended| ended.node == node).count();
             match self.store(&work.ended[..of_this_name]).await {
                 Ok(lost) => {
-                    for ended in work.ended.drain(..of_this_name) {
-                        work.report.count(&ended, lost.contains(&ended.post.id));
+                    let told: Vec<Ended> = work.ended.drain(..of_this_name).collect();
+                    for ended in told {
+                        work.tell(&ended, lost.contains(&ended.post.id));
                     }
                 }
                 Err(LedgerError::Refused(_) | LedgerError::Corrupt(_)) => {
@@ -257,7 +261,7 @@ impl Deliverer {
     async fn settle_one_by_one(&self, work: &mut Work) -> Result<(), LedgerError> {
         while let Some(ended) = work.ended.pop() {
             match self.store(std::slice::from_ref(&ended)).await {
-                Ok(lost) => work.report.count(&ended, !lost.is_empty()),
+                Ok(lost) => work.tell(&ended, !lost.is_empty()),
                 Err(error @ (LedgerError::Refused(_) | LedgerError::Corrupt(_))) => {
                     error!(post.id = %ended.post.id, "the end of an attempt can't be stored: {error}");
                 }
@@ -293,6 +297,7 @@ struct Work {
     rescue_at: DateTime<Utc>,
     troubles: u32,
     report: Report,
+    paused: Paused,
 }
 
 /// An attempt that is over.
@@ -301,11 +306,17 @@ struct Ended {
     node: NodeId,
     post: ClaimedPost,
     end: PostEnd,
+    exchanges: Vec<Exchange>,
 }
 
 impl Ended {
     fn settled(&self) -> SettledPost {
-        SettledPost { id: self.post.id, fence: self.post.fence, end: self.end.clone() }
+        SettledPost {
+            id: self.post.id,
+            fence: self.post.fence,
+            end: self.end.clone(),
+            exchanges: self.exchanges.clone(),
+        }
     }
 }
 
@@ -317,7 +328,14 @@ impl Work {
             rescue_at: now,
             troubles: 0,
             report: Report::default(),
+            paused: Paused::default(),
         }
+    }
+
+    /// An end that is stored, or was lost.
+    fn tell(&mut self, ended: &Ended, lease_lost: bool) {
+        let pause = if lease_lost { Pause::AsBefore } else { self.paused.note(ended) };
+        self.report.count(ended, lease_lost, pause);
     }
 
     fn take_all_that_ended(&mut self) {
@@ -350,7 +368,7 @@ impl Work {
 
 impl Report {
     /// The one line that the log has about an attempt. Never the text of a post.
-    fn count(&mut self, ended: &Ended, lease_lost: bool) {
+    fn count(&mut self, ended: &Ended, lease_lost: bool, pause: Pause) {
         let Ended { post, end, .. } = ended;
         let (id, task, to) = (post.id, &post.task_id, &post.destination);
         if lease_lost {
@@ -361,6 +379,9 @@ impl Report {
         match end {
             PostEnd::Posted(Receipt { message_id, recovered, .. }) => {
                 self.posted += 1;
+                if pause == Pause::Ends {
+                    info!(destination = %to, "the destination takes posts again");
+                }
                 info!(post.id = %id, task.id = %task, destination = %to, message_id, recovered, "posted");
             }
             PostEnd::Failed { error } => {
@@ -369,6 +390,14 @@ impl Report {
             }
             PostEnd::Deferred { until, reason, uncertain, .. } => {
                 self.deferred += 1;
+                if pause == Pause::Begins {
+                    warn!(
+                        post.id = %id, task.id = %task, destination = %to, %until, uncertain,
+                        "{reason}. Its posts wait; when that is put right, `actor-server posts retry {id}` asks again \
+                         at once"
+                    );
+                    return;
+                }
                 info!(post.id = %id, task.id = %task, destination = %to, %until, uncertain, "deferred: {reason}");
             }
             PostEnd::Skipped { reason } => {
@@ -383,6 +412,36 @@ impl Report {
     }
 }
 
+/// The destinations that took no posts when they were last asked: that is said once.
+#[derive(Default)]
+struct Paused(HashSet<Destination>);
+
+/// What an end means for its destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pause {
+    Begins,
+    AsBefore,
+    Ends,
+}
+
+impl Paused {
+    fn note(&mut self, ended: &Ended) -> Pause {
+        let answer = ended.exchanges.last().and_then(|exchange| exchange.answer);
+        let destination = &ended.post.destination;
+        match &ended.end {
+            PostEnd::Deferred { .. } if answer == Some(PlatformAnswer::DestinationClosed) => {
+                if self.0.insert(destination.clone()) { Pause::Begins } else { Pause::AsBefore }
+            }
+            PostEnd::Posted(_) if self.0.remove(destination) => Pause::Ends,
+            PostEnd::Posted(_)
+            | PostEnd::Failed { .. }
+            | PostEnd::Deferred { .. }
+            | PostEnd::Skipped { .. }
+            | PostEnd::NeedsReview { .. } => Pause::AsBefore,
+        }
+    }
+}
+
 /// Carries one post.
 struct Courier {
     platform: Option<Arc<Platform>>,
@@ -391,21 +450,22 @@ struct Courier {
 }
 
 impl Courier {
-    async fn deliver(self, post: &ClaimedPost) -> PostEnd {
+    async fn deliver(self, post: &ClaimedPost) -> (PostEnd, Vec<Exchange>) {
         match &self.platform {
             Some(platform) => self.attempt(post, &**platform).await,
-            None => self.no_platform(post),
+            None => (self.no_platform(post), Vec::new()),
         }
     }
 
     /// A panic of the platform is a request whose outcome nobody knows.
-    async fn attempt(&self, post: &ClaimedPost, platform: &Platform) -> PostEnd {
+    async fn attempt(&self, post: &ClaimedPost, platform: &Platform) -> (PostEnd, Vec<Exchange>) {
         let mut case = Case::new(post, platform.capabilities(&post.destination), &self.settings);
         let end = AssertUnwindSafe(self.bring(&mut case, platform)).catch_unwind().await;
-        end.unwrap_or_else(|panic| {
+        let end = end.unwrap_or_else(|panic| {
             let error = PostError::Unknown(format!("the platform panicked: {}", panic_message(&*panic)));
             case.failed(error, self.clock.now())
-        })
+        });
+        (end, case.exchanges)
     }
 
     async fn bring(&self, case: &mut Case<'_>, platform: &Platform) -> PostEnd {
@@ -426,13 +486,13 @@ impl Courier {
         }
     }
 
-    async fn send(&self, case: &Case<'_>, platform: &Platform) -> PostEnd {
-        let ClaimedPost { content, destination, key, lease_until, .. } = case.post;
-        let request = async {
-            platform.validate(content, destination)?;
-            platform.post(content, destination, key).await
-        };
-        match self.in_time(*lease_until, request).await {
+    async fn send(&self, case: &mut Case<'_>, platform: &Platform) -> PostEnd {
+        let ClaimedPost { content, destination, key, .. } = case.post;
+        if let Err(error) = platform.validate(content, destination) {
+            return case.failed(error, self.clock.now());
+        }
+        let request = platform.post(content, destination, key);
+        match self.ask(case, Asked::Post, request, Exchange::taken).await {
             Ok(receipt) => PostEnd::Posted(receipt),
             Err(error) => case.failed(error, self.clock.now()),
         }
@@ -440,34 +500,46 @@ impl Courier {
 
     async fn look_up(
         &self,
-        case: &Case<'_>,
+        case: &mut Case<'_>,
         platform: &Platform,
         first_sent: DateTime<Utc>,
     ) -> Result<LookUp<Receipt>, PostError> {
-        let ClaimedPost { content, destination, key, lease_until, taken, .. } = case.post;
+        let ClaimedPost { content, destination, key, taken, .. } = case.post;
         let doubt = Doubt { first_sent, taken: taken.clone() };
-        self.in_time(*lease_until, platform.look_up(content, destination, key, &doubt)).await
+        let request = platform.look_up(content, destination, key, &doubt);
+        self.ask(case, Asked::LookUp, request, Exchange::looked_up).await
     }
 
     /// The last look at the lease before the request leaves; and the request is given up when its time, or the lease,
-    /// is over.
-    async fn in_time<T>(
+    /// is over. What was asked is noted before, and what was answered behind it.
+    async fn ask<T>(
         &self,
-        lease_until: DateTime<Utc>,
+        case: &mut Case<'_>,
+        asked: Asked,
         request: impl Future<Output = Result<T, PostError>>,
+        note: fn(&mut Exchange, DateTime<Utc>, &T),
     ) -> Result<T, PostError> {
         let now = self.clock.now();
+        let lease_until = case.post.lease_until;
         if now >= lease_until {
             return Err(decision::lease_over());
         }
+        case.exchanges.push(Exchange::asked(asked, now));
         let deadline = lease_until.min(now + self.settings.request_timeout);
-        tokio::select! {
+        let answer = tokio::select! {
             biased;
             answer = request => answer,
             () = self.clock.sleep_until(deadline) => {
                 Err(PostError::Unknown(format!("no answer within {:?}", (deadline - now).to_std().unwrap_or_default())))
             }
+        };
+        if let Some(exchange) = case.exchanges.last_mut() {
+            match &answer {
+                Ok(answer) => note(exchange, self.clock.now(), answer),
+                Err(error) => exchange.failed(self.clock.now(), error),
+            }
         }
+        answer
     }
 
     /// Another node, or this one with another configuration, may know the platform.

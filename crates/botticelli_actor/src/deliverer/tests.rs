@@ -53,6 +53,7 @@ struct Row {
     sent_at: Option<DateTime<Utc>>,
     node: Option<NodeId>,
     end: Option<PostEnd>,
+    exchanges: Vec<Exchange>,
 }
 
 impl Row {
@@ -85,6 +86,7 @@ impl MemoryOutbox {
             sent_at: None,
             node: None,
             end: None,
+            exchanges: Vec::new(),
         });
     }
 
@@ -94,6 +96,11 @@ impl MemoryOutbox {
 
     fn end(&self, id: i64) -> Option<PostEnd> {
         self.rows().iter().find(|row| row.post.id == PostId(id)).expect("such a post").end.clone()
+    }
+
+    /// Of all attempts at a post.
+    fn exchanges(&self, id: i64) -> Vec<Exchange> {
+        self.rows().iter().find(|row| row.post.id == PostId(id)).expect("such a post").exchanges.clone()
     }
 
     fn next_settle_fails(&self, error: LedgerError) {
@@ -155,6 +162,7 @@ impl Outbox for MemoryOutbox {
                 paused.push((row.post.task_id.clone(), 1));
             }
             row.end = Some(settled.end.clone());
+            row.exchanges.extend(settled.exchanges.clone());
         }
         Ok(PostsSettled { lost, paused })
     }
@@ -280,9 +288,10 @@ impl ContentPoster for FakePlatform {
                 std::future::pending().await
             }
             Answer::Busy => Err(PostError::NotSent { reason: "429".into(), retry_after: None }),
-            Answer::BusyFor(seconds) => {
-                Err(PostError::NotSent { reason: "429".into(), retry_after: Some(Duration::from_secs(seconds)) })
-            }
+            Answer::BusyFor(seconds) => Err(PostError::NotSent {
+                reason: "429".into(),
+                retry_after: Some(Duration::from_secs(seconds)),
+            }),
             Answer::Removed => Err(PostError::Removed("somebody deleted it".into())),
             Answer::Refuse => Err(PostError::Refused("blocked".into())),
             Answer::Close => Err(PostError::DestinationClosed("403".into())),
@@ -592,7 +601,12 @@ async fn a_node_that_was_taken_for_dead_writes_nothing_and_its_post_appears_once
     stage.clock.set(lost.lease_until);
     assert_eq!(stage.run_once().await, Report { posted: 1, ..Report::default() });
     assert_eq!(stage.platform.count(), 1);
-    let late = SettledPost { id: lost.id, fence: lost.fence, end: PostEnd::Failed { error: "late".into() } };
+    let late = SettledPost {
+        id: lost.id,
+        fence: lost.fence,
+        end: PostEnd::Failed { error: "late".into() },
+        exchanges: Vec::new(),
+    };
     assert_eq!(stage.outbox.settle_posts(&node, &[late]).await.expect("asked").lost, [lost.id]);
     assert!(matches!(stage.outbox.end(1), Some(PostEnd::Posted(Receipt { recovered: true, .. }))));
 }
@@ -636,4 +650,72 @@ proptest! {
             Ok(())
         })?;
     }
+}
+
+#[tokio::test]
+async fn what_was_asked_and_answered_is_kept_with_each_attempt() {
+    let stage = Stage::new(None, true);
+    stage.outbox.put(claimed(1, "somewhere"));
+    stage.platform.will(&[Answer::FallSilent, Answer::Busy, Answer::Panic]);
+    stage.run_to_the_end().await;
+    let kept: Vec<_> = stage
+        .outbox
+        .exchanges(1)
+        .into_iter()
+        .map(|exchange| (exchange.asked, exchange.answer, exchange.text, exchange.message_id))
+        .collect();
+    let post = |answer, text: &str| (Asked::Post, Some(answer), Some(text.to_owned()), None);
+    let absent = || (Asked::LookUp, Some(PlatformAnswer::Absent), None, None);
+    assert_eq!(
+        kept,
+        [
+            post(PlatformAnswer::Unknown, "connection reset"),
+            absent(),
+            post(PlatformAnswer::NotSent, "429"),
+            // The attempt that broke off.
+            (Asked::Post, None, None, None),
+            absent(),
+            (Asked::Post, Some(PlatformAnswer::Taken), None, Some("message-1".into())),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_is_not_valid_was_not_asked() {
+    let stage = Stage::new(None, false);
+    stage.outbox.put(ClaimedPost { content: PostContent { text: String::new() }, ..claimed(1, "somewhere") });
+    stage.run_to_the_end().await;
+    assert!(matches!(stage.outbox.end(1), Some(PostEnd::Failed { .. })));
+    assert_eq!(stage.outbox.exchanges(1), []);
+}
+
+#[tokio::test]
+async fn a_destination_that_is_closed_says_so_in_its_posts_and_once_in_the_log() {
+    let stage = Stage::new(None, false);
+    stage.outbox.put(claimed(1, "somewhere"));
+    stage.platform.will(&[Answer::Close]);
+    stage.run_once().await;
+    let Some(end @ PostEnd::Deferred { .. }) = stage.outbox.end(1) else { panic!("it waits") };
+    let PostEnd::Deferred { reason, .. } = &end else { unreachable!() };
+    assert_eq!(reason, "the destination is paused: 403");
+
+    let ended = |id, target, end: &PostEnd, exchanges: Vec<Exchange>| Ended {
+        node: stage.node.name(),
+        post: claimed(id, target),
+        end: end.clone(),
+        exchanges,
+    };
+    let closed = stage.outbox.exchanges(1);
+    let receipt =
+        Receipt { message_id: "1".into(), posted_at: stage.clock.now(), link: None, recovered: false };
+    let posted = PostEnd::Posted(receipt);
+    let mut paused = Paused::default();
+    let mut note = |ended: Ended| paused.note(&ended);
+    assert_eq!(note(ended(2, "open", &end, Vec::new())), Pause::AsBefore, "it waits for something else");
+    assert_eq!(note(ended(1, "somewhere", &end, closed.clone())), Pause::Begins);
+    assert_eq!(note(ended(1, "somewhere", &end, closed.clone())), Pause::AsBefore, "said once");
+    assert_eq!(note(ended(3, "elsewhere", &end, closed.clone())), Pause::Begins);
+    assert_eq!(note(ended(4, "open", &posted, Vec::new())), Pause::AsBefore);
+    assert_eq!(note(ended(1, "somewhere", &posted, Vec::new())), Pause::Ends);
+    assert_eq!(note(ended(5, "somewhere", &end, closed)), Pause::Begins, "a new pause");
 }

@@ -204,6 +204,18 @@ pub(super) fn without_nul(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
+/// The same in JSON.
+pub(super) fn json_without_nul(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(without_nul(&text)),
+        Value::Array(items) => items.into_iter().map(json_without_nul).collect(),
+        Value::Object(fields) => {
+            fields.into_iter().map(|(name, value)| (without_nul(&name), json_without_nul(value))).collect()
+        }
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_)) => other,
+    }
+}
+
 impl Datum<'_> {
     fn has_nul(&self) -> bool {
         match self {

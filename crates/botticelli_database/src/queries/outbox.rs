@@ -20,11 +20,16 @@ use std::sync::Arc;
 
 /// Another post `h` of the destination was not taken there, and waits: `q` waits for it. Of several such posts each waits
 /// until the time of all has come; then the first of them goes. A part never waits for a later one.
-const IS_HELD: &str = "EXISTS (SELECT 1 FROM actor_server_posts AS h \
+const HOLDING: &str = "FROM actor_server_posts AS h \
      WHERE h.platform = q.platform AND h.destination = q.destination AND h.id <> q.id \
          AND h.holds_until > actor_server_now() AND h.deliver_at IS NOT NULL \
          AND (h.deliver_at > actor_server_now() OR COALESCE(q.holds_until <= actor_server_now(), true)) \
-         AND NOT (h.execution_id = q.execution_id AND h.first_part = q.first_part AND h.part > q.part))";
+         AND NOT (h.execution_id = q.execution_id AND h.first_part = q.first_part AND h.part > q.part)";
+
+/// Parts before `q` of the same message that are not settled: `q` waits for them.
+const PARTS_BEFORE: &str = "FROM actor_server_posts AS e \
+     WHERE e.execution_id = q.execution_id AND e.platform = q.platform AND e.destination = q.destination \
+         AND e.first_part = q.first_part AND e.part < q.part AND e.state NOT IN ('posted', 'failed', 'skipped')";
 
 /// Leases the first due post of each destination on which nothing is being sent.
 pub(crate) async fn claim_posts(
@@ -40,13 +45,8 @@ pub(crate) async fn claim_posts(
     let sql = format!(
         "SELECT {} FROM actor_server_posts AS p WHERE p.id IN ( \
              SELECT min(q.id) FROM actor_server_posts AS q \
-             WHERE q.deliver_at <= actor_server_now() AND NOT EXISTS ( \
-                 SELECT 1 FROM actor_server_posts AS earlier \
-                 WHERE earlier.execution_id = q.execution_id AND earlier.platform = q.platform \
-                     AND earlier.destination = q.destination AND earlier.first_part = q.first_part \
-                     AND earlier.part < q.part \
-                     AND earlier.state NOT IN ('posted', 'failed', 'skipped')) \
-                 AND NOT {IS_HELD} \
+             WHERE q.deliver_at <= actor_server_now() \
+                 AND NOT EXISTS (SELECT 1 {PARTS_BEFORE}) AND NOT EXISTS (SELECT 1 {HOLDING}) \
              GROUP BY q.platform, q.destination) \
          AND NOT EXISTS (SELECT 1 FROM actor_server_posts AS s \
              WHERE s.state = 'sending' AND s.platform = p.platform AND s.destination = p.destination) \
@@ -276,6 +276,7 @@ batch_row! {
         deliver_at: Option<DateTime<Utc>>,
         posted_at: Option<DateTime<Utc>>,
         receipt: Option<Value>,
+        exchanges: Value,
         /// What to do with `uncertain_since`: keep the first doubt, or forget it.
         uncertain: bool,
         /// It does not count as a try.
@@ -297,6 +298,7 @@ impl Settled {
             deliver_at: None,
             posted_at: None,
             receipt: None,
+            exchanges: batch::json_without_nul(serde_json::json!(ended.exchanges)),
             uncertain: false,
             waited: false,
             holds_until: None,
@@ -343,7 +345,8 @@ async fn write_settled(conn: &mut Connection, settled: &[Settled]) -> Work<()> {
              waits = CASE WHEN r.waited THEN p.waits + 1 ELSE p.waits END, updated_at = r.now \
          FROM {r} WHERE p.id = r.id";
     batch::update(conn, settle, settled).await?;
-    let end = "UPDATE actor_server_post_attempts AS a SET ended_at = r.now, ended = r.ended, reason = r.reason \
+    let end = "UPDATE actor_server_post_attempts AS a SET ended_at = r.now, ended = r.ended, reason = r.reason, \
+             exchanges = r.exchanges \
          FROM {r} WHERE a.post_id = r.id AND a.attempt = r.attempt";
     batch::update(conn, end, settled).await?;
     Ok(())
@@ -472,10 +475,33 @@ pub(crate) async fn next_post_due(conn: &mut Connection) -> Work<Option<DateTime
     }
     let sql = format!(
         "SELECT min(q.deliver_at) AS due FROM actor_server_posts AS q \
-         WHERE q.deliver_at IS NOT NULL AND NOT {IS_HELD}"
+         WHERE q.deliver_at IS NOT NULL AND NOT EXISTS (SELECT 1 {HOLDING})"
     );
     let due: Due = sql_query(sql).get_result(conn).await?;
     Ok(due.due)
+}
+
+/// For which other post each of these waits, if it does.
+pub(super) async fn waits_for(conn: &mut Connection, posts: &[i64]) -> Work<HashMap<i64, i64>> {
+    batch_row! {
+        struct Id {
+            id: i64,
+        }
+    }
+    #[derive(QueryableByName)]
+    struct Waits {
+        #[diesel(sql_type = BigInt)]
+        id: i64,
+        #[diesel(sql_type = Nullable<BigInt>)]
+        other: Option<i64>,
+    }
+    let sql = format!(
+        "SELECT q.id, COALESCE((SELECT min(e.id) {PARTS_BEFORE}), (SELECT min(h.id) {HOLDING})) AS other \
+         FROM actor_server_posts AS q WHERE q.deliver_at IS NOT NULL AND q.id IN (SELECT r.id FROM {{r}})"
+    );
+    let ids: Vec<Id> = posts.iter().map(|id| Id { id: *id }).collect();
+    let rows: Vec<Waits> = sql_query(sql).rows(&ids)?.load(conn).await?;
+    Ok(rows.into_iter().filter_map(|row| Some((row.id, row.other?))).collect())
 }
 
 /// A person decides about a post.
@@ -494,7 +520,10 @@ pub(crate) async fn decide(conn: &mut Connection, post: PostId, decision: PostDe
     }
     let now = super::now(conn).await?;
     match decision {
-        PostDecision::Retry => send_again(conn, &row, row.uncertain_since, now).await?,
+        PostDecision::Retry => {
+            send_again(conn, &row, row.uncertain_since, now).await?;
+            ask_again(conn, &row, now).await?;
+        }
         // The person takes the doubt upon himself.
         PostDecision::Resend => send_again(conn, &row, None, now).await?,
         PostDecision::MarkPosted { message_id, link } => {
@@ -528,6 +557,19 @@ async fn send_again(
         .execute(conn)
         .await?;
     take_up_parts_after(conn, row, now).await
+}
+
+/// The destination is asked again at once, by the post whose turn it is.
+async fn ask_again(conn: &mut Connection, row: &PostRow, now: DateTime<Utc>) -> Work<()> {
+    let sql = "UPDATE actor_server_posts SET deliver_at = $1 WHERE platform = $2 AND destination = $3 \
+         AND holds_until IS NOT NULL AND deliver_at > $1";
+    sql_query(sql)
+        .bind::<Instant, _>(now)
+        .bind::<Text, _>(&row.platform)
+        .bind::<Text, _>(&row.destination)
+        .execute(conn)
+        .await?;
+    Ok(())
 }
 
 /// The receipt holds a person's words, and the reason says so for ever: the platform has not answered.

@@ -1,6 +1,7 @@
 //! What listings and skills ask, and the pruning of old history.
 
-use super::rows::{ActorServerExecutionRow, ActorServerStateRow, OpenExecutionRow, PostRow};
+use super::outbox::waits_for;
+use super::rows::{ActorServerExecutionRow, ActorServerStateRow, OpenExecutionRow, PostRow, json};
 use super::schema::*;
 use super::*;
 use crate::views::{AttemptView, ExecutionView, PostAttemptView, PostFilter, PostView, TaskView};
@@ -9,9 +10,10 @@ use botticelli_server::ids::{ExecutionId, PostId, TaskId};
 use botticelli_server::outbox::EarlierItem;
 use botticelli_server::post::Destination;
 use chrono::{DateTime, Utc};
-use diesel::QueryableByName;
 use diesel::prelude::{ExpressionMethods as _, QueryDsl as _, SelectableHelper as _};
 use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::{Queryable, QueryableByName, Selectable};
+use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 
 /// What a database says of itself.
@@ -129,7 +131,17 @@ pub(crate) async fn posts(conn: &mut Connection, filter: PostFilter) -> Work<Vec
         query = query.filter(actor_server_posts::state.eq(state.as_str()));
     }
     let rows: Vec<PostRow> = query.load(conn).await?;
-    rows.into_iter().map(PostView::try_from).collect()
+    post_views(conn, rows).await
+}
+
+async fn post_views(conn: &mut Connection, rows: Vec<PostRow>) -> Work<Vec<PostView>> {
+    let ids: Vec<i64> = rows.iter().filter(|row| row.deliver_at.is_some()).map(|row| row.id).collect();
+    let waits_for = if ids.is_empty() { HashMap::new() } else { waits_for(conn, &ids).await? };
+    let view = |row: PostRow| {
+        let waits_for = waits_for.get(&row.id).copied().map(PostId);
+        Ok(PostView { waits_for, ..row.try_into()? })
+    };
+    rows.into_iter().map(view).collect()
 }
 
 /// How many posts of a task there are in each state that any is in.
@@ -146,28 +158,46 @@ pub(crate) async fn post_counts(conn: &mut Connection, task: TaskId) -> Work<BTr
 pub(crate) async fn post(conn: &mut Connection, id: PostId) -> Work<Option<PostView>> {
     let rows: Vec<PostRow> =
         actor_server_posts::table.find(id.0).select(PostRow::as_select()).load(conn).await?;
-    rows.into_iter().next().map(PostView::try_from).transpose()
+    Ok(post_views(conn, rows).await?.pop())
 }
 
-type PostAttemptRow = (i32, String, DateTime<Utc>, Option<DateTime<Utc>>, Option<String>, Option<String>);
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = actor_server_post_attempts)]
+struct PostAttemptRow {
+    attempt: i32,
+    node: String,
+    sent_at: DateTime<Utc>,
+    ended_at: Option<DateTime<Utc>>,
+    ended: Option<String>,
+    reason: Option<String>,
+    exchanges: Option<Value>,
+}
+
+impl TryFrom<PostAttemptRow> for PostAttemptView {
+    type Error = WorkError;
+
+    fn try_from(row: PostAttemptRow) -> Work<Self> {
+        Ok(Self {
+            attempt: row.attempt.unsigned_abs(),
+            node: row.node,
+            sent_at: row.sent_at,
+            ended_at: row.ended_at,
+            ended: row.ended,
+            reason: row.reason,
+            exchanges: row.exchanges.map(|exchanges| json("exchanges", exchanges)).transpose()?,
+        })
+    }
+}
 
 pub(crate) async fn post_attempts(conn: &mut Connection, id: PostId) -> Work<Vec<PostAttemptView>> {
     use actor_server_post_attempts::dsl;
     let rows: Vec<PostAttemptRow> = dsl::actor_server_post_attempts
         .filter(dsl::post_id.eq(id.0))
         .order(dsl::attempt)
-        .select((dsl::attempt, dsl::node, dsl::sent_at, dsl::ended_at, dsl::ended, dsl::reason))
+        .select(PostAttemptRow::as_select())
         .load(conn)
         .await?;
-    let view = |(attempt, node, sent_at, ended_at, ended, reason): PostAttemptRow| PostAttemptView {
-        attempt: attempt.unsigned_abs(),
-        node,
-        sent_at,
-        ended_at,
-        ended,
-        reason,
-    };
-    Ok(rows.into_iter().map(view).collect())
+    rows.into_iter().map(PostAttemptView::try_from).collect()
 }
 
 /// The post that carries the used item `u`.

@@ -338,6 +338,8 @@ impl TryFrom<PostRow> for views::PostView {
             state: word("state", &row.state)?,
             reason: row.reason,
             deliver_at: row.deliver_at,
+            waits_for: None,
+            uncertain_since: row.uncertain_since,
             attempts: row.attempts.unsigned_abs(),
             node: row.node,
             receipt: row.receipt.map(|receipt| json::<Receipt>("receipt", receipt)).transpose()?,

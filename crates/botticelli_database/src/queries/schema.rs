@@ -124,7 +124,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Integer, Nullable, Text};
-    use super::super::super::Instant;
+    use super::super::super::{Json, Instant};
 
     actor_server_post_attempts (post_id, attempt) {
         post_id -> BigInt,
@@ -134,6 +134,7 @@ diesel::table! {
         ended_at -> Nullable<Instant>,
         ended -> Nullable<Text>,
         reason -> Nullable<Text>,
+        exchanges -> Nullable<Json>,
     }
 }
 

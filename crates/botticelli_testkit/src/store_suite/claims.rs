@@ -271,7 +271,7 @@ pub async fn columns_that_are_added_meanwhile_harm_nobody(db: &TestStore) {
         let claimed = db.claim_posts(&player.id, 10, MINUTE).await.expect("an answer");
         let [post] = claimed.as_slice() else { panic!("one post, not {claimed:?}") };
         let end = PostEnd::Skipped { reason: SkipReason::RateLimited };
-        let ended = [SettledPost { id: post.id, fence: post.fence, end }];
+        let ended = [SettledPost { id: post.id, fence: post.fence, end, exchanges: Vec::new() }];
         assert_eq!(db.settle_posts(&player.id, &ended).await.expect("an answer").lost, []);
     };
     round().await;

@@ -7,10 +7,11 @@ use botticelli_server::ids::{Fence, PostId};
 use botticelli_server::ledger::{Ledger as _, Recorded};
 use botticelli_server::limits::DeliveryLimits;
 use botticelli_server::outbox::{
-    ClaimedPost, HOLDS_FOR, NewPost, Outbox as _, PostEnd, PostHistory as _, PostState, SettledPost,
+    Asked, ClaimedPost, Exchange, HOLDS_FOR, NewPost, Outbox as _, PostEnd, PostHistory as _, PostState,
+    SettledPost,
 };
 use botticelli_server::outcome::{AttemptEnd, SkipReason};
-use botticelli_server::post::Receipt;
+use botticelli_server::post::{LookUp, PostError, Receipt};
 use botticelli_server::task::{PauseReason, Task};
 use chrono::{DateTime, Utc};
 use std::collections::{HashMap, HashSet};
@@ -67,7 +68,7 @@ fn not_taken(until: DateTime<Utc>) -> PostEnd {
 }
 
 async fn settle(player: &Player, post: &ClaimedPost, end: PostEnd) -> Vec<PostId> {
-    let ended = [SettledPost { id: post.id, fence: post.fence, end }];
+    let ended = [SettledPost { id: post.id, fence: post.fence, end, exchanges: Vec::new() }];
     player.store.settle_posts(&player.id, &ended).await.expect("an answer").lost
 }
 
@@ -268,6 +269,93 @@ pub async fn while_a_destination_takes_no_posts_the_others_wait_in_order(db: &Te
     assert_eq!(order, ["first", "its window opens meanwhile", "its second part", "next"]);
 }
 
+/// Whoever looks sees for which other one a post waits.
+pub async fn a_post_that_waits_for_another_names_it(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    makes(db, &player, &task, vec![part("a", 0, "first"), part("a", 1, "second")]).await;
+    makes(db, &player, &task, vec![part("b", 0, "alone"), part("b", 1, "after it")]).await;
+    makes(db, &player, &task, vec![message("a", "next"), message("b", "later")]).await;
+    let claimed = claim(&player).await;
+    for post in &claimed {
+        let end = if post.content.text == "first" { not_taken(db.time() + MINUTE) } else { needs_review() };
+        settle(&player, post, end).await;
+    }
+    let all = db.posts(PostFilter { limit: 10, ..PostFilter::default() }).await.expect("posts");
+    let find = |text: &str| all.iter().find(|post| post.content == text).expect(text);
+    let first = find("first").id;
+    let waiting = |text: &str| find(text).waits_for;
+    assert_eq!((waiting("first"), waiting("second"), waiting("next")), (None, Some(first), Some(first)));
+    assert_eq!(
+        (waiting("alone"), waiting("after it"), waiting("later")),
+        (None, Some(find("alone").id), None)
+    );
+    assert_eq!(view(db, find("next").id).await.waits_for, Some(first));
+    assert_eq!((find("alone").uncertain_since, find("first").uncertain_since), (Some(db.time()), None));
+}
+
+/// Whatever else waits there: who has put the destination right does not want to wait for its next turn.
+pub async fn a_retry_asks_the_destination_again_at_once(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    makes(db, &player, &task, vec![message("a", "failed")]).await;
+    let failed = claim_one(&player).await;
+    settle(&player, &failed, post_failed()).await;
+    makes(db, &player, &task, vec![message("a", "first")]).await;
+    let first = claim_one(&player).await;
+    settle(&player, &first, not_taken(db.time() + 1000 * MINUTE)).await;
+    makes(db, &player, &task, vec![message("a", "next")]).await;
+    assert_eq!(claim(&player).await, []);
+    assert_eq!(db.decide(first.id, PostDecision::Retry).await.expect("an answer"), Decided::Done);
+    let again = claim_one(&player).await;
+    assert_eq!(again.id, first.id);
+    settle(&player, &again, not_taken(db.time() + 1000 * MINUTE)).await;
+
+    // After so long the next one was tried too, and both wait.
+    db.advance(HOLDS_FOR).await;
+    let next = claim_one(&player).await;
+    assert_eq!(next.content.text, "next");
+    settle(&player, &next, not_taken(db.time() + 1000 * MINUTE)).await;
+    assert_eq!(claim(&player).await, []);
+    assert_eq!(db.decide(first.id, PostDecision::Retry).await.expect("an answer"), Decided::Done);
+    let mut order = Vec::new();
+    for _ in 0..2 {
+        let post = claim_one(&player).await;
+        settle(&player, &post, posted(db, "1")).await;
+        order.push(post.content.text);
+    }
+    order.sort();
+    assert_eq!(order, ["first", "next"]);
+}
+
+/// For the person who looks at it: the platform's words, to the letter.
+pub async fn what_a_platform_was_asked_and_answered_is_kept_with_the_attempt(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    makes(db, &player, &task, vec![message("a", "text")]).await;
+    let post = claim_one(&player).await;
+    assert_eq!(db.post_attempts(post.id).await.expect("attempts")[0].exchanges, None, "it is under way");
+    let mut looked_up = Exchange::asked(Asked::LookUp, db.time());
+    looked_up.looked_up(db.time(), &LookUp::Absent);
+    let mut refused = Exchange::asked(Asked::Post, db.time());
+    let busy =
+        PostError::NotSent { reason: "HTTP 429 \u{1b}[31m \"ä\"".into(), retry_after: Some(3 * SECOND) };
+    refused.failed(db.time() + SECOND, &busy);
+    let broke_off = Exchange::asked(Asked::Post, db.time());
+    let exchanges = vec![looked_up, refused, broke_off];
+    let end = deferred(db.time() + SECOND, true);
+    let ended = [SettledPost { id: post.id, fence: post.fence, end, exchanges: exchanges.clone() }];
+    player.store.settle_posts(&player.id, &ended).await.expect("an answer");
+    db.advance(SECOND).await;
+    let again = claim_one(&player).await;
+    let mut nul = Exchange::asked(Asked::Post, db.time());
+    nul.failed(db.time(), &PostError::Refused("a\0b".into()));
+    let ended = [SettledPost { id: post.id, fence: again.fence, end: post_failed(), exchanges: vec![nul] }];
+    player.store.settle_posts(&player.id, &ended).await.expect("an answer");
+    let attempts = db.post_attempts(post.id).await.expect("attempts");
+    assert_eq!(attempts[0].exchanges.as_ref(), Some(&exchanges));
+    let second = attempts[1].exchanges.as_ref().expect("exchanges");
+    assert_eq!(second[0].text.as_deref(), Some("a\u{fffd}b"));
+    assert_eq!(view(db, post.id).await.uncertain_since, None, "the platform has refused it");
+}
+
 /// Then it may be the post that is at fault.
 pub async fn a_post_that_is_never_taken_does_not_silence_its_destination_for_ever(db: &TestStore) {
     let (player, task) = sender(db).await;
@@ -401,9 +489,9 @@ pub async fn a_post_whose_lease_was_lost_is_uncertain_and_belongs_to_another(db:
         assert_eq!(settle(&player, post, post_failed()).await, [post.id], "the fence is not this node's");
         // A stale end and a valid one in one batch.
         let ends = [
-            SettledPost { id: post.id, fence: first.fence, end: post_failed() },
-            SettledPost { id: post.id, fence: post.fence, end: posted(db, "2") },
-            SettledPost { id: post.id, fence: post.fence, end: post_failed() },
+            SettledPost { id: post.id, fence: first.fence, end: post_failed(), exchanges: Vec::new() },
+            SettledPost { id: post.id, fence: post.fence, end: posted(db, "2"), exchanges: Vec::new() },
+            SettledPost { id: post.id, fence: post.fence, end: post_failed(), exchanges: Vec::new() },
         ];
         assert_eq!(other.store.settle_posts(&other.id, &ends).await.expect("an answer").lost, [post.id]);
         assert_eq!(view(db, post.id).await.state, PostState::Posted);
@@ -430,7 +518,8 @@ pub async fn a_late_end_that_nobody_overtook_is_stored(db: &TestStore) {
     let post = claim_one(&player).await;
     db.advance(10 * LEASE).await;
     assert_eq!(settle(&player, &post, posted(db, "1")).await, []);
-    let unknown = [SettledPost { id: PostId(999), fence: Fence(1), end: post_failed() }];
+    let unknown =
+        [SettledPost { id: PostId(999), fence: Fence(1), end: post_failed(), exchanges: Vec::new() }];
     assert_eq!(player.store.settle_posts(&player.id, &unknown).await.expect("an answer").lost, [PostId(999)]);
 }
 
@@ -448,7 +537,7 @@ pub async fn a_post_that_failed_counts_as_one_failure_of_its_task(db: &TestStore
     assert_eq!(state(db, &task).await.consecutive_failures, 1);
     let ends: Vec<_> = claimed[1..]
         .iter()
-        .map(|post| SettledPost { id: post.id, fence: post.fence, end: post_failed() })
+        .map(|post| SettledPost { id: post.id, fence: post.fence, end: post_failed(), exchanges: Vec::new() })
         .collect();
     let settled = player.store.settle_posts(&player.id, &ends).await.expect("an answer");
     assert_eq!((settled.lost, settled.paused), (vec![], vec![(task.id.clone(), 3)]), "it is said once");
@@ -839,6 +928,7 @@ pub async fn deliveries_decisions_and_rescues_at_once_do_not_write_over_each_oth
                         id: post.id,
                         fence: post.fence,
                         end: PostEnd::Posted(receipt(post.fence.0)),
+                        exchanges: Vec::new(),
                     })
                     .collect();
                 let lost = player.store.settle_posts(&player.id, &ends).await.expect("an answer").lost;
