@@ -450,13 +450,13 @@ async fn a_wait_that_the_platform_asks_for_is_kept_to_the_moment_and_makes_no_ot
     for _ in 0..10 {
         let at = stage.clock.now();
         assert_eq!(stage.run_once().await, Report { deferred: 1, ..Report::default() });
-        let due = stage.outbox.next_post_due().await.expect("the store is there").expect("it waits");
+        let due = stage.outbox.next_post_due(&[]).await.expect("the store is there").expect("it waits");
         assert_eq!(due, at + 7 * SECOND);
         stage.clock.set(due);
     }
     stage.platform.will(&[Answer::Busy]);
     stage.run_once().await;
-    let due = stage.outbox.next_post_due().await.expect("the store is there").expect("it waits");
+    let due = stage.outbox.next_post_due(&[]).await.expect("the store is there").expect("it waits");
     assert!(
         due <= stage.clock.now() + DeliverySettings::default().retry.initial,
         "this was the first in vain"

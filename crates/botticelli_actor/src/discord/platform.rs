@@ -211,6 +211,10 @@ impl ContentPoster for Bot {
         self.follow_up(channel, &message, posted.id, receipt).await
     }
 
+    fn egress_scope(&self) -> Option<String> {
+        self.rest.egress_scope()
+    }
+
     async fn look_up(
         &self,
         content: &PostContent,

@@ -15,6 +15,7 @@ use super::routes::Route;
 use super::snowflake::{Nonce, Snowflake};
 use super::types::{Channel, Guild, Member, PostedMessage, Role, Threads, User};
 use botticelli_server::clock::Clock;
+use botticelli_server::post::fingerprint;
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::multipart::{Form, Part};
@@ -210,6 +211,11 @@ impl Rest {
         let authorization = Some(authorization(token)?);
         let (http, owner) = (Http::new(settings)?, limiter.owner());
         Ok(Self { sender: Sender { http, limiter, owner, clock, authorization, skew: Arc::default() } })
+    }
+
+    /// What tells this bot's token apart, and does not hold it.
+    pub fn egress_scope(&self) -> Option<String> {
+        self.sender.authorization.as_ref()?.to_str().ok().map(fingerprint)
     }
 
     /// Whether this can be a token.
