@@ -182,7 +182,7 @@ fn a_channel_that_refuses_is_asked_once_and_the_operator_told_what_to_change() {
     home.stage.double.change(may_not_send()).expect("it is there");
     let server = home.start();
     server.says("the bot lacks in #general: Send Messages; in the settings of #general");
-    server.says("deferred");
+    server.says("the destination is paused");
     server.stop();
     let (code, shown, _) = home.ask(&["posts", "show", "1"]);
     assert_eq!(code, Some(0));
@@ -190,7 +190,7 @@ fn a_channel_that_refuses_is_asked_once_and_the_operator_told_what_to_change() {
         shown.contains("deferred") && shown.contains("what helps: give the bot's role View Channel"),
         "{shown}"
     );
-    assert_eq!(home.stage.double.invalid_requests(), 1);
+    assert_eq!(home.stage.double.invalid_requests(), 1, "{:?}", home.stage.double.requests());
     assert!(home.stage.double.all_visible().is_empty());
 }
 

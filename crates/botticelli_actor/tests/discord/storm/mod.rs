@@ -409,7 +409,7 @@ fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name}={value}")))
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_moderator_removed_before_we_knew_that_it_was_there_is_not_posted_again() {
     let database = TestStore::sqlite().await;
     let mut storm = Storm::calm(database).await;
@@ -429,7 +429,7 @@ async fn what_a_moderator_removed_before_we_knew_that_it_was_there_is_not_posted
     assert!(post.reason.is_some_and(|reason| reason.contains("somebody deleted it")));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn whatever_happens_each_post_appears_once_on_sqlite() {
     for seed in seeds(60) {
         println!("storm {seed}: STORM_SEED={seed} STORMS=1 shows it again");
@@ -437,7 +437,7 @@ async fn whatever_happens_each_post_appears_once_on_sqlite() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn whatever_happens_each_post_appears_once_on_postgres() {
     for seed in seeds(10) {
         println!("storm {seed}: STORM_SEED={seed} STORMS=1 shows it again");
