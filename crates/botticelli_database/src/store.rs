@@ -450,9 +450,11 @@ fn connect(
             let lock = match mode {
                 Mode::Command => None,
                 Mode::Server => {
-                    Some(ServerLock::take(path).map_err(|error| failed(error.to_string()))?.ok_or_else(
-                        || OpenError::InUse { path: path.clone(), lock: sqlite::lock_path(path) },
-                    )?)
+                    // By its own name, whatever link it was reached by: it is one file.
+                    let own = path.canonicalize().map_err(|error| failed(error.to_string()))?;
+                    let taken = ServerLock::take(&own).map_err(|error| failed(error.to_string()))?;
+                    let in_use = || OpenError::InUse { path: path.clone(), lock: sqlite::lock_path(&own) };
+                    Some(taken.ok_or_else(in_use)?)
                 }
             };
             Ok((Backend::Sqlite(database), lock))

@@ -118,6 +118,12 @@ async fn a_second_server_on_a_file_is_refused_and_a_command_is_not() {
     let message = folder.shown(&refusal(&url(&path), Mode::Server).await);
     assert_eq!(message, "…/a.db is in use by another server (lock file …/a.db.lock)");
     let command = open(&url(&path), Mode::Command).await.expect("a command may");
+    std::os::unix::fs::symlink(&path, folder.file("link.db")).expect("a link");
+    let message = folder.shown(&refusal(&url(&folder.file("link.db")), Mode::Server).await);
+    assert_eq!(
+        message, "…/link.db is in use by another server (lock file …/a.db.lock)",
+        "it is the same file"
+    );
     drop((server, command));
     open(&url(&path), Mode::Server).await.expect("the first is gone");
 }
