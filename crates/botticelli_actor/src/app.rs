@@ -15,6 +15,7 @@ use botticelli_database::{DatabaseStatePersistence, Mode, OpenError, Store, Wake
 use botticelli_server::clock::Clock;
 use botticelli_server::ids::{ActorName, DefinitionHash, NodeId, TaskId};
 use botticelli_server::ledger::{Attempt, Ledger as _, LedgerError, Registered, Registration};
+use botticelli_server::outbox::PostHistory;
 use botticelli_server::post::{Destination, TextLimit, TextUnit};
 use botticelli_server::server::{ActorManager, ActorServer, StatePersistence as _, TaskScheduler as _};
 use botticelli_server::task::Task;
@@ -452,7 +453,7 @@ async fn tell_what_was_recovered(
 
 /// Makes the context of each attempt.
 pub fn contexts(
-    history: Arc<Store>,
+    history: Arc<dyn PostHistory>,
     clock: Arc<DatabaseClock>,
     platforms: Platforms,
 ) -> impl Fn(&Task, &Attempt, CancellationToken) -> RunContext + Send + Sync {
