@@ -84,8 +84,21 @@ fn write(error: &anyhow::Error, to: &mut impl Write) -> io::Result<()> {
     }
     let usage = error.downcast_ref::<UsageError>().and_then(|error| error.hint.as_deref());
     let failure = error.downcast_ref::<Failure>().and_then(|error| error.hint.as_deref());
-    let hint = usage.or(failure).or_else(|| database_hint(error));
+    let hint = usage.or(failure).or_else(|| stop_hint(error)).or_else(|| database_hint(error));
     write_one(&format!("{error:#}"), hint, to)
+}
+
+/// What comes of a stop that the database does not know of.
+fn stop_hint(error: &anyhow::Error) -> Option<&'static str> {
+    match error.downcast_ref() {
+        Some(AppError::ResultsLost(_)) => Some(
+            "a server that has the database runs these again, and finds out what became of posts that were on their way",
+        ),
+        Some(AppError::NotSaid) => {
+            Some("nothing is lost: what it had is handed on when its lease is over; is the database there?")
+        }
+        _ => None,
+    }
 }
 
 /// What helps where the database can't be used.

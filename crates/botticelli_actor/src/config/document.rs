@@ -4,9 +4,9 @@ use super::env::{self, Environment};
 use super::parts;
 use super::problem::{FileError, Problem};
 use super::read::{Fault, KeyPath, Step};
+use crate::regular_file;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
@@ -112,13 +112,11 @@ impl Document {
 }
 
 fn read_text(path: &Path) -> Result<String, FileError> {
-    let file = File::open(path).map_err(|error| match error.kind() {
+    let file = regular_file::open(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => FileError::Missing,
+        std::io::ErrorKind::IsADirectory => FileError::Directory,
         _ => FileError::Unreadable(error),
     })?;
-    if file.metadata().map_err(FileError::Unreadable)?.is_dir() {
-        return Err(FileError::Directory);
-    }
     let mut bytes = Vec::new();
     file.take(LONGEST_FILE + 1).read_to_end(&mut bytes).map_err(FileError::Unreadable)?;
     if bytes.len() as u64 > LONGEST_FILE {

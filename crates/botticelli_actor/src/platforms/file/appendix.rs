@@ -1,5 +1,6 @@
 //! One file of JSON Lines that is only appended to, and the index of the keys in it.
 
+use crate::regular_file;
 use botticelli_server::post::{Extras, PostError};
 use chrono::{DateTime, Utc};
 use rustix::fs::{Access, access};
@@ -230,11 +231,7 @@ impl Appendix {
     /// Opening a pipe would wait for somebody at its other end.
     fn refuse_what_is_no_file(&self) -> io::Result<()> {
         match std::fs::metadata(&self.path) {
-            Ok(metadata) if metadata.is_dir() => Err(ErrorKind::IsADirectory.into()),
-            Ok(metadata) if !metadata.is_file() => {
-                Err(io::Error::new(ErrorKind::Unsupported, "it is a device or a pipe, not a file"))
-            }
-            Ok(_) => Ok(()),
+            Ok(metadata) => regular_file::check(&metadata),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         }
