@@ -604,6 +604,7 @@ fn the_log_goes_to_stderr_as_text_or_json() {
     assert_eq!(wrong.code, 2);
 }
 
+#[cfg(feature = "discord")]
 #[test]
 fn the_committed_schemas_are_current() {
     for (file, path) in

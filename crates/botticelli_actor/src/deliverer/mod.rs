@@ -544,7 +544,8 @@ impl Courier {
             Case::new(post, platform.capabilities(&post.content, &post.destination), &self.settings);
         let end = AssertUnwindSafe(self.bring(&mut case, platform)).catch_unwind().await;
         let end = end.unwrap_or_else(|panic| {
-            let error = PostError::Unknown(format!("the platform panicked: {}", panic_message(&*panic)));
+            let error =
+                PostError::Unknown(format!("the platform panicked: {}", panic_message(&*panic)).into());
             case.failed(error, self.clock.now())
         });
         (end, case.exchanges)
@@ -612,7 +613,8 @@ impl Courier {
             biased;
             answer = request => answer,
             () = self.clock.sleep_until(deadline) => {
-                Err(PostError::Unknown(format!("no answer within {:?}", (deadline - now).to_std().unwrap_or_default())))
+                let waited = (deadline - now).to_std().unwrap_or_default();
+                Err(PostError::Unknown(format!("no answer within {waited:?}").into()))
             }
         };
         if let Some(exchange) = case.exchanges.last_mut() {
