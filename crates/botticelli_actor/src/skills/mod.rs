@@ -20,7 +20,7 @@ pub use discord_message::DiscordMessage;
 pub use duplicate_check::DuplicateCheck;
 pub use rate_limiting::RateLimiting;
 
-use crate::config::{Fault, read};
+use crate::config::{Fault, read_what_is_right};
 use crate::names::unknown;
 use crate::skill::Skill;
 use schemars::{JsonSchema, Schema, schema_for};
@@ -39,7 +39,7 @@ pub struct SkillRegistry {
     skills: BTreeMap<String, Registered>,
 }
 
-type Built = Result<Arc<dyn Skill>, Vec<Fault>>;
+type Built = (Option<Arc<dyn Skill>>, Vec<Fault>);
 
 #[derive(Clone)]
 struct Registered {
@@ -80,11 +80,19 @@ impl SkillRegistry {
     /// # Errors
     /// When there is no such skill, or settings are unknown, missing or wrong: all of them.
     pub fn build(&self, name: &str, settings: &toml::Table) -> Result<Arc<dyn Skill>, Vec<Fault>> {
+        match self.build_what_is_right(name, settings) {
+            (Some(skill), faults) if faults.is_empty() => Ok(skill),
+            (_, faults) => Err(faults),
+        }
+    }
+
+    /// The skill with those settings that are right, to be checked and not to be run, and the faults of the others.
+    pub(crate) fn build_what_is_right(&self, name: &str, settings: &toml::Table) -> Built {
         match self.skills.get(name) {
             Some(skill) => (skill.build)(settings),
             None => {
                 let (message, hint) = unknown("skill", name, self.names());
-                Err(vec![Fault::new("name", message).hint(hint)])
+                (None, vec![Fault::new("name", message).hint(hint)])
             }
         }
     }
@@ -101,7 +109,8 @@ impl SkillRegistry {
 }
 
 fn build<S: Skill + DeserializeOwned + 'static>(settings: &toml::Table) -> Built {
-    Ok(Arc::new(read::<S>(settings)?))
+    let (skill, faults) = read_what_is_right::<S>(settings);
+    (skill.map(|skill| Arc::new(skill) as Arc<dyn Skill>), faults)
 }
 
 /// The state of a pseudo-random choice that every node and every attempt makes alike.
