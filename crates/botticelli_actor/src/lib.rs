@@ -15,6 +15,8 @@ pub mod engine;
 pub mod knowledge;
 pub mod names;
 pub mod platforms;
+#[cfg(feature = "fail-points")]
+pub mod rehearsal;
 pub mod skill;
 pub mod skills;
 pub mod text;
