@@ -1,6 +1,6 @@
 //! What befalls one process: it dies, or is suspended, at the points where that matters.
 
-use super::Random;
+use crate::chance::Random;
 use async_trait::async_trait;
 use botticelli_database::Store;
 use botticelli_server::ids::NodeId;
