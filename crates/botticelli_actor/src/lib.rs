@@ -15,6 +15,7 @@ pub mod engine;
 pub mod knowledge;
 pub mod names;
 pub mod platforms;
+mod regular_file;
 #[cfg(feature = "fail-points")]
 pub mod rehearsal;
 pub mod skill;

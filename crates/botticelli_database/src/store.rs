@@ -1,6 +1,6 @@
 //! One store over both databases.
 
-use crate::error::OpenError;
+use crate::error::{OpenError, Schema};
 use crate::fail_points::{Point, pass};
 use crate::postgres::{self, Postgres};
 use crate::reader::{ReadError, Reader};
@@ -34,9 +34,9 @@ use tracing::{debug, warn};
 /// Who opens a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// A server: on SQLite there is one at a time.
+    /// A server: it makes and migrates the database; on SQLite there is one at a time.
     Server,
-    /// A command beside it.
+    /// A command beside it: it takes the database as it is.
     Command,
 }
 
@@ -153,14 +153,21 @@ macro_rules! read {
 const POSTGRES_CONNECTIONS: usize = 8;
 
 impl Store {
-    /// Opens the database, migrating it first. `clock` decides about time on SQLite; on PostgreSQL the database does.
+    /// Opens the database. `clock` decides about time on SQLite; on PostgreSQL the database does.
     ///
     /// # Errors
     /// See [`OpenError`]; each names the database, never its password.
     pub async fn open(url: &str, mode: Mode, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let target = DatabaseUrl::parse(url)?;
-        let (backend, lock) = connect(&target, mode, clock)?;
-        backend.migrate(&target).await?;
+        let opener = match mode {
+            Mode::Server => Opener::Server,
+            Mode::Command => Opener::Command,
+        };
+        let (backend, lock) = connect(&target, opener, clock)?;
+        match opener {
+            Opener::Server | Opener::Migrator => drop(backend.migrate(&target).await?),
+            Opener::Command => backend.is_migrated(&target).await?,
+        }
         Self::checked(backend, lock, &target).await
     }
 
@@ -185,7 +192,7 @@ impl Store {
                 check_version(&target, needed)?;
                 Ok(Condition::Ready)
             }
-            Err(ReadError::NoSuchTable { .. }) => Ok(Condition::New),
+            Err(ReadError::NoSuchTable { .. } | ReadError::NoDatabase { .. }) => Ok(Condition::New),
             Err(ReadError::Unavailable { reason, .. } | ReadError::Refused { reason, .. }) => {
                 Err(failed(reason))
             }
@@ -201,7 +208,7 @@ impl Store {
     /// As [`Store::open`].
     pub async fn migrate(url: &str, clock: Arc<dyn Clock>) -> Result<Vec<String>, OpenError> {
         let target = DatabaseUrl::parse(url)?;
-        let (backend, lock) = connect(&target, Mode::Command, clock)?;
+        let (backend, lock) = connect(&target, Opener::Migrator, clock)?;
         let done = backend.migrate(&target).await?;
         Self::checked(backend, lock, &target).await?;
         Ok(done)
@@ -434,9 +441,17 @@ async fn watch_file(database: &Sqlite, wakeups: &Wakeups) {
     }
 }
 
+/// For what a database is opened.
+#[derive(Clone, Copy, PartialEq)]
+enum Opener {
+    Server,
+    Command,
+    Migrator,
+}
+
 fn connect(
     target: &DatabaseUrl,
-    mode: Mode,
+    opener: Opener,
     clock: Arc<dyn Clock>,
 ) -> Result<(Backend, Option<ServerLock>), OpenError> {
     let failed = |reason: String| OpenError::Connect { target: target.clone(), reason };
@@ -446,11 +461,15 @@ fn connect(
             Ok((Backend::Postgres(database), None))
         }
         DatabaseUrl::Sqlite(path) => {
+            let may_make = opener != Opener::Command;
+            if !may_make && !path.exists() {
+                return Err(OpenError::NotMade { target: target.clone(), is_there: false });
+            }
             // First, so that a server and a command say the same of a file that can't be.
-            let database = Sqlite::open(path, &clock).map_err(failed)?;
-            let lock = match mode {
-                Mode::Command => None,
-                Mode::Server => {
+            let database = Sqlite::open(path, may_make, &clock).map_err(failed)?;
+            let lock = match opener {
+                Opener::Command | Opener::Migrator => None,
+                Opener::Server => {
                     // By its own name, whatever link it was reached by: it is one file.
                     let own = path.canonicalize().map_err(|error| failed(error.to_string()))?;
                     let taken = ServerLock::take(&own).map_err(|error| failed(error.to_string()))?;
@@ -470,6 +489,21 @@ impl Backend {
             Self::Sqlite(database) => database.migrate().await,
         };
         done.map_err(|error| error.of(target))
+    }
+
+    /// Only reads.
+    async fn is_migrated(&self, target: &DatabaseUrl) -> Result<(), OpenError> {
+        let schema = match self {
+            Self::Postgres(database) => database.schema().await,
+            Self::Sqlite(database) => database.schema().await,
+        };
+        let target = target.clone();
+        match schema {
+            Ok(Schema::Current) => Ok(()),
+            Ok(Schema::Missing) => Err(OpenError::NotMade { target, is_there: true }),
+            Ok(Schema::Behind(pending)) => Err(OpenError::Behind { target, pending }),
+            Err(error) => Err(error.of(&target)),
+        }
     }
 }
 

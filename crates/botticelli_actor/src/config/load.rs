@@ -157,6 +157,7 @@ impl Loader<'_> {
             self.database_url = url.clone();
         }
         let discord_token = self.discord_token(document, config.as_ref(), given);
+        self.refuse_discord_if_left_out(document, &root);
         self.discord = config.map(|config| self.discord(document, config.discord.into()));
 
         if entries.is_empty() {
@@ -244,6 +245,14 @@ impl Loader<'_> {
             }
         }
         token
+    }
+
+    /// A build without Discord reads none of it.
+    fn refuse_discord_if_left_out(&mut self, document: &Document, root: &Table) {
+        if !discord::AVAILABLE && root.contains_key("discord") {
+            let fault = Fault::new("discord", format!("discord: {}", discord::LEFT_OUT));
+            self.report(document, None, fault.hint(discord::LEFT_OUT_HINT));
+        }
     }
 
     /// The section with what the environment says.

@@ -29,6 +29,34 @@ pub(crate) async fn meta(conn: &mut Connection) -> Work<Meta> {
     Ok(sql_query("SELECT ledger_id, min_binary FROM actor_server_meta").get_result(conn).await?)
 }
 
+/// How far the database is migrated, of which these are all `versions`. Only reads.
+pub(crate) async fn schema(conn: &mut Connection, versions: Vec<String>) -> Work<Schema> {
+    #[derive(QueryableByName)]
+    struct There {
+        #[diesel(sql_type = diesel::sql_types::Bool)]
+        there: bool,
+    }
+    #[derive(QueryableByName)]
+    struct Applied {
+        #[diesel(sql_type = Text)]
+        version: String,
+    }
+    let There { there } = sql_query(dialect::HAS_MIGRATIONS).get_result(conn).await?;
+    if !there {
+        return Ok(Schema::Missing);
+    }
+    let applied: Vec<Applied> =
+        sql_query("SELECT version FROM __diesel_schema_migrations").load(conn).await?;
+    let is_pending = |version: &String| applied.iter().all(|applied| applied.version != *version);
+    let count = versions.len();
+    let pending: Vec<String> = versions.into_iter().filter(is_pending).collect();
+    Ok(match pending.len() {
+        0 => Schema::Current,
+        all if all == count => Schema::Missing,
+        _ => Schema::Behind(pending),
+    })
+}
+
 pub(crate) async fn task_views(conn: &mut Connection) -> Work<Vec<TaskView>> {
     let rows: Vec<ActorServerStateRow> = actor_server_state::table
         .select(ActorServerStateRow::as_select())

@@ -1,6 +1,5 @@
 //! A configuration, a database and a double, on a clock that goes fast.
 
-use crate::chance::Random;
 use crate::judge::{Judge, are_settled};
 use crate::process::{PATIENCE, Server};
 use crate::storm::no_history;
@@ -10,6 +9,7 @@ use botticelli_database::fail_points::Point;
 use botticelli_database::{Mode, PostFilter, PostView, Store};
 use botticelli_server::clock::Clock as _;
 use botticelli_testkit::databases::TestDatabase;
+use botticelli_testkit::random::Random;
 use discord_double::{Double, Limits, NonceRules, NonceScope, Options, Settings, standard};
 use std::process::Command;
 use std::sync::{Arc, Mutex};

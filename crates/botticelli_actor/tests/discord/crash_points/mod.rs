@@ -7,9 +7,10 @@
 mod home;
 mod ways;
 
-use crate::chance::{Random, seeds};
+use crate::chance::seeds;
 use crate::process::{Ended, PATIENCE, Server};
 use botticelli_database::fail_points::Point;
+use botticelli_testkit::random::Random;
 use home::Home;
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt as _;

@@ -1,8 +1,8 @@
 //! How processes meet their end, and what leads them there.
 
-use crate::chance::Random;
 use crate::storm;
 use botticelli_database::fail_points::Point;
+use botticelli_testkit::random::Random;
 use discord_double::{Double, Fault, Scope, What};
 use std::time::Duration;
 

@@ -5,7 +5,7 @@
 
 mod fate;
 
-use super::chance::{Random, seeds};
+use super::chance::seeds;
 use super::judge::{Judge, are_settled};
 use super::*;
 use botticelli_actor::deliverer::{Deliverer, DeliverySettings, DeliverySignals};
@@ -18,6 +18,7 @@ use botticelli_server::outbox::{NewPost, Outbox as _, PostState};
 use botticelli_server::post::{Destination, Platform};
 use botticelli_testkit::clock::ManualClock;
 use botticelli_testkit::databases::TestStore;
+use botticelli_testkit::random::Random;
 use botticelli_testkit::store_suite::{Player, each_minute, part, register};
 use chrono::TimeDelta;
 use discord_double::{
