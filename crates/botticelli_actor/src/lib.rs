@@ -16,6 +16,8 @@ pub mod knowledge;
 pub mod names;
 pub mod platforms;
 mod regular_file;
+#[cfg(feature = "fail-points")]
+pub mod rehearsal;
 pub mod skill;
 pub mod skills;
 pub mod text;

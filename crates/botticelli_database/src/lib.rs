@@ -8,6 +8,7 @@
 #![expect(clippy::duplicate_mod, reason = "the queries are compiled once for each database, on purpose")]
 
 mod error;
+pub mod fail_points;
 mod persistence;
 mod postgres;
 pub mod reader;

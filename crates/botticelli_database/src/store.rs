@@ -1,6 +1,7 @@
 //! One store over both databases.
 
 use crate::error::{OpenError, Schema};
+use crate::fail_points::{Point, pass};
 use crate::postgres::{self, Postgres};
 use crate::reader::{ReadError, Reader};
 use crate::sqlite::{self, ServerLock, Sqlite};
@@ -15,7 +16,7 @@ use botticelli_server::ledger::{
     Registered, Registration, Rescued, TakeRequest,
 };
 use botticelli_server::outbox::{
-    ClaimedPost, EarlierItem, EgressScope, Outbox, PostHistory, PostState, PostsSettled, SettledPost,
+    ClaimedPost, EarlierItem, EgressScope, Outbox, PostEnd, PostHistory, PostState, PostsSettled, SettledPost,
 };
 use botticelli_server::post::Destination;
 use botticelli_server::server::{Accepted, Event, EventServer};
@@ -563,7 +564,11 @@ impl Ledger for Store {
         ahead: Duration,
     ) -> Result<Vec<Attempt>, LedgerError> {
         let (node, requests, ahead) = (node.clone(), Arc::from(requests), microseconds(ahead));
-        write!(self, claim(node, requests, ahead))
+        let claimed = write!(self, claim(node, requests, ahead))?;
+        if !claimed.is_empty() {
+            pass(Point::Claimed);
+        }
+        Ok(claimed)
     }
 
     async fn take(
@@ -583,7 +588,10 @@ impl Ledger for Store {
         while let Some(batch) = batches.pop() {
             let (node, ended, ledger_id) = (node.clone(), Arc::from(batch), self.inner.ledger_id.clone());
             match write!(self, record(node, ended, ledger_id)) {
-                Ok(answers) => recorded.extend(answers),
+                Ok(answers) => {
+                    pass(Point::RunRecorded);
+                    recorded.extend(answers);
+                }
                 Err(LedgerError::Refused(error)) if batch.len() == 1 => {
                     recorded.push(Recorded::Refused { reason: error.to_string() });
                 }
@@ -615,6 +623,7 @@ impl Ledger for Store {
     async fn leave(&self, node: &NodeId) -> Result<Rescued, LedgerError> {
         let id = node.clone();
         let left = write!(self, leave(id))?;
+        pass(Point::Left);
         self.notify(node.as_str()).await;
         Ok(left)
     }
@@ -622,7 +631,11 @@ impl Ledger for Store {
     async fn rescue(&self, node: &NodeId) -> Result<Rescued, LedgerError> {
         // A server on SQLite holds the file's lock: whoever else has a row there is gone.
         let (node, sole_server) = (node.clone(), self.inner._lock.is_some());
-        write!(self, rescue(node, sole_server))
+        let rescued = write!(self, rescue(node, sole_server))?;
+        if !rescued.nodes.is_empty() {
+            pass(Point::Rescued);
+        }
+        Ok(rescued)
     }
 
     async fn register(&self, registration: Registration) -> Result<Registered, LedgerError> {
@@ -660,6 +673,17 @@ impl Ledger for Store {
     }
 }
 
+/// The point that is passed when such an end is stored.
+fn stored(end: &PostEnd) -> Option<Point> {
+    match end {
+        PostEnd::Posted(_) => Some(Point::ReceiptStored),
+        PostEnd::Deferred { uncertain: true, .. } => Some(Point::DoubtStored),
+        PostEnd::Deferred { uncertain: false, .. } => Some(Point::RetryStored),
+        PostEnd::NeedsReview { .. } => Some(Point::ReviewStored),
+        PostEnd::Failed { .. } | PostEnd::Skipped { .. } => None,
+    }
+}
+
 #[async_trait]
 impl Outbox for Store {
     async fn take_egress(
@@ -669,7 +693,11 @@ impl Outbox for Store {
         lease: Duration,
     ) -> Result<Vec<String>, LedgerError> {
         let (node, scopes, lease) = (node.clone(), Arc::from(scopes), microseconds(lease));
-        write!(self, take_egress(node, scopes, lease))
+        let of_others = write!(self, take_egress(node, scopes, lease))?;
+        if of_others.is_empty() {
+            pass(Point::EgressTaken);
+        }
+        Ok(of_others)
     }
 
     async fn claim_posts(
@@ -681,12 +709,18 @@ impl Outbox for Store {
     ) -> Result<Vec<ClaimedPost>, LedgerError> {
         let (node, limit, lease) = (node.clone(), limit_of(limit), microseconds(lease));
         let without = Arc::from(without);
-        write!(self, claim_posts(node, limit, lease, without))
+        let claimed = write!(self, claim_posts(node, limit, lease, without))?;
+        if !claimed.is_empty() {
+            pass(Point::PostsLeased);
+        }
+        Ok(claimed)
     }
 
     async fn settle_posts(&self, node: &NodeId, ended: &[SettledPost]) -> Result<PostsSettled, LedgerError> {
-        let (node, ended) = (node.clone(), Arc::from(ended));
-        write!(self, settle_posts(node, ended))
+        let (node, settled) = (node.clone(), Arc::from(ended));
+        let settled = write!(self, settle_posts(node, settled))?;
+        ended.iter().filter_map(|ended| stored(&ended.end)).for_each(pass);
+        Ok(settled)
     }
 
     async fn rescue_posts(&self) -> Result<usize, LedgerError> {

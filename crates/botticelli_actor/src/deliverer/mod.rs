@@ -11,6 +11,7 @@ mod tests;
 use crate::engine::{CurrentNode, Shutdown};
 use crate::platforms::Platforms;
 use botticelli_database::Wakeups;
+use botticelli_database::fail_points::{Point, pass};
 use botticelli_server::clock::Clock;
 use botticelli_server::ids::{NodeId, PostId};
 use botticelli_server::ledger::LedgerError;
@@ -575,7 +576,9 @@ impl Courier {
             return case.failed(error, self.clock.now());
         }
         let request = platform.post(content, destination, key);
-        match self.ask(case, Asked::Post, request, Exchange::taken).await {
+        let answer = self.ask(case, Asked::Post, request, Exchange::taken).await;
+        pass(Point::AnswerRead);
+        match answer {
             Ok(receipt) => PostEnd::Posted(receipt),
             Err(error) => case.failed(error, self.clock.now()),
         }
@@ -590,7 +593,11 @@ impl Courier {
         let ClaimedPost { content, destination, key, taken, .. } = case.post;
         let doubt = Doubt { first_sent, taken: taken.clone() };
         let request = platform.look_up(content, destination, key, &doubt);
-        self.ask(case, Asked::LookUp, request, Exchange::looked_up).await
+        let answer = self.ask(case, Asked::LookUp, request, Exchange::looked_up).await;
+        if answer.is_ok() {
+            pass(Point::LookedUp);
+        }
+        answer
     }
 
     /// The last look at the lease before the request leaves; and the request is given up when its time, or the lease,
