@@ -10,6 +10,8 @@ pub mod config;
 pub mod deliverer;
 #[cfg(feature = "discord")]
 pub mod discord;
+#[cfg(feature = "discord")]
+pub mod discord_server;
 pub mod draft;
 pub mod engine;
 pub mod knowledge;
