@@ -3,6 +3,7 @@
 //! `ARCHITECTURE.md` is the map.
 
 pub mod actor;
+pub mod api;
 pub mod app;
 pub mod cli;
 pub mod clock;

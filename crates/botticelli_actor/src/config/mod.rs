@@ -4,6 +4,7 @@
 //! server reads the environment.
 
 pub mod actor_file;
+pub mod api;
 mod definition;
 pub mod discord;
 mod document;
@@ -20,6 +21,7 @@ mod tests;
 pub mod within;
 
 pub use actor_file::ActorFile;
+pub use api::ApiSettings;
 pub use discord::{BotPost, DiscordSettings};
 pub use load::{Check, Given, LoadedConfig, load};
 pub use problem::{Problem, Problems};

@@ -272,7 +272,7 @@ impl ActorServer for FromFiles {
             ..AppParts::new(&config, self.clock.clone(), node).expect("platforms")
         };
         let read = self.read.clone();
-        let app = Arc::new(App::build(config, parts, Box::new(move || read())));
+        let app = App::build(config, parts, Box::new(move || read()));
         *self.app.lock().await = Some(app.clone());
         app.start().await
     }
