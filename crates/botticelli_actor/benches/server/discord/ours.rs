@@ -7,7 +7,7 @@ use botticelli_actor::deliverer::{Deliverer, DeliverySettings, DeliverySignals};
 use botticelli_actor::discord::limits::{LimitSettings, Limiter};
 use botticelli_actor::discord::{HttpSettings, Rest};
 use botticelli_actor::discord_server::DiscordContentPoster;
-use botticelli_actor::engine::CurrentNode;
+use botticelli_actor::engine::{CurrentNode, Shutdown};
 use botticelli_actor::platforms::Platforms;
 use botticelli_server::ids::NodeId;
 use botticelli_server::ledger::Ledger as _;
@@ -46,7 +46,7 @@ pub(super) async fn send(double: &Double, offers: &[Offer], end: impl Future<Out
         DeliverySettings::default(),
         DeliverySignals::default(),
     );
-    let running = tokio::spawn(deliverer.run(stop.clone()));
+    let running = tokio::spawn(deliverer.run(stop.clone(), Arc::new(Shutdown::new(Duration::from_secs(30)))));
     end.await;
     stop.cancel();
     running.await.expect("the deliverer ends well");
