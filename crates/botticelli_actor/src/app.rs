@@ -8,7 +8,7 @@ use crate::api::{self, ApiError, ApiParts};
 use crate::config::server_file::PlatformName;
 use crate::config::{ActorFile, BotPost, LoadedConfig, Problems, ServerSettings};
 use crate::deliverer::{Deliverer, DeliverySettings, DeliverySignals};
-use crate::engine::{Activity, CurrentNode, DatabaseClock, Engine, EngineParts, EngineSettings, Shutdown};
+use crate::engine::{CurrentNode, DatabaseClock, Engine, EngineParts, EngineSettings, Shutdown};
 use crate::platforms::{Finding, Platforms, SetupError};
 use crate::skills::SkillRegistry;
 use async_trait::async_trait;
@@ -28,7 +28,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
@@ -203,9 +203,9 @@ impl App {
         self.stopping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What its engine is doing, as that changes; `None` while the server does not run.
-    pub async fn activity(&self) -> Option<watch::Receiver<Activity>> {
-        Some(self.running.lock().await.as_ref()?.engine.activity())
+    /// Its engine; `None` while the server does not run.
+    pub async fn engine(&self) -> Option<Arc<Engine>> {
+        Some(self.running.lock().await.as_ref()?.engine.clone())
     }
 
     /// Returns when a part of the running server has come to an end that nobody asked for. A server that goes on without

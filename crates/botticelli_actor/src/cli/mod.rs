@@ -13,6 +13,7 @@ pub mod output;
 mod run;
 mod schema;
 mod show;
+mod supervisor;
 mod task;
 
 pub use args::{Cli, Command, GlobalArgs, LogFormat, OnceArgs, PostsCommand, TasksCommand};

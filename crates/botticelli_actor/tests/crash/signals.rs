@@ -3,6 +3,7 @@
 use crate::server::{PATIENCE, Server};
 use crate::stage::{EVERY_SECOND, FROM_FILE, Stage, task};
 use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 const RARELY: &str = "{ type = \"Interval\", seconds = 86400 }";
@@ -223,4 +224,37 @@ fn a_reader_that_goes_away_does_not_stop_the_server() {
     let deferred = "actor_server_posts WHERE platform = 'console' AND state = 'deferred'";
     assert!(stage.count(deferred) > 0, "what could not be shown waits");
     server.stop();
+}
+
+/// What systemd hears of it, by the socket that it names in the environment.
+#[test]
+fn systemd_is_told_when_it_runs_reloads_hangs_not_and_stops() {
+    let stage = Stage::sqlite();
+    stage.plain_actor();
+    stage.server_file("", &task("t", RARELY, ""));
+    let heard = UnixDatagram::bind(stage.path("notify")).unwrap();
+    heard.set_read_timeout(Some(PATIENCE)).unwrap();
+    let hears = |wanted: &str| {
+        let mut text = [0; 256];
+        loop {
+            let length = heard.recv(&mut text).unwrap_or_else(|error| panic!("{wanted}: {error}"));
+            let said = String::from_utf8_lossy(&text[..length]).into_owned();
+            if said != "WATCHDOG=1\n" || said.starts_with(wanted) {
+                assert!(said.starts_with(wanted), "{said}, not {wanted}");
+                return;
+            }
+        }
+    };
+    let mut command = stage.command(&[]);
+    let server =
+        Server::start(command.env("NOTIFY_SOCKET", stage.path("notify")).env("WATCHDOG_USEC", "3000000"));
+    hears("READY=1");
+    hears("WATCHDOG=1");
+    hears("WATCHDOG=1");
+    server.signal("HUP");
+    hears("RELOADING=1\nMONOTONIC_USEC=");
+    hears("READY=1");
+    server.signal("TERM");
+    hears("STOPPING=1");
+    assert_eq!(server.ended_within(PATIENCE).status.code(), Some(0));
 }

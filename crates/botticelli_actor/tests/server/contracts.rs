@@ -180,7 +180,8 @@ impl Serving {
     async fn rest(&self) {
         let app = self.server.app.lock().await.clone();
         let Some(app) = app else { return };
-        let Some(mut activity) = app.activity().await else { return };
+        let Some(engine) = app.engine().await else { return };
+        let mut activity = engine.activity();
         let mut sleepers = self.database.clock().sleepers();
         loop {
             sleepers.mark_unchanged();
