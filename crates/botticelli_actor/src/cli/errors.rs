@@ -1,6 +1,7 @@
 //! The one place that prints errors and picks the exit code: 0 fine, 1 failed, 2 usage or configuration.
 
 use super::output::visible;
+use crate::api::{ApiError, ListenError};
 use crate::app::AppError;
 use crate::config::Problems;
 use botticelli_database::{DatabaseUrl, OpenError};
@@ -84,7 +85,7 @@ fn write(error: &anyhow::Error, to: &mut impl Write) -> io::Result<()> {
     }
     let usage = error.downcast_ref::<UsageError>().and_then(|error| error.hint.as_deref());
     let failure = error.downcast_ref::<Failure>().and_then(|error| error.hint.as_deref());
-    let hint = usage.or(failure).or_else(|| database_hint(error));
+    let hint = usage.or(failure).or_else(|| stop_hint(error)).or_else(|| database_hint(error));
     write_one(&told(error), hint, to)
 }
 
@@ -97,13 +98,43 @@ fn told(error: &anyhow::Error) -> String {
     })
 }
 
+/// What comes of a stop that the database does not know of.
+fn stop_hint(error: &anyhow::Error) -> Option<&'static str> {
+    match error.downcast_ref() {
+        Some(AppError::ResultsLost(_)) => Some(
+            "a server that has the database runs these again, and finds out what became of posts that were on their way",
+        ),
+        Some(AppError::NotSaid) => {
+            Some("nothing is lost: what it had is handed on when its lease is over; is the database there?")
+        }
+        _ => None,
+    }
+}
+
 /// What helps where the database can't be used.
 fn database_hint(error: &anyhow::Error) -> Option<&'static str> {
     let opening = error.downcast_ref::<OpenError>().or(match error.downcast_ref() {
         Some(AppError::Open(error)) => Some(error),
         _ => None,
     });
-    opening.and_then(opening_hint).or_else(|| file_hint(&format!("{error:#}")))
+    let api = match error.downcast_ref() {
+        Some(AppError::Api(ApiError::Listen(error))) => Some(listen_hint(error)),
+        _ => None,
+    };
+    opening.and_then(opening_hint).or(api).or_else(|| file_hint(&format!("{error:#}")))
+}
+
+/// What helps where the API can't listen.
+fn listen_hint(error: &ListenError) -> &'static str {
+    match error {
+        ListenError::Address { .. } => {
+            "api.listen of the server's file says where; does another program listen there?"
+        }
+        ListenError::NoToken { .. } => {
+            "`actor-server token new --name NAME --scope admin` makes one; or listen on 127.0.0.1"
+        }
+        ListenError::Tls { .. } => "it must be a file in PEM that this user can read",
+    }
 }
 
 /// What SQLite says of files that it can't use, and what helps.

@@ -11,7 +11,7 @@ use crate::clock::SystemClock;
 use crate::config::{ActorFile, LoadedConfig, Problems};
 use crate::deliverer::{Deliverer, DeliverySignals, OWN_LIMITS};
 use crate::draft::Draft;
-use crate::engine::{CurrentNode, DatabaseClock, node_name};
+use crate::engine::{CurrentNode, DatabaseClock, Shutdown, node_name};
 use crate::knowledge::on_a_new_database;
 use crate::platforms::{Platforms, shown};
 use crate::skills::SkillRegistry;
@@ -310,13 +310,10 @@ async fn run_as(
     // What the console platform prints comes after the stages.
     out.flush()?;
     let stop = CancellationToken::new();
-    let delivering = tokio::spawn(deliverer.run(stop.clone()));
+    let delivering = tokio::spawn(deliverer.run(stop.clone(), Arc::new(Shutdown::new(SETTLING))));
     let posts = settled(execution, store).await;
     stop.cancel();
-    // A store that is gone would keep it from ending; what is still being sent then counts as uncertain.
-    if let Ok(ended) = tokio::time::timeout(SETTLING, delivering).await {
-        ended.context("the delivery broke off")?;
-    }
+    delivering.await.context("the delivery broke off")?;
     let posts = posts?;
     write_states(&posts, out)?;
     failure_of(task, &end)?;

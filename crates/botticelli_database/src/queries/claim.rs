@@ -3,6 +3,7 @@
 use super::agenda::{lock_free_states, running};
 use super::rows::{LockedState, NewActorServerExecution, OpenExecutionRow, insert_executions, task_id};
 use super::*;
+use crate::fail_points::{Point, pass};
 use botticelli_server::ids::{ExecutionId, Fence, NodeId, TaskId};
 use botticelli_server::ledger::{
     Attempt, ClaimRequest, POISON_INTERRUPTIONS, SkippedRange, TakeRequest, Trigger,
@@ -110,6 +111,9 @@ pub(crate) async fn claim(
              updated_at = actor_server_now() \
          FROM {r} WHERE s.task_id = r.task_id";
     batch::update(conn, step, &steps).await?;
+    if !attempts.is_empty() {
+        pass(Point::ClaimWritten);
+    }
     Ok(attempts)
 }
 

@@ -65,7 +65,6 @@ macro_rules! store_suite {
             a_rescue_by_many_at_once_hands_on_once,
             the_breaker_opens_at_its_limit_and_a_good_probe_closes_it,
             an_operators_pause_is_not_undone_by_a_probe,
-            a_pause_without_a_reason_takes_back_a_probe_whose_time_has_not_come,
             an_open_breaker_without_cooldown_waits_for_a_person,
             a_pause_takes_back_claims_whose_time_has_not_come,
             a_pause_takes_back_a_retry_whose_time_has_not_come,

@@ -100,21 +100,6 @@ pub async fn an_operators_pause_is_not_undone_by_a_probe(db: &TestStore) {
     assert_eq!(player.take(&[&early], &waiting).await, []);
 }
 
-/// A person has paused the task by SQL, and said no more.
-pub async fn a_pause_without_a_reason_takes_back_a_probe_whose_time_has_not_come(db: &TestStore) {
-    let task = fragile("task");
-    register(db, &[&task]).await;
-    let player = Player::enter(db, "node").await;
-    fail_until_open(db, &player, &task).await;
-    let probe_at = state(db, &task).await.probe_at.expect("there is a cooldown");
-    db.set(probe_at - SECOND).await;
-    let probe = player.claim_ahead(&task, SECOND).await.expect("a probe");
-    assert!(probe.due_at > db.time());
-    db.sql("UPDATE actor_server_state SET pause_reason = NULL").await;
-    let withdrawn = player.store.withdraw_paused(&player.id).await.expect("an answer");
-    assert_eq!(withdrawn, [probe.execution_id]);
-}
-
 /// Without a cooldown a person resumes the task.
 pub async fn an_open_breaker_without_cooldown_waits_for_a_person(db: &TestStore) {
     let task = with(fragile("task"), |policy| policy.cooldown = None);

@@ -27,7 +27,7 @@ use botticelli_server::outbox::{
     PostHistory as _, PostState, SettledPost,
 };
 use botticelli_server::outcome::{AttemptEnd, SkipReason};
-use botticelli_server::post::{LookUp, PostError, Receipt};
+use botticelli_server::post::{LookUp, PostError, Reason, Receipt};
 use botticelli_server::task::{PauseReason, Task};
 use chrono::{DateTime, Utc};
 use std::collections::{HashMap, HashSet};
