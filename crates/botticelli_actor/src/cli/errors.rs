@@ -86,7 +86,16 @@ fn write(error: &anyhow::Error, to: &mut impl Write) -> io::Result<()> {
     let usage = error.downcast_ref::<UsageError>().and_then(|error| error.hint.as_deref());
     let failure = error.downcast_ref::<Failure>().and_then(|error| error.hint.as_deref());
     let hint = usage.or(failure).or_else(|| stop_hint(error)).or_else(|| database_hint(error));
-    write_one(&format!("{error:#}"), hint, to)
+    write_one(&told(error), hint, to)
+}
+
+/// The error with its causes, none of them twice.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told.as_str() {
+        "" => cause,
+        _ if told.contains(&cause) => told,
+        _ => format!("{told}: {cause}"),
+    })
 }
 
 /// What comes of a stop that the database does not know of.
@@ -132,6 +141,8 @@ fn listen_hint(error: &ListenError) -> &'static str {
 fn file_hint(error: &str) -> Option<&'static str> {
     if error.contains("database is locked") {
         Some(LOCKED)
+    } else if ["disk is full", "No space left on device"].iter().any(|words| error.contains(words)) {
+        Some("make room on the disk; what was recorded before is safe")
     } else if error.contains("file is not a database") {
         Some("the file is something else, or encrypted: name another one")
     } else if error.contains("database disk image is malformed") {
@@ -157,6 +168,9 @@ pub(super) fn opening_hint(error: &OpenError) -> Option<&'static str> {
         OpenError::InUse { .. } => {
             Some("one server serves a SQLite file; stop the other one, or use PostgreSQL")
         }
+        OpenError::ManyNames { .. } => {
+            Some("remove the others: `find / -xdev -samefile FILE` shows them; a symbolic link does no harm")
+        }
         OpenError::TooNew { .. } => Some("install that version; the database was upgraded by it"),
         OpenError::NotMade { .. } => {
             Some("is the URL right? `actor-server migrate`, or the first start of the server, makes it")
@@ -175,5 +189,39 @@ fn write_one(message: &str, hint: Option<&str>, to: &mut impl Write) -> io::Resu
     match hint {
         Some(hint) => writeln!(to, "hint: {}", visible(hint)),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use botticelli_server::ledger::LedgerError;
+
+    fn printed(error: impl Into<anyhow::Error>) -> String {
+        let mut text = Vec::new();
+        write(&error.into(), &mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn a_full_disk_is_said_once_with_what_helps() {
+        let hint = "hint: make room on the disk; what was recorded before is safe\n";
+        let full = "database or disk is full";
+        assert_eq!(
+            printed(LedgerError::NotWritable(full.into())),
+            format!("error: the database can't be written: {full}\n{hint}")
+        );
+        let target = DatabaseUrl::parse("sqlite://a.db").unwrap();
+        let opening = OpenError::Connect { target: target.clone(), reason: full.into() };
+        assert_eq!(printed(opening), format!("error: can't connect to sqlite://a.db: {full}\n{hint}"));
+        let migrating = AppError::Open(OpenError::Migrate { target, reason: full.into() });
+        assert_eq!(printed(migrating), format!("error: sqlite://a.db could not be migrated: {full}\n{hint}"));
+    }
+
+    #[test]
+    fn a_lock_that_is_not_let_go_of_comes_with_what_helps() {
+        let locked = printed(AppError::Ledger(LedgerError::Unavailable("database is locked".into())));
+        let error = "error: the database can't be reached: database is locked\nhint: a backup, a migration";
+        assert!(locked.starts_with(error), "{locked}");
     }
 }

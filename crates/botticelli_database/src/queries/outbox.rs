@@ -578,7 +578,10 @@ pub(crate) async fn decide(conn: &mut Connection, post: PostId, decision: PostDe
         Ok(sql_query(sql).bind::<BigInt, _>(post.0).load::<PostRow>(conn).await?.into_iter().next())
     };
     let Some(row) = find(conn, "").await? else { return Ok(Decided::UnknownPost) };
-    lock_state(conn, &task_id(row.task_id)?).await?;
+    lock_state(conn, &task_id(row.task_id.clone())?).await?;
+    if decision == PostDecision::Retry {
+        lock_with_waiting(conn, &row).await?;
+    }
     let Some(row) = find(conn, dialect::LOCK_POSTS).await? else { return Ok(Decided::UnknownPost) };
     let state = word("state", &row.state)?;
     if !decision.applies_to(state, row.uncertain_since.is_some()) {
@@ -623,6 +626,24 @@ async fn send_again(
         .execute(conn)
         .await?;
     take_up_parts_after(conn, row, now).await
+}
+
+/// Locks the post, and those of its destination that [`ask_again`] would change, in their order: somebody else may retry
+/// one of those.
+async fn lock_with_waiting(conn: &mut Connection, row: &PostRow) -> Work<()> {
+    let sql = format!(
+        "SELECT {} FROM actor_server_posts AS p WHERE p.id = $1 OR (p.platform = $2 AND p.destination = $3 \
+             AND p.holds_until IS NOT NULL AND p.deliver_at > actor_server_now()) {}",
+        PostRow::COLUMNS,
+        dialect::LOCK_POSTS
+    );
+    let _locked: Vec<PostRow> = sql_query(sql)
+        .bind::<BigInt, _>(row.id)
+        .bind::<Text, _>(&row.platform)
+        .bind::<Text, _>(&row.destination)
+        .load(conn)
+        .await?;
+    Ok(())
 }
 
 /// The destination is asked again at once, by the post whose turn it is.

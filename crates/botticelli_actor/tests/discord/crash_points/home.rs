@@ -84,6 +84,8 @@ impl Home {
             if is_postgres { runtime.block_on(TestDatabase::postgres())? } else { TestDatabase::sqlite() };
         let now = SystemClock.now();
         let clock = FastClock { real: now, shown: now, speed: SPEED };
+        let made = runtime.block_on(Store::migrate(database.url(), Arc::new(clock)));
+        made.expect("a new database is made");
         let store = runtime.block_on(Store::open(database.url(), Mode::Command, Arc::new(clock)));
         let clock = Arc::new(Mutex::new(clock));
         let double = double(seed, random, clock.clone());
