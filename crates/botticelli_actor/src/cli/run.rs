@@ -32,7 +32,9 @@ pub(super) async fn run(global: GlobalArgs) -> anyhow::Result<()> {
         };
         match told {
             Told::Stop(signal) => break Some(signal),
-            Told::Reload => tokio::select! {
+            Told::Reload => {
+                info!("reloading the configuration");
+                tokio::select! {
                 reloaded = app.reload() => {
                     if let Err(error) = reloaded {
                         error!("not reloaded, the server goes on as before: {error}");
@@ -40,7 +42,8 @@ pub(super) async fn run(global: GlobalArgs) -> anyhow::Result<()> {
                 }
                 // A database that does not answer keeps a reload waiting, but nobody who wants the server to end.
                 signal = signals.stop() => break Some(signal),
-            },
+                }
+            }
         }
     };
     let broke_down = first.is_none();
