@@ -69,8 +69,9 @@ impl TestStore {
 
     async fn open(database: TestDatabase) -> Self {
         let clock = ManualClock::new();
+        Store::migrate(database.url(), clock.clone()).await.expect("a new database is made");
         let store = Store::open(database.url(), Mode::Command, clock.clone()).await;
-        let store = store.expect("a new database opens");
+        let store = store.expect("it opens");
         Self { store, clock, database, clock_setter: Mutex::default() }
     }
 

@@ -1,6 +1,7 @@
 //! Loads all files, and turns them into tasks.
 
 use super::actor_file::{ActorFile, ActorSection, CacheSection, ExecutionSection};
+use super::api::{self, ApiSettings};
 use super::definition;
 use super::discord::{self, BotPost, DiscordSettings};
 use super::document::Document;
@@ -66,6 +67,8 @@ impl<F: Fn(&ActorFile, &SecretString) -> Vec<Fault>> Check for F {
 pub struct LoadedConfig {
     /// How the server runs.
     pub settings: ServerSettings,
+    /// The HTTP interface.
+    pub api: ApiSettings,
     /// Where the database is. It may hold a password.
     pub database_url: SecretString,
     /// The bot's token.
@@ -166,6 +169,8 @@ impl Loader<'_> {
             self.database_url = url.clone();
         }
         let discord_token = self.discord_token(document, config.as_ref(), given);
+        let api = self.api(document, config.as_ref());
+        self.refuse_discord_if_left_out(document, &root);
         let discord = config.map(|config| self.discord(document, config.discord.into()));
         self.discord = discord.filter(|_| !is_wrong(&KeyPath::from("discord").key("webhooks")));
 
@@ -181,6 +186,7 @@ impl Loader<'_> {
         }
         Some(LoadedConfig {
             settings,
+            api,
             database_url: database_url?,
             discord_token,
             discord: self.discord.clone().unwrap_or_default(),
@@ -254,6 +260,22 @@ impl Loader<'_> {
             }
         }
         token
+    }
+
+    /// A build without Discord reads none of it.
+    fn refuse_discord_if_left_out(&mut self, document: &Document, root: &Table) {
+        if !discord::AVAILABLE && root.contains_key("discord") {
+            let fault = Fault::new("discord", format!("discord: {}", discord::LEFT_OUT));
+            self.report(document, None, fault.hint(discord::LEFT_OUT_HINT));
+        }
+    }
+
+    fn api(&mut self, document: &Document, config: Option<&ActorServerConfig>) -> ApiSettings {
+        let Some(config) = config else { return ApiSettings::default() };
+        for fault in api::faults(&config.api) {
+            self.report(document, None, fault);
+        }
+        ApiSettings::of(&config.api, document.path.parent().unwrap_or(Path::new("")))
     }
 
     /// The section with what the environment says.

@@ -4,12 +4,14 @@
 //! server reads the environment.
 
 pub mod actor_file;
+pub mod api;
 mod definition;
 pub mod discord;
 mod document;
 pub mod env;
 mod load;
-pub mod problem;
+pub mod parts;
+mod problem;
 pub mod read;
 pub mod schema;
 pub mod server_file;
@@ -19,6 +21,7 @@ mod tests;
 pub mod within;
 
 pub use actor_file::ActorFile;
+pub use api::ApiSettings;
 pub use discord::{BotPost, DiscordSettings};
 pub use load::{Check, Given, LoadedConfig, load};
 pub use problem::{Problem, Problems};

@@ -11,6 +11,7 @@ mod tests;
 use crate::engine::{CurrentNode, Shutdown};
 use crate::platforms::Platforms;
 use botticelli_database::Wakeups;
+use botticelli_database::fail_points::{Point, pass};
 use botticelli_server::clock::Clock;
 use botticelli_server::ids::{NodeId, PostId};
 use botticelli_server::ledger::LedgerError;
@@ -544,7 +545,8 @@ impl Courier {
             Case::new(post, platform.capabilities(&post.content, &post.destination), &self.settings);
         let end = AssertUnwindSafe(self.bring(&mut case, platform)).catch_unwind().await;
         let end = end.unwrap_or_else(|panic| {
-            let error = PostError::Unknown(format!("the platform panicked: {}", panic_message(&*panic)));
+            let error =
+                PostError::Unknown(format!("the platform panicked: {}", panic_message(&*panic)).into());
             case.failed(error, self.clock.now())
         });
         (end, case.exchanges)
@@ -574,7 +576,9 @@ impl Courier {
             return case.failed(error, self.clock.now());
         }
         let request = platform.post(content, destination, key);
-        match self.ask(case, Asked::Post, request, Exchange::taken).await {
+        let answer = self.ask(case, Asked::Post, request, Exchange::taken).await;
+        pass(Point::AnswerRead);
+        match answer {
             Ok(receipt) => PostEnd::Posted(receipt),
             Err(error) => case.failed(error, self.clock.now()),
         }
@@ -589,7 +593,11 @@ impl Courier {
         let ClaimedPost { content, destination, key, taken, .. } = case.post;
         let doubt = Doubt { first_sent, taken: taken.clone() };
         let request = platform.look_up(content, destination, key, &doubt);
-        self.ask(case, Asked::LookUp, request, Exchange::looked_up).await
+        let answer = self.ask(case, Asked::LookUp, request, Exchange::looked_up).await;
+        if answer.is_ok() {
+            pass(Point::LookedUp);
+        }
+        answer
     }
 
     /// The last look at the lease before the request leaves; and the request is given up when its time, or the lease,
@@ -612,7 +620,8 @@ impl Courier {
             biased;
             answer = request => answer,
             () = self.clock.sleep_until(deadline) => {
-                Err(PostError::Unknown(format!("no answer within {:?}", (deadline - now).to_std().unwrap_or_default())))
+                let waited = (deadline - now).to_std().unwrap_or_default();
+                Err(PostError::Unknown(format!("no answer within {waited:?}").into()))
             }
         };
         if let Some(exchange) = case.exchanges.last_mut() {

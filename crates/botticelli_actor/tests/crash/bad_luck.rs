@@ -77,11 +77,15 @@ fn a_folder_that_can_not_be_written_to_is_named() {
     let items = stage.path("items.jsonl/actor_server.db");
     let nowhere = stage.path("no/such/folder.db");
     for path in [std::path::Path::new("/proc/actor_server.db"), &items, &nowhere] {
-        let said = refused(&stage, &url_of(path));
-        assert!(
-            said.contains(path.to_str().unwrap()) && said.contains("\nhint: the folder must exist"),
-            "{said}"
-        );
+        let by = |arguments: &[&str]| {
+            let ended = stage.ask(&[&["--database-url", &url_of(path)], arguments].concat());
+            let said = complaint(&ended).join("\n");
+            assert!(said.contains(path.to_str().unwrap()), "{said}");
+            said
+        };
+        assert!(by(&[]).contains("\nhint: the folder must exist"), "{}", by(&[]));
+        // A command does not try to make it.
+        assert!(by(&["tasks", "list"]).contains(" does not exist\nhint: is the URL right"));
     }
 }
 
