@@ -167,6 +167,9 @@ pub struct ServerState {
     pub stopped_at: Option<DateTime<Utc>>,
     /// What it ran.
     pub definitions: BTreeMap<TaskId, DefinitionHash>,
+    /// What of that it could not run, and why.
+    #[serde(default)]
+    pub left_out: BTreeMap<TaskId, String>,
 }
 
 fn snapshot(store: &Store) -> DatabaseStatePersistence<ServerState> {
@@ -329,6 +332,10 @@ impl App {
             started_at: self.parts.clock.now(),
             stopped_at,
             definitions: config.tasks.iter().map(|task| definition(task)).collect(),
+            left_out: left_out(config)
+                .into_iter()
+                .map(|(task, why)| (task.clone(), why.to_owned()))
+                .collect(),
         }
     }
 }
@@ -502,6 +509,15 @@ fn enter_actors(actors: &RegisteredActors, built: Vec<(ActorName, PipelineActor)
 /// The tasks that this node can run. The others are registered too, and so they are kept: another node may have what
 /// is lacking here, or this one when it is started again, and what they missed is theirs to catch up.
 fn runnable(config: &LoadedConfig) -> Vec<Arc<Task>> {
+    let left_out = left_out(config);
+    for (task, why) in &left_out {
+        warn!(task.id = %task, "left out on this node: {why}");
+    }
+    config.tasks.iter().filter(|task| !left_out.contains_key(&task.id)).cloned().collect()
+}
+
+/// What this node can't run, and why.
+fn left_out(config: &LoadedConfig) -> BTreeMap<&TaskId, &'static str> {
     let without_token: HashSet<&TaskId> = config.without_token().into_iter().map(|(task, _)| task).collect();
     let lacking = |task: &Task| {
         if without_token.contains(&task.id) {
@@ -512,14 +528,7 @@ fn runnable(config: &LoadedConfig) -> Vec<Arc<Task>> {
             None
         }
     };
-    let is_runnable = |task: &&Arc<Task>| match lacking(task) {
-        None => true,
-        Some(lacking) => {
-            warn!(task.id = %task.id, "left out on this node: {lacking}");
-            false
-        }
-    };
-    config.tasks.iter().filter(is_runnable).cloned().collect()
+    config.tasks.iter().filter_map(|task| Some((&task.id, lacking(task)?))).collect()
 }
 
 /// Warns of what stands in the way of posts, before the first one finds it out. Nothing waits for that.

@@ -3,8 +3,12 @@
 use super::output::visible;
 use crate::api::{ApiError, ListenError};
 use crate::app::AppError;
+use crate::clock::SystemClock;
 use crate::config::Problems;
 use botticelli_database::{DatabaseUrl, OpenError};
+use botticelli_server::clock::Clock as _;
+use chrono::SecondsFormat;
+use serde_json::json;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -49,12 +53,21 @@ impl Failure {
 #[error("{0}")]
 pub(super) struct DryRunFailed(pub(super) Problems);
 
-pub(super) fn report(error: &anyhow::Error) -> ExitCode {
+/// How errors are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// For people.
+    Text,
+    /// As lines of the log in JSON, of which they are the last.
+    JsonLog,
+}
+
+pub(super) fn report(error: &anyhow::Error, form: Form) -> ExitCode {
     if is_broken_pipe(error) {
         return ExitCode::SUCCESS;
     }
     // Where even stderr is closed, the exit code is all that is left to say.
-    write(error, &mut io::stderr().lock()).unwrap_or_default();
+    write(error, form, &mut io::stderr().lock()).unwrap_or_default();
     let config = error.is::<Problems>()
         || matches!(error.downcast_ref(), Some(AppError::Config(_)))
         || matches!(error.downcast_ref(), Some(OpenError::Url(_)));
@@ -63,7 +76,13 @@ pub(super) fn report(error: &anyhow::Error) -> ExitCode {
 
 /// What clap says; `--help` and `--version` come here too.
 pub(super) fn report_usage(error: &clap::Error) -> ExitCode {
-    error.print().unwrap_or_default();
+    match error.print().and_then(|()| io::stdout().flush()) {
+        // Help that nobody got is no answer.
+        Err(failed) if failed.kind() != io::ErrorKind::BrokenPipe && !error.use_stderr() => {
+            return ExitCode::FAILURE;
+        }
+        Ok(()) | Err(_) => {}
+    }
     u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
@@ -74,19 +93,19 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
-fn write(error: &anyhow::Error, to: &mut impl Write) -> io::Result<()> {
+fn write(error: &anyhow::Error, form: Form, to: &mut impl Write) -> io::Result<()> {
     let problems =
         error.downcast_ref::<Problems>().or(error.downcast_ref().map(|DryRunFailed(problems)| problems));
     if let Some(Problems(problems)) = problems {
         for problem in problems {
-            write_one(&problem.to_string(), problem.hint.as_deref(), to)?;
+            write_one(&problem.to_string(), problem.hint.as_deref(), form, to)?;
         }
         return Ok(());
     }
     let usage = error.downcast_ref::<UsageError>().and_then(|error| error.hint.as_deref());
     let failure = error.downcast_ref::<Failure>().and_then(|error| error.hint.as_deref());
     let hint = usage.or(failure).or_else(|| stop_hint(error)).or_else(|| database_hint(error));
-    write_one(&told(error), hint, to)
+    write_one(&told(error), hint, form, to)
 }
 
 /// The error with its causes, none of them twice.
@@ -184,11 +203,23 @@ pub(super) fn opening_hint(error: &OpenError) -> Option<&'static str> {
     }
 }
 
-fn write_one(message: &str, hint: Option<&str>, to: &mut impl Write) -> io::Result<()> {
-    writeln!(to, "error: {}", visible(message))?;
-    match hint {
-        Some(hint) => writeln!(to, "hint: {}", visible(hint)),
-        None => Ok(()),
+fn write_one(message: &str, hint: Option<&str>, form: Form, to: &mut impl Write) -> io::Result<()> {
+    match form {
+        Form::Text => {
+            writeln!(to, "error: {}", visible(message))?;
+            match hint {
+                Some(hint) => writeln!(to, "hint: {}", visible(hint)),
+                None => Ok(()),
+            }
+        }
+        Form::JsonLog => {
+            let timestamp = SystemClock.now().to_rfc3339_opts(SecondsFormat::Micros, true);
+            let line = json!({
+                "timestamp": timestamp, "level": "ERROR", "message": "actor-server can't go on", "error": message,
+                "hint": hint,
+            });
+            writeln!(to, "{line}")
+        }
     }
 }
 
@@ -199,7 +230,7 @@ mod tests {
 
     fn printed(error: impl Into<anyhow::Error>) -> String {
         let mut text = Vec::new();
-        write(&error.into(), &mut text).unwrap();
+        write(&error.into(), Form::Text, &mut text).unwrap();
         String::from_utf8(text).unwrap()
     }
 

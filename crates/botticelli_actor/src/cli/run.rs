@@ -35,6 +35,7 @@ pub(super) async fn run(global: GlobalArgs) -> anyhow::Result<()> {
         match told {
             Told::Stop(signal) => break Some(signal),
             Told::Reload => {
+                info!("reloading the configuration");
                 supervisor::reloading();
                 tokio::select! {
                     reloaded = app.reload() => {

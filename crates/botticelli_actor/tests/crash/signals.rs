@@ -4,6 +4,7 @@ use crate::server::{PATIENCE, Server};
 use crate::stage::{EVERY_SECOND, FROM_FILE, Stage, task};
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const RARELY: &str = "{ type = \"Interval\", seconds = 86400 }";
@@ -198,6 +199,40 @@ fn a_hangup_reloads_and_a_bad_file_changes_nothing() {
         );
         server.stop();
     }
+}
+
+#[test]
+fn a_signal_is_heard_while_a_reload_waits_for_the_database() {
+    for stage in Stage::each() {
+        stage.plain_actor();
+        stage.server_file("", "");
+        let server = stage.started();
+        stage.server_file("", &task("new", RARELY, ""));
+        let lock = stage.wait(stage.database.lock());
+        server.signal("HUP");
+        server.says("reloading the configuration");
+        server.signal("TERM");
+        server.says("stopping; a second signal stops at once");
+        assert!(!server.log.text().contains("reloaded"), "it waits: {}", server.log.text());
+        drop(lock);
+        let ended = server.ended_within(PATIENCE);
+        assert_eq!(ended.status.code(), Some(0), "{}", ended.err);
+    }
+}
+
+#[test]
+fn a_log_that_can_not_be_written_does_not_end_the_server() {
+    let stage = Stage::sqlite();
+    stage.plain_actor();
+    stage.server_file("", &task("t", EVERY_SECOND, ""));
+    let mut command = stage.command(&[]);
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut server = command.stdout(Stdio::null()).stderr(full).spawn().unwrap();
+    stage.until("it posts, and says so to nobody", |stage| stage.posted_lines().len() > 2);
+    assert!(server.try_wait().unwrap().is_none(), "it lives");
+    let term = format!("kill -s TERM {}", server.id());
+    assert!(Command::new("sh").args(["-c", &term]).status().unwrap().success());
+    assert_eq!(server.wait().unwrap().code(), Some(0));
 }
 
 #[test]

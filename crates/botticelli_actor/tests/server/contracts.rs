@@ -136,6 +136,7 @@ impl PersistenceUnderTest for Snapshot {
             version: "1".into(),
             started_at: self.0.time(),
             stopped_at: None,
+            left_out: Default::default(),
             definitions: [task("a")].into(),
         };
         let definitions = [task("a"), task("b")].into();
