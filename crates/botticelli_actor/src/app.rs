@@ -4,6 +4,7 @@
 //! runs the engine and the deliverer until [`ActorServer::stop`].
 
 use crate::actor::{PipelineActor, RegisteredActors, RunContext};
+use crate::api::{self, ApiError, ApiParts};
 use crate::config::server_file::PlatformName;
 use crate::config::{ActorFile, BotPost, LoadedConfig, Problems, ServerSettings};
 use crate::deliverer::{Deliverer, DeliverySettings, DeliverySignals};
@@ -23,8 +24,9 @@ use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
@@ -44,6 +46,9 @@ pub enum AppError {
     /// The configuration can't be used; nothing was changed.
     #[error(transparent)]
     Config(#[from] Problems),
+    /// There is no API where one is wanted.
+    #[error(transparent)]
+    Api(ApiError),
     /// It runs already.
     #[error("the server is running already")]
     AlreadyStarted,
@@ -60,6 +65,15 @@ pub enum AppError {
 
 fn names(tasks: &BTreeSet<TaskId>) -> String {
     tasks.iter().map(TaskId::as_str).collect::<Vec<_>>().join(", ")
+}
+
+impl From<ApiError> for AppError {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::Ledger(error) => Self::Ledger(error),
+            other @ ApiError::Listen(_) => Self::Api(other),
+        }
+    }
 }
 
 /// What a server is made of, besides its configuration.
@@ -114,6 +128,10 @@ pub struct App {
     config: Mutex<LoadedConfig>,
     reload: Box<Reload>,
     running: Mutex<Option<Running>>,
+    /// Cancelled when the server begins to stop; each start has its own.
+    stopping: std::sync::Mutex<CancellationToken>,
+    /// For the API, which reloads.
+    myself: Weak<Self>,
 }
 
 struct Running {
@@ -127,6 +145,13 @@ struct Running {
     loops: Vec<JoinHandle<()>>,
     deliverer: JoinHandle<()>,
     stop_delivering: CancellationToken,
+    api: Option<RunningApi>,
+}
+
+struct RunningApi {
+    address: SocketAddr,
+    serving: JoinHandle<()>,
+    stop: CancellationToken,
 }
 
 /// What the last server of this database left behind: what was recovered is told from it.
@@ -158,8 +183,24 @@ pub async fn last_server(store: &Store) -> Result<Option<ServerState>, LedgerErr
 
 impl App {
     /// A server that does nothing until it is started. `reload` loads the configuration again.
-    pub fn build(config: LoadedConfig, parts: AppParts, reload: Box<Reload>) -> Self {
-        Self { parts, config: Mutex::new(config), reload, running: Mutex::new(None) }
+    pub fn build(config: LoadedConfig, parts: AppParts, reload: Box<Reload>) -> Arc<Self> {
+        Arc::new_cyclic(|myself| Self {
+            parts,
+            config: Mutex::new(config),
+            reload,
+            running: Mutex::new(None),
+            stopping: std::sync::Mutex::default(),
+            myself: myself.clone(),
+        })
+    }
+
+    /// Where the API listens; `None` while the server does not run, or without an API.
+    pub async fn api_address(&self) -> Option<SocketAddr> {
+        Some(self.running.lock().await.as_ref()?.api.as_ref()?.address)
+    }
+
+    fn stopping(&self) -> std::sync::MutexGuard<'_, CancellationToken> {
+        self.stopping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What its engine is doing, as that changes; `None` while the server does not run.
@@ -179,6 +220,7 @@ impl App {
 
     async fn running_parts(&self, config: &LoadedConfig) -> Result<Running, AppError> {
         let parts = &self.parts;
+        let listener = api::bind(&config.api).await.map_err(ApiError::Listen)?;
         let url = config.database_url.expose_secret();
         let store = Store::open(url, Mode::Server, parts.clock.clone()).await?;
         let store_arc = Arc::new(store.clone());
@@ -201,20 +243,38 @@ impl App {
         let deliverer = Deliverer::new(
             store_arc,
             parts.platforms.clone(),
-            clock,
-            node,
+            clock.clone(),
+            node.clone(),
             parts.delivery.clone(),
             DeliverySignals { posts_waiting, changed: wakeups.clone() },
         );
         let (stop, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
         let snapshot = snapshot(&store);
+        let broken_down = CancellationToken::new();
+        let api = match listener {
+            None => None,
+            Some(listener) => {
+                let (address, stop) = (listener.address, CancellationToken::new());
+                let parts = ApiParts {
+                    settings: config.api.clone(),
+                    store: store.clone(),
+                    clock,
+                    node,
+                    activity: engine.activity(),
+                    wakeups: wakeups.clone(),
+                    server: self.myself.clone(),
+                    stopping: self.stopping().clone(),
+                    broken_down: broken_down.clone(),
+                };
+                Some((address, api::start(listener, parts, stop.clone()).await?, stop))
+            }
+        };
         // The node is known before anything is claimed in its name.
         engine.enter().await?;
         let registered = register_tasks(&store, &config.tasks, true).await?;
         tell_what_was_recovered(&snapshot, &registered).await?;
         engine.hold(runnable(config));
         look_ahead(parts, &config.bot_posts, &stop);
-        let broken_down = CancellationToken::new();
         let guard = || broken_down.clone().drop_guard();
         let loops = vec![
             tokio::spawn({
@@ -239,7 +299,26 @@ impl App {
                 run.await;
             }
         });
-        Ok(Running { broken_down, engine, actors, snapshot, store, stop, loops, deliverer, stop_delivering })
+        let api = api.map(|(address, serve, stop)| {
+            let guard = guard();
+            let serving = tokio::spawn(async move {
+                let _until_the_end = guard;
+                serve.await;
+            });
+            RunningApi { address, serving, stop }
+        });
+        Ok(Running {
+            broken_down,
+            engine,
+            actors,
+            snapshot,
+            store,
+            stop,
+            loops,
+            deliverer,
+            stop_delivering,
+            api,
+        })
     }
 
     fn state(&self, config: &LoadedConfig, stopped_at: Option<DateTime<Utc>>) -> ServerState {
@@ -264,6 +343,7 @@ impl ActorServer for App {
             return Err(AppError::AlreadyStarted);
         }
         let config = self.config.lock().await;
+        *self.stopping() = CancellationToken::new();
         let started = self.running_parts(&config).await?;
         started.snapshot.save(&self.state(&config, None)).await?;
         *running = Some(started);
@@ -271,6 +351,8 @@ impl ActorServer for App {
     }
 
     async fn stop(&self) -> Result<(), AppError> {
+        // First: a reload that somebody asked for over the API must not hold up the stop.
+        self.stopping().cancel();
         let mut running = self.running.lock().await.take().ok_or(AppError::NotRunning)?;
         let shutdown = running.engine.shutdown();
         // All that follows shares the one deadline that begins here.
@@ -282,6 +364,13 @@ impl ActorServer for App {
         // Last: what the last runs made may still go out while they end.
         running.stop_delivering.cancel();
         ends(running.deliverer, &shutdown).await;
+        // Last of all loops: until then people can see how the stop goes on.
+        if let Some(RunningApi { serving, stop, .. }) = running.api.take() {
+            stop.cancel();
+            if let Err(error) = serving.await {
+                warn!(error = %error, "the API did not end well");
+            }
+        }
         // What is being sent until then is still this node's, and known to have arrived.
         let has_left = running.engine.leave().await;
         let state = self.state(&*self.config.lock().await, Some(self.parts.clock.now()));
@@ -308,11 +397,15 @@ impl ActorServer for App {
         if new.settings != config.settings || !same_url {
             warn!("[server] and [database] have changed: that takes effect at the next start");
         }
+        if new.api != config.api {
+            warn!("[api] has changed: that takes effect at the next start");
+        }
         if is_set_up_differently(&new, &config) {
             warn!("[discord], or the token, has changed: that takes effect at the next start");
         }
         new.database_url = config.database_url.clone();
         new.settings = config.settings.clone();
+        new.api = config.api.clone();
         new.discord = config.discord.clone();
         new.discord_token = config.discord_token.clone();
         let actors = build_actors(&new.actors, &self.parts.skills, new.database_url.expose_secret())?;

@@ -3,6 +3,7 @@
 //! `ARCHITECTURE.md` is the map.
 
 pub mod actor;
+pub mod api;
 pub mod app;
 pub mod cli;
 pub mod clock;
@@ -10,6 +11,8 @@ pub mod config;
 pub mod deliverer;
 #[cfg(feature = "discord")]
 pub mod discord;
+#[cfg(feature = "discord")]
+pub mod discord_server;
 pub mod draft;
 pub mod engine;
 pub mod knowledge;

@@ -1,5 +1,6 @@
 //! One store over both databases.
 
+use crate::access::{AuditFilter, AuditView, NewAudit, Requester, TokenView, ValidToken};
 use crate::error::{OpenError, Schema};
 use crate::fail_points::{Point, pass};
 use crate::postgres::{self, Postgres};
@@ -7,7 +8,9 @@ use crate::reader::{ReadError, Reader};
 use crate::sqlite::{self, ServerLock, Sqlite};
 use crate::statement::Statement;
 use crate::target::DatabaseUrl;
-use crate::views::{AttemptView, ExecutionView, PostAttemptView, PostFilter, PostView, TaskView};
+use crate::views::{
+    AttemptView, ExecutionView, HealthView, PostAttemptView, PostFilter, PostView, TaskFilter, TaskView,
+};
 use async_trait::async_trait;
 use botticelli_server::clock::Clock;
 use botticelli_server::ids::{ExecutionId, NodeId, PostId, TaskId};
@@ -113,6 +116,8 @@ pub enum Condition {
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+    /// In whose name changes are written down; see [`Store::by`].
+    pub(crate) requester: Option<Arc<Requester>>,
 }
 
 struct Inner {
@@ -219,7 +224,8 @@ impl Store {
         lock: Option<ServerLock>,
         target: &DatabaseUrl,
     ) -> Result<Self, OpenError> {
-        let unnamed = Self { inner: Arc::new(Inner { backend, ledger_id: "".into(), _lock: None }) };
+        let unnamed =
+            Self { inner: Arc::new(Inner { backend, ledger_id: "".into(), _lock: None }), requester: None };
         let (ledger_id, min_binary) = unnamed.meta().await?;
         check_version(target, &min_binary)?;
         let Some(inner) = Arc::into_inner(unnamed.inner) else {
@@ -227,6 +233,7 @@ impl Store {
         };
         Ok(Self {
             inner: Arc::new(Inner { backend: inner.backend, ledger_id: ledger_id.into(), _lock: lock }),
+            requester: None,
         })
     }
 
@@ -248,8 +255,8 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn pause(&self, task: &TaskId) -> Result<bool, LedgerError> {
-        let id = task.clone();
-        let known = write!(self, pause(id))?;
+        let (id, audit) = (task.clone(), self.audit("task.pause", task, Value::Null));
+        let known = write!(self, pause(id, audit))?;
         self.notify(task.as_str()).await;
         Ok(known)
     }
@@ -259,8 +266,8 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn resume(&self, task: &TaskId) -> Result<Resumed, LedgerError> {
-        let id = task.clone();
-        let resumed = write!(self, resume(id))?;
+        let (id, audit) = (task.clone(), self.audit("task.resume", task, Value::Null));
+        let resumed = write!(self, resume(id, audit))?;
         self.notify(task.as_str()).await;
         Ok(resumed)
     }
@@ -280,7 +287,32 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn tasks(&self) -> Result<Vec<TaskView>, LedgerError> {
-        read!(self, task_views())
+        self.tasks_where(TaskFilter::default()).await
+    }
+
+    /// Tasks, by name.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn tasks_where(&self, filter: TaskFilter) -> Result<Vec<TaskView>, LedgerError> {
+        read!(self, task_views(filter))
+    }
+
+    /// One task.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn task(&self, id: &TaskId) -> Result<Option<TaskView>, LedgerError> {
+        let only = TaskFilter { task: Some(id.clone()), ..TaskFilter::default() };
+        Ok(self.tasks_where(only).await?.pop())
+    }
+
+    /// How things stand, for a health check.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn health(&self) -> Result<HealthView, LedgerError> {
+        read!(self, health())
     }
 
     /// The nodes that live: their lease is not over.
@@ -355,6 +387,50 @@ impl Store {
     /// When the database fails.
     pub async fn post_attempts(&self, id: PostId) -> Result<Vec<PostAttemptView>, LedgerError> {
         read!(self, post_attempts(id))
+    }
+
+    /// The tokens that are valid.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn valid_tokens(&self) -> Result<Vec<ValidToken>, LedgerError> {
+        read!(self, valid_tokens())
+    }
+
+    /// All tokens, oldest first, those that are revoked too.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn tokens(&self) -> Result<Vec<TokenView>, LedgerError> {
+        read!(self, tokens())
+    }
+
+    /// What was changed, by whom, newest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn audits(&self, filter: AuditFilter) -> Result<Vec<AuditView>, LedgerError> {
+        read!(self, audits(filter))
+    }
+
+    pub(crate) async fn token_add(
+        &self,
+        token: ValidToken,
+        audit: Option<NewAudit>,
+    ) -> Result<bool, LedgerError> {
+        write!(self, token_add(token, audit))
+    }
+
+    pub(crate) async fn token_revoke(
+        &self,
+        name: String,
+        audit: Option<NewAudit>,
+    ) -> Result<bool, LedgerError> {
+        write!(self, token_revoke(name, audit))
+    }
+
+    pub(crate) async fn audit_add(&self, audit: NewAudit) -> Result<(), LedgerError> {
+        write!(self, audit_add(audit))
     }
 
     pub(crate) async fn snapshot_load(&self, name: &str) -> Result<Option<Value>, LedgerError> {

@@ -1,6 +1,7 @@
 //! The one place that prints errors and picks the exit code: 0 fine, 1 failed, 2 usage or configuration.
 
 use super::output::visible;
+use crate::api::{ApiError, ListenError};
 use crate::app::AppError;
 use crate::config::Problems;
 use botticelli_database::{DatabaseUrl, OpenError};
@@ -107,7 +108,24 @@ fn database_hint(error: &anyhow::Error) -> Option<&'static str> {
         Some(AppError::Open(error)) => Some(error),
         _ => None,
     });
-    opening.and_then(opening_hint).or_else(|| file_hint(&format!("{error:#}")))
+    let api = match error.downcast_ref() {
+        Some(AppError::Api(ApiError::Listen(error))) => Some(listen_hint(error)),
+        _ => None,
+    };
+    opening.and_then(opening_hint).or(api).or_else(|| file_hint(&format!("{error:#}")))
+}
+
+/// What helps where the API can't listen.
+fn listen_hint(error: &ListenError) -> &'static str {
+    match error {
+        ListenError::Address { .. } => {
+            "api.listen of the server's file says where; does another program listen there?"
+        }
+        ListenError::NoToken { .. } => {
+            "`actor-server token new --name NAME --scope admin` makes one; or listen on 127.0.0.1"
+        }
+        ListenError::Tls { .. } => "it must be a file in PEM that this user can read",
+    }
 }
 
 /// What SQLite says of files that it can't use, and what helps.

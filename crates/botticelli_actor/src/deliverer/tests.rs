@@ -24,7 +24,7 @@ pub(super) fn claimed(id: i64, target: &str) -> ClaimedPost {
         execution_id: ExecutionId(1),
         task_id: TaskId::new("task").expect("a name"),
         content: PostContent::text(format!("post {id}")),
-        key: IdempotencyKey::derive("test", ExecutionId(1), &destination, id as u32),
+        key: IdempotencyKey::stored(format!("key of {id}")),
         destination,
         attempt: 1,
         tries: 1,

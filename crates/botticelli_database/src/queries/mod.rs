@@ -7,8 +7,11 @@
 #[macro_use]
 pub(crate) mod batch;
 
+mod access;
 mod agenda;
 mod claim;
+mod conditions;
+mod health;
 mod nodes;
 mod operate;
 mod outbox;
@@ -22,8 +25,10 @@ mod snapshot;
 use super::{Backend, Connection, Instant, Json, RunQueryDsl, dialect, sql_query};
 use crate::error::{Schema, WorkError};
 
+pub(crate) use access::{audit_add, audits, token_add, token_revoke, tokens, valid_tokens};
 pub(crate) use agenda::{agenda, now, states, withdraw_paused};
 pub(crate) use claim::{claim, release, take};
+pub(crate) use health::health;
 pub(crate) use nodes::{begin, leave, living, owned, prune_nodes, renew, rescue};
 pub(crate) use operate::{pause, publish, resume, retire};
 pub(crate) use outbox::{claim_posts, decide, next_post_due, rescue_posts, settle_posts, take_egress};

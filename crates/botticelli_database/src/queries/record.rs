@@ -294,7 +294,7 @@ impl Writes {
                 destination: post.destination.target.clone(),
                 part: post.part,
                 first_part: post.first_part,
-                key: IdempotencyKey::derive(ledger_id, execution, &post.destination, post.part)
+                key: IdempotencyKey::derive(ledger_id, &ended.attempt.origin(), &post.destination, post.part)
                     .as_str()
                     .to_owned(),
                 content: serde_json::json!(post.content),
