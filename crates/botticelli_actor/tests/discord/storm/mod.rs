@@ -100,6 +100,8 @@ impl Storm {
             self.time_passes().await;
         }
         self.stage.double.clear_faults();
+        // Nor is the machine so busy that an answer seems lost.
+        self.stage.http.total_timeout = seconds(60);
         for _ in 0..GOOD_ROUNDS {
             if self.is_settled().await {
                 break;
