@@ -590,8 +590,8 @@ impl Courier {
         platform: &Platform,
         first_sent: DateTime<Utc>,
     ) -> Result<LookUp<Receipt>, PostError> {
-        let ClaimedPost { content, destination, key, taken, .. } = case.post;
-        let doubt = Doubt { first_sent, taken: taken.clone() };
+        let ClaimedPost { content, destination, key, taken, rivals, .. } = case.post;
+        let doubt = Doubt { first_sent, taken: taken.clone(), rivals: rivals.clone() };
         let request = platform.look_up(content, destination, key, &doubt);
         let answer = self.ask(case, Asked::LookUp, request, Exchange::looked_up).await;
         if answer.is_ok() {

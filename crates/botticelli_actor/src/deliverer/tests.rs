@@ -30,6 +30,7 @@ pub(super) fn claimed(id: i64, target: &str) -> ClaimedPost {
         tries: 1,
         uncertain_since: None,
         taken: Vec::new(),
+        rivals: Vec::new(),
         lease_until: DateTime::<Utc>::MAX_UTC,
         on_unknown: OnUnknown::NeedsReview,
         limits: DeliveryLimits::default(),

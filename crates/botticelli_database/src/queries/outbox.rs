@@ -11,7 +11,7 @@ use botticelli_server::clock::to_microseconds;
 use botticelli_server::ids::{ExecutionId, Fence, NodeId, PostId};
 use botticelli_server::outbox::{ClaimedPost, EgressScope, HOLDS_FOR, PostEnd, PostsSettled, SettledPost};
 use botticelli_server::plan::BreakerEffect;
-use botticelli_server::post::{Destination, IdempotencyKey, Receipt};
+use botticelli_server::post::{Destination, IdempotencyKey, PostContent, Receipt};
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text};
@@ -124,6 +124,7 @@ pub(crate) async fn claim_posts(
     let mut claimed = Vec::with_capacity(rows.len());
     for (row, fence) in rows.into_iter().zip(fences) {
         let (earlier, taken) = (earlier_posts(conn, &row).await?, taken_receipts(conn, &row).await?);
+        let rivals = rivals(conn, &row).await?;
         claimed.push(ClaimedPost {
             id: PostId(row.id),
             fence: Fence(fence),
@@ -136,6 +137,7 @@ pub(crate) async fn claim_posts(
             tries: row.attempts.saturating_sub(row.waits).unsigned_abs() + 1,
             uncertain_since: row.uncertain_since,
             taken,
+            rivals,
             lease_until: lease.until,
             on_unknown: word("on_unknown", &row.on_unknown)?,
             limits: json("limits", row.limits)?,
@@ -211,6 +213,29 @@ async fn taken_receipts(conn: &mut Connection, row: &PostRow) -> Work<Vec<String
         .load(conn)
         .await?;
     Ok(rows.into_iter().map(|row| row.message_id).collect())
+}
+
+/// What other posts say that may be at the destination although nobody knows. One that a person left out may be there
+/// all the same.
+async fn rivals(conn: &mut Connection, row: &PostRow) -> Work<Vec<PostContent>> {
+    if row.uncertain_since.is_none() {
+        return Ok(Vec::new());
+    }
+    #[derive(QueryableByName)]
+    struct Rival {
+        #[diesel(sql_type = Json)]
+        content: Value,
+    }
+    let sql = "SELECT content FROM actor_server_posts \
+         WHERE platform = $1 AND destination = $2 AND id <> $3 AND uncertain_since IS NOT NULL AND state <> 'posted' \
+         ORDER BY id DESC LIMIT 1000";
+    let rows: Vec<Rival> = sql_query(sql)
+        .bind::<Text, _>(&row.platform)
+        .bind::<Text, _>(&row.destination)
+        .bind::<BigInt, _>(row.id)
+        .load(conn)
+        .await?;
+    rows.into_iter().map(|row| json("content", row.content)).collect()
 }
 
 /// The attempt rows are committed before any request leaves.

@@ -99,6 +99,8 @@ macro_rules! store_suite {
             a_post_whose_lease_was_lost_is_uncertain_and_belongs_to_another,
             an_attempt_that_only_waited_is_no_try,
             a_post_in_doubt_comes_with_the_receipts_of_others,
+            a_post_in_doubt_comes_with_what_others_say_that_may_be_there,
+            the_late_end_of_an_attempt_does_not_end_the_next_one_of_the_same_node,
             a_late_end_that_nobody_overtook_is_stored,
             a_post_that_failed_counts_as_one_failure_of_its_task,
             failures_are_forgotten_when_the_posts_of_a_success_are_settled,

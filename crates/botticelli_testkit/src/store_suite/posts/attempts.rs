@@ -147,3 +147,40 @@ pub async fn a_late_end_that_nobody_overtook_is_stored(db: &TestStore) {
         [SettledPost { id: PostId(999), fence: Fence(1), end: post_failed(), exchanges: Vec::new() }];
     assert_eq!(player.store.settle_posts(&player.id, &unknown).await.expect("an answer").lost, [PostId(999)]);
 }
+
+/// Also of those that a person has left out: they may be there all the same.
+pub async fn a_post_in_doubt_comes_with_what_others_say_that_may_be_there(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    for (target, text) in [("a", "unsure"), ("b", "elsewhere"), ("a", "left out"), ("a", "seen")] {
+        makes(db, &player, &task, vec![message(target, text)]).await;
+        let post = claim_one(&player).await;
+        assert_eq!(post.rivals, [], "it is not in doubt");
+        settle(&player, &post, needs_review()).await;
+        let decision = match text {
+            "left out" => PostDecision::Dismiss,
+            "seen" => seen(),
+            _ => continue,
+        };
+        assert_eq!(db.decide(post.id, decision).await.expect("an answer"), Decided::Done);
+    }
+    makes(db, &player, &task, vec![message("a", "same")]).await;
+    let post = claim_one(&player).await;
+    settle(&player, &post, deferred(db.time() + SECOND, true)).await;
+    db.advance(SECOND).await;
+    let rivals: Vec<String> = claim_one(&player).await.rivals.into_iter().map(|rival| rival.text).collect();
+    assert_eq!(rivals, ["left out", "unsure"]);
+}
+
+/// It is the fence that tells the attempts of one node apart.
+pub async fn the_late_end_of_an_attempt_does_not_end_the_next_one_of_the_same_node(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    makes(db, &player, &task, vec![message("a", "text")]).await;
+    let first = claim_one(&player).await;
+    db.advance(LEASE + SECOND).await;
+    assert_eq!(db.rescue_posts().await.expect("an answer"), 1);
+    let second = claim_one(&player).await;
+    assert_eq!(settle(&player, &first, post_failed()).await, [first.id], "that attempt was given up");
+    assert_eq!(view(db, first.id).await.state, PostState::Sending);
+    assert_eq!(settle(&player, &second, posted(db, "1")).await, []);
+    assert_eq!(view(db, first.id).await.state, PostState::Posted);
+}
