@@ -467,7 +467,12 @@ fn is_set_up_differently(new: &LoadedConfig, old: &LoadedConfig) -> bool {
         let discord = &config.discord;
         let times =
             [discord.connect_timeout, discord.request_timeout, discord.nonce_window, discord.history_grace];
-        (discord.api_base_url.clone(), times, secret(config.discord_token.as_ref()))
+        (
+            discord.api_base_url.clone(),
+            discord.about_url.clone(),
+            times,
+            secret(config.discord_token.as_ref()),
+        )
     };
     plain(new) != plain(old) || webhooks(new) != webhooks(old)
 }
