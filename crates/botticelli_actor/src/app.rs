@@ -8,7 +8,7 @@ use crate::api::{self, ApiError, ApiParts};
 use crate::config::server_file::PlatformName;
 use crate::config::{ActorFile, BotPost, LoadedConfig, Problems, ServerSettings};
 use crate::deliverer::{Deliverer, DeliverySettings, DeliverySignals};
-use crate::engine::{Activity, CurrentNode, DatabaseClock, Engine, EngineParts, EngineSettings};
+use crate::engine::{Activity, CurrentNode, DatabaseClock, Engine, EngineParts, EngineSettings, Shutdown};
 use crate::platforms::{Finding, Platforms, SetupError};
 use crate::skills::SkillRegistry;
 use async_trait::async_trait;
@@ -16,24 +16,23 @@ use botticelli_database::{DatabaseStatePersistence, Mode, OpenError, Store, Wake
 use botticelli_server::clock::Clock;
 use botticelli_server::ids::{ActorName, DefinitionHash, NodeId, TaskId};
 use botticelli_server::ledger::{Attempt, Ledger as _, LedgerError, Registered, Registration};
+use botticelli_server::outbox::PostHistory;
 use botticelli_server::post::{Destination, TextLimit, TextUnit};
 use botticelli_server::server::{ActorManager, ActorServer, StatePersistence as _, TaskScheduler as _};
 use botticelli_server::task::Task;
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-
-/// So long a stop waits for the database to take its last word.
-const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// Why the server could not do as told.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +55,16 @@ pub enum AppError {
     /// It does not run.
     #[error("the server is not running")]
     NotRunning,
+    /// It has stopped, and the database did not take the last results of these tasks.
+    #[error("it has stopped, but the database did not take the last results of {}", names(.0))]
+    ResultsLost(BTreeSet<TaskId>),
+    /// It has stopped, and the database does not know.
+    #[error("it has stopped, but the database did not take its last word")]
+    NotSaid,
+}
+
+fn names(tasks: &BTreeSet<TaskId>) -> String {
+    tasks.iter().map(TaskId::as_str).collect::<Vec<_>>().join(", ")
 }
 
 impl From<ApiError> for AppError {
@@ -284,7 +293,7 @@ impl App {
             }),
         ];
         let deliverer = tokio::spawn({
-            let (run, guard) = (deliverer.run(stop_delivering.clone()), guard());
+            let (run, guard) = (deliverer.run(stop_delivering.clone(), engine.shutdown()), guard());
             async move {
                 let _until_the_end = guard;
                 run.await;
@@ -345,39 +354,36 @@ impl ActorServer for App {
         // First: a reload that somebody asked for over the API must not hold up the stop.
         self.stopping().cancel();
         let mut running = self.running.lock().await.take().ok_or(AppError::NotRunning)?;
+        let shutdown = running.engine.shutdown();
+        // All that follows shares the one deadline that begins here.
+        shutdown.running_until();
         running.stop.cancel();
-        for ended in futures::future::join_all(running.loops.drain(..)).await {
-            if let Err(error) = ended {
-                warn!(error = %error, "a part of the server did not end well");
-            }
+        for part in running.loops.drain(..) {
+            ends(part, &shutdown).await;
         }
         // Last: what the last runs made may still go out while they end.
         running.stop_delivering.cancel();
-        let grace = self.config.lock().await.settings.shutdown_grace.max(Duration::from_secs(1));
-        if tokio::time::timeout(grace, &mut running.deliverer).await.is_err() {
-            warn!(
-                "posts are still being sent: they are taken up again, as uncertain, when their lease is over"
-            );
-            running.deliverer.abort();
-        }
+        ends(running.deliverer, &shutdown).await;
         // Last of all loops: until then people can see how the stop goes on.
         if let Some(RunningApi { serving, stop, .. }) = running.api.take() {
             stop.cancel();
-            if let Err(error) = serving.await {
-                warn!(error = %error, "the API did not end well");
-            }
+            ends(serving, &shutdown).await;
         }
         // What is being sent until then is still this node's, and known to have arrived.
-        running.engine.leave().await;
+        let has_left = running.engine.leave().await;
         let state = self.state(&*self.config.lock().await, Some(self.parts.clock.now()));
-        let saved = match tokio::time::timeout(LAST_WORD, running.snapshot.save(&state)).await {
+        let saved = match timeout_at(shutdown.until(), running.snapshot.save(&state)).await {
             Ok(saved) => saved.map_err(|error| error.to_string()),
             Err(_) => Err("the database does not answer".to_owned()),
         };
-        if let Err(error) = saved {
+        if let Err(error) = &saved {
             warn!(error, "the next start will not know that this stop was in good order");
         }
-        Ok(())
+        let lost = shutdown.unrecorded();
+        if !lost.is_empty() {
+            return Err(AppError::ResultsLost(lost));
+        }
+        if has_left && saved.is_ok() { Ok(()) } else { Err(AppError::NotSaid) }
     }
 
     async fn reload(&self) -> Result<(), AppError> {
@@ -427,6 +433,19 @@ impl ActorServer for App {
         *config = new;
         running.snapshot.save(&self.state(&config, None)).await?;
         Ok(())
+    }
+}
+
+/// Waits for a part of the server that was told to end, as long as the shutdown allows. Engine and deliverer keep to that
+/// themselves, and say what they leave undone.
+async fn ends(part: JoinHandle<()>, shutdown: &Shutdown) {
+    const TO_SAY_SO: Duration = Duration::from_millis(250);
+    let abort = part.abort_handle();
+    match timeout_at(shutdown.until() + TO_SAY_SO, part).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(error = %error, "a part of the server did not end well"),
+        // It waits for a database that does not answer.
+        Err(_) => abort.abort(),
     }
 }
 
@@ -545,7 +564,7 @@ async fn tell_what_was_recovered(
 
 /// Makes the context of each attempt.
 pub fn contexts(
-    history: Arc<Store>,
+    history: Arc<dyn PostHistory>,
     clock: Arc<DatabaseClock>,
     platforms: Platforms,
 ) -> impl Fn(&Task, &Attempt, CancellationToken) -> RunContext + Send + Sync {

@@ -16,6 +16,7 @@ pub mod engine;
 pub mod knowledge;
 pub mod names;
 pub mod platforms;
+mod regular_file;
 pub mod skill;
 pub mod skills;
 pub mod text;

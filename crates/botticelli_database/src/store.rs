@@ -1,14 +1,15 @@
 //! One store over both databases.
 
 use crate::access::{AuditFilter, AuditView, NewAudit, Requester, TokenView, ValidToken};
-use crate::error::OpenError;
+use crate::error::{OpenError, Schema};
 use crate::postgres::{self, Postgres};
 use crate::reader::{ReadError, Reader};
 use crate::sqlite::{self, ServerLock, Sqlite};
 use crate::statement::Statement;
 use crate::target::DatabaseUrl;
 use crate::views::{
-    AttemptView, ExecutionView, HealthView, PostAttemptView, PostFilter, PostView, TaskFilter, TaskView,
+    AttemptView, ExecutionView, HealthView, HistoryFilter, NodeView, PostAttemptView, PostFilter, PostView,
+    TaskFilter, TaskView,
 };
 use async_trait::async_trait;
 use botticelli_server::clock::Clock;
@@ -36,9 +37,9 @@ use tracing::{debug, warn};
 /// Who opens a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// A server: on SQLite there is one at a time.
+    /// A server: it makes and migrates the database; on SQLite there is one at a time.
     Server,
-    /// A command beside it.
+    /// A command beside it: it takes the database as it is.
     Command,
 }
 
@@ -61,6 +62,18 @@ pub enum PostDecision {
 }
 
 impl PostDecision {
+    /// What is written down of it.
+    fn audited(&self) -> (&'static str, Value) {
+        match self {
+            Self::Retry => ("post.retry", Value::Null),
+            Self::Resend => ("post.resend", Value::Null),
+            Self::MarkPosted { message_id, link } => {
+                ("post.mark_posted", serde_json::json!({ "message_id": message_id, "link": link }))
+            }
+            Self::Dismiss => ("post.dismiss", Value::Null),
+        }
+    }
+
     /// Whether it can be decided about a post in this state. `in_doubt`: the post may be there.
     pub(crate) fn applies_to(&self, state: PostState, in_doubt: bool) -> bool {
         use PostState::{Deferred, Failed, NeedsReview, Pending, Posted, Sending, Skipped};
@@ -100,6 +113,41 @@ pub enum Resumed {
     NotInConfiguration,
     /// There is no such task.
     UnknownTask,
+}
+
+/// What a request brings so that it is carried out once, however often it arrives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestKey {
+    /// Whoever asks has chosen it; it is unlike all others for this task.
+    pub key: String,
+    /// A hash of what is asked.
+    pub request: String,
+}
+
+/// What became of an event that may have a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    /// It is stored: this execution will run.
+    Execution(ExecutionId),
+    /// It was stored before, as this execution.
+    Again(ExecutionId),
+    /// Another request has brought this key before.
+    OtherRequest,
+    /// There is no such task.
+    UnknownTask,
+}
+
+/// What became of a wish to end an execution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It waited for a node, and is over.
+    Done,
+    /// The node that has it is told.
+    Requested,
+    /// It was over.
+    AlreadyOver,
+    /// There is no such execution.
+    UnknownExecution,
 }
 
 /// How a database stands.
@@ -157,14 +205,21 @@ macro_rules! read {
 const POSTGRES_CONNECTIONS: usize = 8;
 
 impl Store {
-    /// Opens the database, migrating it first. `clock` decides about time on SQLite; on PostgreSQL the database does.
+    /// Opens the database. `clock` decides about time on SQLite; on PostgreSQL the database does.
     ///
     /// # Errors
     /// See [`OpenError`]; each names the database, never its password.
     pub async fn open(url: &str, mode: Mode, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let target = DatabaseUrl::parse(url)?;
-        let (backend, lock) = connect(&target, mode, clock)?;
-        backend.migrate(&target).await?;
+        let opener = match mode {
+            Mode::Server => Opener::Server,
+            Mode::Command => Opener::Command,
+        };
+        let (backend, lock) = connect(&target, opener, clock)?;
+        match opener {
+            Opener::Server | Opener::Migrator => drop(backend.migrate(&target).await?),
+            Opener::Command => backend.is_migrated(&target).await?,
+        }
         Self::checked(backend, lock, &target).await
     }
 
@@ -189,7 +244,7 @@ impl Store {
                 check_version(&target, needed)?;
                 Ok(Condition::Ready)
             }
-            Err(ReadError::NoSuchTable { .. }) => Ok(Condition::New),
+            Err(ReadError::NoSuchTable { .. } | ReadError::NoDatabase { .. }) => Ok(Condition::New),
             Err(ReadError::Unavailable { reason, .. } | ReadError::Refused { reason, .. }) => {
                 Err(failed(reason))
             }
@@ -205,7 +260,7 @@ impl Store {
     /// As [`Store::open`].
     pub async fn migrate(url: &str, clock: Arc<dyn Clock>) -> Result<Vec<String>, OpenError> {
         let target = DatabaseUrl::parse(url)?;
-        let (backend, lock) = connect(&target, Mode::Command, clock)?;
+        let (backend, lock) = connect(&target, Opener::Migrator, clock)?;
         let done = backend.migrate(&target).await?;
         Self::checked(backend, lock, &target).await?;
         Ok(done)
@@ -269,7 +324,9 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn decide(&self, post: PostId, decision: PostDecision) -> Result<Decided, LedgerError> {
-        let decided = write!(self, decide(post, decision))?;
+        let (action, detail) = decision.audited();
+        let audit = self.audit(action, post, detail);
+        let decided = write!(self, decide(post, decision, audit))?;
         self.notify("posts").await;
         Ok(decided)
     }
@@ -320,8 +377,51 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn history(&self, task: &TaskId, limit: usize) -> Result<Vec<ExecutionView>, LedgerError> {
-        let (task, limit) = (task.clone(), limit_of(limit));
-        read!(self, history(task, limit))
+        let task = task.clone();
+        self.history_where(HistoryFilter { task, outcome: None, trigger: None, before: None, limit }).await
+    }
+
+    /// Executions, newest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn history_where(&self, filter: HistoryFilter) -> Result<Vec<ExecutionView>, LedgerError> {
+        read!(self, history(filter))
+    }
+
+    /// Nodes by name, those after `after`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn nodes(&self, after: Option<String>, limit: usize) -> Result<Vec<NodeView>, LedgerError> {
+        read!(self, node_views(after, limit))
+    }
+
+    /// Ends an execution that is not over.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn cancel(&self, execution: ExecutionId) -> Result<Cancelled, LedgerError> {
+        let audit = self.audit("execution.cancel", execution, Value::Null);
+        let cancelled = write!(self, cancel(execution, audit))?;
+        self.notify("executions").await;
+        Ok(cancelled)
+    }
+
+    /// Stores an event as an execution that waits for a node; with a key once, however often it comes.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn publish_once(
+        &self,
+        event: Event,
+        key: Option<RequestKey>,
+    ) -> Result<Published, LedgerError> {
+        let task = event.task.clone();
+        let audit = self.audit("task.trigger", &task, Value::Null);
+        let published = write!(self, publish(event, key, audit))?;
+        self.notify(task.as_str()).await;
+        Ok(published)
     }
 
     /// How many executions the history holds.
@@ -509,9 +609,17 @@ async fn watch_file(database: &Sqlite, wakeups: &Wakeups) {
     }
 }
 
+/// For what a database is opened.
+#[derive(Clone, Copy, PartialEq)]
+enum Opener {
+    Server,
+    Command,
+    Migrator,
+}
+
 fn connect(
     target: &DatabaseUrl,
-    mode: Mode,
+    opener: Opener,
     clock: Arc<dyn Clock>,
 ) -> Result<(Backend, Option<ServerLock>), OpenError> {
     let failed = |reason: String| OpenError::Connect { target: target.clone(), reason };
@@ -521,11 +629,15 @@ fn connect(
             Ok((Backend::Postgres(database), None))
         }
         DatabaseUrl::Sqlite(path) => {
+            let may_make = opener != Opener::Command;
+            if !may_make && !path.exists() {
+                return Err(OpenError::NotMade { target: target.clone(), is_there: false });
+            }
             // First, so that a server and a command say the same of a file that can't be.
-            let database = Sqlite::open(path, &clock).map_err(failed)?;
-            let lock = match mode {
-                Mode::Command => None,
-                Mode::Server => {
+            let database = Sqlite::open(path, may_make, &clock).map_err(failed)?;
+            let lock = match opener {
+                Opener::Command | Opener::Migrator => None,
+                Opener::Server => {
                     // By its own name, whatever link it was reached by: it is one file.
                     let own = path.canonicalize().map_err(|error| failed(error.to_string()))?;
                     let taken = ServerLock::take(&own).map_err(|error| failed(error.to_string()))?;
@@ -546,6 +658,21 @@ impl Backend {
         };
         done.map_err(|error| error.of(target))
     }
+
+    /// Only reads.
+    async fn is_migrated(&self, target: &DatabaseUrl) -> Result<(), OpenError> {
+        let schema = match self {
+            Self::Postgres(database) => database.schema().await,
+            Self::Sqlite(database) => database.schema().await,
+        };
+        let target = target.clone();
+        match schema {
+            Ok(Schema::Current) => Ok(()),
+            Ok(Schema::Missing) => Err(OpenError::NotMade { target, is_there: true }),
+            Ok(Schema::Behind(pending)) => Err(OpenError::Behind { target, pending }),
+            Err(error) => Err(error.of(&target)),
+        }
+    }
 }
 
 fn limit_of(limit: usize) -> i64 {
@@ -558,6 +685,9 @@ const FOR_EVER: Duration = Duration::from_secs(1000 * 366 * 86_400);
 fn microseconds(duration: Duration) -> i64 {
     i64::try_from(duration.min(FOR_EVER).as_micros()).unwrap_or(i64::MAX)
 }
+
+/// A request that comes again so much later counts as another one.
+const REQUESTS_ARE_KNOWN_FOR: Duration = Duration::from_secs(7 * 86_400);
 
 /// A database that does not answer for so long is not there.
 const LOOK_PATIENCE: Duration = Duration::from_secs(10);
@@ -687,6 +817,7 @@ impl Ledger for Store {
     }
 
     async fn prune_nodes(&self, gone_for: Duration) -> Result<usize, LedgerError> {
+        write!(self, prune_request_keys(microseconds(REQUESTS_ARE_KNOWN_FOR)))?;
         let gone_for = microseconds(gone_for);
         write!(self, prune_nodes(gone_for))
     }
@@ -694,6 +825,11 @@ impl Ledger for Store {
     async fn owned(&self, node: &NodeId) -> Result<Vec<Attempt>, LedgerError> {
         let node = node.clone();
         read!(self, owned(node))
+    }
+
+    async fn cancelled(&self, node: &NodeId) -> Result<Vec<ExecutionId>, LedgerError> {
+        let node = node.clone();
+        write!(self, cancelled(node))
     }
 
     async fn withdraw_paused(&self, node: &NodeId) -> Result<Vec<ExecutionId>, LedgerError> {
@@ -771,9 +907,9 @@ impl PostHistory for Store {
 #[async_trait]
 impl EventServer for Store {
     async fn publish(&self, event: Event) -> Result<Accepted, LedgerError> {
-        let task = event.task.clone();
-        let accepted = write!(self, publish(event))?;
-        self.notify(task.as_str()).await;
-        Ok(accepted)
+        Ok(match self.publish_once(event, None).await? {
+            Published::Execution(id) | Published::Again(id) => Accepted::Execution(id),
+            Published::OtherRequest | Published::UnknownTask => Accepted::UnknownTask,
+        })
     }
 }

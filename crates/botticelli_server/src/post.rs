@@ -171,29 +171,91 @@ pub struct Doubt {
     pub taken: Vec<String>,
 }
 
+/// Why something did not work: in words, and in the numbers that the platform gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    text: String,
+    /// The HTTP status of its answer.
+    pub status: Option<u16>,
+    /// Its own number of the error.
+    pub code: Option<u64>,
+}
+
+impl Reason {
+    /// As the platform answered.
+    pub fn answered(text: impl Into<String>, status: u16, code: Option<u64>) -> Self {
+        Self { text: text.into(), status: Some(status), code }
+    }
+}
+
+impl From<String> for Reason {
+    fn from(text: String) -> Self {
+        Self { text, status: None, code: None }
+    }
+}
+
+impl From<&str> for Reason {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+impl From<Reason> for String {
+    fn from(reason: Reason) -> Self {
+        reason.text
+    }
+}
+
+impl std::ops::Deref for Reason {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 /// Why a post did not get its receipt. The variants are what the deliverer does differently.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PostError {
     /// The platform will never take this post as it is.
     #[error("{0}")]
-    Refused(String),
+    Refused(Reason),
     /// The post was there, by an earlier request, and somebody removed it: it is not to be sent again.
     #[error("{0}")]
-    Removed(String),
+    Removed(Reason),
     /// Nothing took effect; it is worth trying again, after `retry_after` if the platform said so.
     #[error("{reason}")]
     NotSent {
         /// What happened.
-        reason: String,
+        reason: Reason,
         /// When the platform wants to be asked again.
         retry_after: Option<Duration>,
     },
     /// The request may have taken effect. It must not be sent again without the same key or a look-up.
     #[error("{0}")]
-    Unknown(String),
+    Unknown(Reason),
     /// The destination takes no posts (permissions, gone): it is paused, its posts wait.
     #[error("{0}")]
-    DestinationClosed(String),
+    DestinationClosed(Reason),
+}
+
+impl PostError {
+    /// Why.
+    pub fn reason(&self) -> &Reason {
+        match self {
+            Self::Refused(reason)
+            | Self::Removed(reason)
+            | Self::NotSent { reason, .. }
+            | Self::Unknown(reason)
+            | Self::DestinationClosed(reason) => reason,
+        }
+    }
 }
 
 /// Puts one post on one platform.

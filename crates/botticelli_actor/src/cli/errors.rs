@@ -85,8 +85,21 @@ fn write(error: &anyhow::Error, to: &mut impl Write) -> io::Result<()> {
     }
     let usage = error.downcast_ref::<UsageError>().and_then(|error| error.hint.as_deref());
     let failure = error.downcast_ref::<Failure>().and_then(|error| error.hint.as_deref());
-    let hint = usage.or(failure).or_else(|| database_hint(error));
+    let hint = usage.or(failure).or_else(|| stop_hint(error)).or_else(|| database_hint(error));
     write_one(&format!("{error:#}"), hint, to)
+}
+
+/// What comes of a stop that the database does not know of.
+fn stop_hint(error: &anyhow::Error) -> Option<&'static str> {
+    match error.downcast_ref() {
+        Some(AppError::ResultsLost(_)) => Some(
+            "a server that has the database runs these again, and finds out what became of posts that were on their way",
+        ),
+        Some(AppError::NotSaid) => {
+            Some("nothing is lost: what it had is handed on when its lease is over; is the database there?")
+        }
+        _ => None,
+    }
 }
 
 /// What helps where the database can't be used.
@@ -99,7 +112,7 @@ fn database_hint(error: &anyhow::Error) -> Option<&'static str> {
         Some(AppError::Api(ApiError::Listen(error))) => Some(listen_hint(error)),
         _ => None,
     };
-    opening.and_then(opening_hint).or(api).or_else(|| broken_file_hint(&format!("{error:#}")))
+    opening.and_then(opening_hint).or(api).or_else(|| file_hint(&format!("{error:#}")))
 }
 
 /// What helps where the API can't listen.
@@ -115,9 +128,11 @@ fn listen_hint(error: &ListenError) -> &'static str {
     }
 }
 
-/// What SQLite says of files that it can't read, and what helps.
-fn broken_file_hint(error: &str) -> Option<&'static str> {
-    if error.contains("file is not a database") {
+/// What SQLite says of files that it can't use, and what helps.
+fn file_hint(error: &str) -> Option<&'static str> {
+    if error.contains("database is locked") {
+        Some(LOCKED)
+    } else if error.contains("file is not a database") {
         Some("the file is something else, or encrypted: name another one")
     } else if error.contains("database disk image is malformed") {
         Some("the file is damaged: restore a copy, or save what can be read with `sqlite3 FILE .recover`")
@@ -126,6 +141,9 @@ fn broken_file_hint(error: &str) -> Option<&'static str> {
     }
 }
 
+const LOCKED: &str = "a backup, a migration or a client with an open transaction keeps it locked: end that, or try again when \
+     it is over";
+
 /// What helps where the database can't be opened.
 pub(super) fn opening_hint(error: &OpenError) -> Option<&'static str> {
     match error {
@@ -133,13 +151,21 @@ pub(super) fn opening_hint(error: &OpenError) -> Option<&'static str> {
         OpenError::Connect { target: DatabaseUrl::Postgres(_), .. } => Some(
             "is the server running there, and do user, password and database exist? `psql URL` tells more",
         ),
-        OpenError::Connect { target: DatabaseUrl::Sqlite(_), reason } => broken_file_hint(reason)
-            .or(Some("the folder must exist, and this user must be able to write to it")),
+        OpenError::Connect { target: DatabaseUrl::Sqlite(_), reason } => {
+            file_hint(reason).or(Some("the folder must exist, and this user must be able to write to it"))
+        }
         OpenError::InUse { .. } => {
             Some("one server serves a SQLite file; stop the other one, or use PostgreSQL")
         }
         OpenError::TooNew { .. } => Some("install that version; the database was upgraded by it"),
-        OpenError::Migrate { reason, .. } => broken_file_hint(reason),
+        OpenError::NotMade { .. } => {
+            Some("is the URL right? `actor-server migrate`, or the first start of the server, makes it")
+        }
+        OpenError::Behind { .. } => {
+            Some("`actor-server migrate` brings it up to date, or a start of the server")
+        }
+        OpenError::Locked { .. } => Some(LOCKED),
+        OpenError::Migrate { reason, .. } => file_hint(reason),
         OpenError::Ledger(_) => None,
     }
 }

@@ -111,8 +111,14 @@ impl Row for PostAttemptView {
 fn answers(attempt: &PostAttemptView) -> String {
     let answer = |exchange: &Exchange| {
         let answer = exchange.answer.map_or("no answer", PlatformAnswer::as_str);
-        let message = exchange.message_id.as_ref().map_or(String::new(), |id| format!(" (message {id})"));
-        format!("{}: {answer}{message}", exchange.asked.as_str())
+        let details = [
+            exchange.status.map(|status| format!("HTTP {status}")),
+            exchange.code.map(|code| format!("code {code}")),
+            exchange.message_id.as_ref().map(|id| format!("message {id}")),
+        ];
+        let details: Vec<_> = details.into_iter().flatten().collect();
+        let details = if details.is_empty() { String::new() } else { format!(" ({})", details.join(", ")) };
+        format!("{}: {answer}{details}", exchange.asked.as_str())
     };
     match &attempt.exchanges {
         Some(exchanges) if !exchanges.is_empty() => {

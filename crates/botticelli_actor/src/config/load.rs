@@ -161,6 +161,7 @@ impl Loader<'_> {
         }
         let discord_token = self.discord_token(document, config.as_ref(), given);
         let api = self.api(document, config.as_ref());
+        self.refuse_discord_if_left_out(document, &root);
         self.discord = config.map(|config| self.discord(document, config.discord.into()));
 
         if entries.is_empty() {
@@ -257,6 +258,14 @@ impl Loader<'_> {
             self.report(document, None, fault);
         }
         ApiSettings::of(&config.api, document.path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// A build without Discord reads none of it.
+    fn refuse_discord_if_left_out(&mut self, document: &Document, root: &Table) {
+        if !discord::AVAILABLE && root.contains_key("discord") {
+            let fault = Fault::new("discord", format!("discord: {}", discord::LEFT_OUT));
+            self.report(document, None, fault.hint(discord::LEFT_OUT_HINT));
+        }
     }
 
     /// The section with what the environment says.

@@ -112,9 +112,8 @@ fn destination(section: &DestinationSection, around: &Around<'_>) -> Result<Dest
         PlatformName::Console => console(place)?,
         PlatformName::File => file(place, around.beside)?,
         PlatformName::Discord | PlatformName::DiscordWebhook if !discord::AVAILABLE => {
-            let message = format!("platform {:?}: this build has no Discord", platform.as_str());
-            let hint = "build it with the cargo feature `discord`, or take the platform console or file";
-            return Err(Fault::new(key_of(section), message).hint(hint));
+            let message = format!("platform {:?}: {}", platform.as_str(), discord::LEFT_OUT);
+            return Err(Fault::new(key_of(section), message).hint(discord::LEFT_OUT_HINT));
         }
         PlatformName::Discord => channel(section)?,
         PlatformName::DiscordWebhook => webhook(place, around.webhooks)?,

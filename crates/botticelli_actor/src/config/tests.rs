@@ -475,15 +475,18 @@ fn wrong_lists_of_places_are_explained() {
 #[cfg(not(feature = "discord"))]
 #[test]
 fn a_build_without_discord_says_so() {
-    let hint = "hint: build it with the cargo feature `discord`, or take the platform console or file\n";
+    let what = "this program was built without Discord\nhint: build it with the cargo feature `discord`; the platforms \
+                console and file are there without it\n";
+    let said = |server: &str| Files::new(server).problems();
     assert_eq!(
-        Files::new(&task("channel_id = \"1\"")).problems(),
-        format!("server.toml:4: task \"t\": platform \"discord\": this build has no Discord\n{hint}")
+        said(&task("channel_id = \"1\"")),
+        format!("server.toml:4: task \"t\": platform \"discord\": {what}")
     );
-    let webhook = with_webhooks("platform = \"discord_webhook\"\ndestination = \"herald\"");
     assert_eq!(
-        Files::new(&webhook).problems(),
-        format!("server.toml:8: task \"t\": platform \"discord_webhook\": this build has no Discord\n{hint}")
+        said(&with_webhooks("platform = \"discord_webhook\"\ndestination = \"herald\"")),
+        format!(
+            "server.toml:1: discord: {what}server.toml:8: task \"t\": platform \"discord_webhook\": {what}"
+        )
     );
 }
 

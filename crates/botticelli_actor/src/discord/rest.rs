@@ -79,9 +79,7 @@ impl Sender {
         permit.end(&Ended::Answered(reply.seen(refusal.as_ref())));
         match refusal {
             None => Ok(reply),
-            Some(answer) if answer.class == Class::Transient => {
-                Err(DiscordError::Unknown(answer.to_string()))
-            }
+            Some(answer) if answer.class == Class::Transient => Err(DiscordError::Unknown(answer.reason())),
             Some(answer) => Err(DiscordError::Answered(Box::new(answer))),
         }
     }
@@ -160,7 +158,7 @@ fn failed(route: &Route, error: reqwest::Error) -> (Ended, DiscordError) {
     } else if error.is_connect() {
         (Ended::NotSent, DiscordError::NotSent { reason: text, retry_after: None })
     } else {
-        (Ended::NoAnswer, DiscordError::Unknown(text))
+        (Ended::NoAnswer, DiscordError::Unknown(text.into()))
     }
 }
 

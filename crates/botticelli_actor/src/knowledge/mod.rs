@@ -99,7 +99,7 @@ pub async fn check_content(actor: &ActorFile, own_database_url: &str, own: Optio
     for (index, section) in actor.knowledge.iter().enumerate() {
         let Ok(source) = Source::build(section, &actor.folder, own_database_url) else { continue };
         if matches!(source.reader, Reader::Database(_)) && !section.settings.contains_key("database") {
-            let own_tables = section.settings.values().any(|text| text.to_string().contains("actor_server_"));
+            let own_tables = section.settings.values().any(|text| is_servers_own(&text.to_string()));
             if own.is_none() || (own == Some(Condition::New) && own_tables) {
                 continue;
             }
@@ -116,6 +116,26 @@ pub async fn check_content(actor: &ActorFile, own_database_url: &str, own: Optio
         faults.extend(source.check(&section.name).await.into_iter().map(fault));
     }
     faults
+}
+
+/// What the actor's file comes to on a new database of the server's: its tables are there, and empty.
+pub fn on_a_new_database(actor: &ActorFile) -> ActorFile {
+    let mut actor = actor.clone();
+    for section in &mut actor.knowledge {
+        let reads_own_table = section.kind == "table"
+            && !section.settings.contains_key("database")
+            && section.settings.get("table").and_then(toml::Value::as_str).is_some_and(is_servers_own);
+        if reads_own_table {
+            section.kind = "inline".to_owned();
+            section.settings = toml::Table::from_iter([("items".to_owned(), toml::Value::Array(Vec::new()))]);
+        }
+    }
+    actor
+}
+
+/// Whether a table, or a query, is about the tables that the server makes.
+fn is_servers_own(text: &str) -> bool {
+    text.contains("actor_server_")
 }
 
 /// The kinds of sources, and the schemas of their settings.

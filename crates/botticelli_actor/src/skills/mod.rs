@@ -20,7 +20,7 @@ pub use discord_message::DiscordMessage;
 pub use duplicate_check::DuplicateCheck;
 pub use rate_limiting::RateLimiting;
 
-use crate::config::{Fault, read};
+use crate::config::{Fault, discord, read};
 use crate::names::unknown;
 use crate::skill::Skill;
 use schemars::{JsonSchema, Schema, schema_for};
@@ -38,6 +38,9 @@ struct Guide;
 pub struct SkillRegistry {
     skills: BTreeMap<String, Registered>,
 }
+
+/// The one skill that not every build has.
+const DISCORD_MESSAGE: &str = "discord_message";
 
 type Built = Result<Arc<dyn Skill>, Vec<Fault>>;
 
@@ -62,7 +65,7 @@ impl SkillRegistry {
             .register::<RateLimiting>("rate_limiting")
             .register::<ContentScheduling>("content_scheduling");
         #[cfg(feature = "discord")]
-        let registry = registry.register::<DiscordMessage>("discord_message");
+        let registry = registry.register::<DiscordMessage>(DISCORD_MESSAGE);
         registry
     }
 
@@ -82,6 +85,10 @@ impl SkillRegistry {
     pub fn build(&self, name: &str, settings: &toml::Table) -> Result<Arc<dyn Skill>, Vec<Fault>> {
         match self.skills.get(name) {
             Some(skill) => (skill.build)(settings),
+            None if !discord::AVAILABLE && name == DISCORD_MESSAGE => {
+                let message = format!("skill {name:?}: {}", discord::LEFT_OUT);
+                Err(vec![Fault::new("name", message).hint(discord::LEFT_OUT_HINT)])
+            }
             None => {
                 let (message, hint) = unknown("skill", name, self.names());
                 Err(vec![Fault::new("name", message).hint(hint)])
@@ -135,6 +142,13 @@ mod tests {
         let (path, message, hint) = fault("content_selektion", "");
         assert_eq!((path.as_str(), message.as_str()), ("name", "unknown skill \"content_selektion\""));
         assert!(hint.unwrap().starts_with("did you mean \"content_selection\"?"));
+    }
+
+    #[cfg(not(feature = "discord"))]
+    #[test]
+    fn a_skill_that_was_left_out_of_the_build_is_not_called_unknown() {
+        let (_, message, _) = fault("discord_message", "");
+        assert_eq!(message, "skill \"discord_message\": this program was built without Discord");
     }
 
     #[test]

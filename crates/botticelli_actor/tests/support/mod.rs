@@ -156,7 +156,7 @@ impl TestServer {
             activity: engine.activity(),
             watch: tokio::spawn(store.watch(wakeups.clone(), stop.clone())),
             wakeups,
-            deliverer: Some(tokio::spawn(deliverer.run(stop_delivering.clone()))),
+            deliverer: Some(tokio::spawn(deliverer.run(stop_delivering.clone(), engine.shutdown()))),
             run: None,
             engine,
             clock,

@@ -40,8 +40,11 @@ fn problem(error: AppError) -> Problem {
             }
         }
         AppError::Ledger(error) => error.into(),
-        other @ (AppError::Open(_) | AppError::Api(_) | AppError::AlreadyStarted | AppError::NotRunning) => {
-            Problem::new(Kind::Unavailable, other.to_string())
-        }
+        other @ (AppError::Open(_)
+        | AppError::Api(_)
+        | AppError::AlreadyStarted
+        | AppError::NotRunning
+        | AppError::ResultsLost(_)
+        | AppError::NotSaid) => Problem::new(Kind::Unavailable, other.to_string()),
     }
 }

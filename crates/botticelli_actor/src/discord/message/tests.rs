@@ -297,7 +297,7 @@ fn files_are_read_up_to_their_limit() {
     assert_eq!(reason(&[on_disk(&path)], limits(3, 9)), "files[0] \"a.bin\" is too large (allowed: 3 bytes)");
     let two = [on_disk(&path), file("b")];
     assert_eq!(reason(&two, limits(4, 4)), "files[1] together the files are too large (allowed: 4 bytes)");
-    assert!(reason(&[on_disk(folder.path())], limits(4, 4)).ends_with("is no file"));
+    assert!(reason(&[on_disk(folder.path())], limits(4, 4)).ends_with("is a directory"));
     assert!(reason(&[on_disk(&folder.path().join("none"))], limits(4, 4)).contains("can't read"));
 }
 

@@ -115,7 +115,7 @@ fn note(receipt: &mut Receipt, step: &str, done: Result<(), NotDone>) -> Result<
             Ok(())
         }
         Err(NotDone::Yet(reason)) => {
-            Err(PostError::Unknown(format!("the message is there, its {step} is not yet: {reason}")))
+            Err(PostError::Unknown(format!("the message is there, its {step} is not yet: {reason}").into()))
         }
     }
 }

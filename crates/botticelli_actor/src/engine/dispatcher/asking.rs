@@ -31,6 +31,8 @@ pub(super) enum Reply {
         node: NodeId,
         known: BTreeSet<ExecutionId>,
         owned: Vec<Attempt>,
+        /// Of those: what a person wants to end.
+        cancelled: Vec<ExecutionId>,
     },
     Agenda {
         until: DateTime<Utc>,
@@ -76,7 +78,7 @@ impl Dispatcher {
         let parts = self.parts.clone();
         let question = if std::mem::take(&mut self.check) {
             let claimed = self.ready.keys().map(|(_, execution)| *execution);
-            let known = claimed.chain(self.under_way.iter().copied()).collect();
+            let known = claimed.chain(self.under_way.keys().copied()).collect();
             tokio::spawn(async move { check(&parts, known).await })
         } else if self.refill_at.is_none_or(|at| at <= now || at > now + self.parts.settings.check_interval) {
             // Set again before the answer comes: what has changed since may not be in it.
@@ -119,7 +121,10 @@ impl Dispatcher {
             self.unreachable = false;
         }
         match reply {
-            Reply::Owned { node, known, owned } => self.note_owned(&node, &known, owned),
+            Reply::Owned { node, known, owned, cancelled } => {
+                self.note_owned(&node, &known, owned);
+                self.cancel(&cancelled);
+            }
             Reply::Agenda { until, agenda } => self.note_agenda(until, agenda),
             Reply::States { states, refused } => self.note_states(states, &refused),
             Reply::Work { node, wanted, claimed, taken, trouble } => {
@@ -257,10 +262,11 @@ async fn check(parts: &Parts, known: BTreeSet<ExecutionId>) -> Reply {
     let node = parts.node();
     let owned = async {
         parts.ledger.withdraw_paused(&node).await?;
-        parts.ledger.owned(&node).await
+        let cancelled = parts.ledger.cancelled(&node).await?;
+        Ok((parts.ledger.owned(&node).await?, cancelled))
     };
     match owned.await {
-        Ok(owned) => Reply::Owned { node, known, owned },
+        Ok((owned, cancelled)) => Reply::Owned { node, known, owned, cancelled },
         Err(error) => Reply::Failed { error, tasks: Vec::new() },
     }
 }

@@ -16,6 +16,7 @@ use botticelli_server::outbox::{NewPost, Outbox as _, PostState};
 use botticelli_server::post::{Destination, Platform};
 use botticelli_testkit::clock::ManualClock;
 use botticelli_testkit::databases::TestStore;
+use botticelli_testkit::random::Random;
 use botticelli_testkit::store_suite::{Player, each_minute, part, register};
 use chrono::TimeDelta;
 use discord_double::{
@@ -24,28 +25,6 @@ use discord_double::{
 };
 use fate::{Fate, FatedOutbox, FatedPlatform, Life};
 use tokio::task::JoinHandle;
-
-/// The same numbers for the same seed (SplitMix64).
-#[derive(Clone)]
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-
-    fn one_in(&mut self, bound: u64) -> bool {
-        self.below(bound) == 0
-    }
-
-    fn index(&mut self, length: usize) -> usize {
-        usize::try_from(self.below(length as u64)).expect("an index")
-    }
-}
 
 const BOT_CHANNELS: [Id; 2] = [standard::GENERAL, standard::RANDOM];
 /// Rounds in which bad luck strikes; afterwards all is well.
