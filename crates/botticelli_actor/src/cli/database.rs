@@ -132,6 +132,7 @@ pub(super) async fn posts(
                 task,
                 execution_id: execution.map(ExecutionId),
                 state,
+                before: None,
                 limit: usize::try_from(*limit)?,
             };
             let posts = store.posts(filter).await?;
