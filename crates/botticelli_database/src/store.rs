@@ -152,6 +152,22 @@ pub enum Cancelled {
     UnknownExecution,
 }
 
+/// What was done after a backup was restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Restored {
+    /// Nothing: this server runs.
+    ServerRuns(NodeId),
+    /// So many tasks leave out what they missed, executions are cancelled, and posts are in doubt.
+    Done {
+        /// Tasks that were due.
+        tasks: usize,
+        /// Executions that were not over.
+        executions: usize,
+        /// Posts that were to be sent.
+        posts: usize,
+    },
+}
+
 /// How a database stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
@@ -320,6 +336,16 @@ impl Store {
         let resumed = write!(self, resume(id, audit))?;
         self.notify(task.as_str()).await;
         Ok(resumed)
+    }
+
+    /// To be called once after a backup was restored, before a server starts: what the backup believes to be due has
+    /// been done since.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn restored(&self) -> Result<Restored, LedgerError> {
+        let audit = self.audit("database.restored", "database", Value::Null);
+        write!(self, restored(audit))
     }
 
     /// Carries out a person's decision about a post.

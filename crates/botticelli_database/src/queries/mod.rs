@@ -19,6 +19,7 @@ mod outbox;
 mod read;
 mod record;
 mod register;
+mod restored;
 mod rows;
 mod schema;
 mod snapshot;
@@ -39,6 +40,7 @@ pub(crate) use read::{
 };
 pub(crate) use record::record;
 pub(crate) use register::register;
+pub(crate) use restored::restored;
 pub(crate) use snapshot::{snapshot_clear, snapshot_load, snapshot_save};
 
 type Work<T> = Result<T, WorkError>;
