@@ -42,7 +42,8 @@ pub enum Mode {
 /// What a person decides about a post.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PostDecision {
-    /// Try again now. What may be there stays in doubt: it is sent under its key, or looked for.
+    /// Try again now. What may be there stays in doubt: it is sent under its key, or looked for. Of a post that is there:
+    /// what was to follow it and did not.
     Retry,
     /// Send it again although it may be there.
     Resend,
@@ -53,12 +54,13 @@ pub enum PostDecision {
         /// Where a person can see it.
         link: Option<String>,
     },
-    /// Leave it out for good.
+    /// Leave it out for good. Of a post that is there: what is still to follow it.
     Dismiss,
 }
 
 impl PostDecision {
-    /// Whether it can be decided about a post in this state. `in_doubt`: the post may be there.
+    /// Whether it can be decided about a post in this state. `in_doubt`: the post may be there. What follows a post that
+    /// is there is another matter.
     pub(crate) fn applies_to(&self, state: PostState, in_doubt: bool) -> bool {
         use PostState::{Deferred, Failed, NeedsReview, Pending, Posted, Sending, Skipped};
         match (self, state) {

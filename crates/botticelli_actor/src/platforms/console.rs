@@ -72,6 +72,7 @@ impl ContentPoster for Console {
             posted_at,
             link: None,
             recovered: false,
+            to_follow: Vec::new(),
             missing: Vec::new(),
         })
     }

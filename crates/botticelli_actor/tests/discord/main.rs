@@ -2,14 +2,18 @@
 
 mod bad_luck;
 mod content;
+mod follow_ups;
+mod hostile;
 mod limits;
 mod platform;
 mod posting;
 mod preflight;
 #[path = "../crash/server.rs"]
 mod process;
+mod say;
 mod server;
 mod storm;
+mod way;
 
 use botticelli_actor::clock::SystemClock;
 use botticelli_actor::discord::limits::{LimitSettings, Limiter};

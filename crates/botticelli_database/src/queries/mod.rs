@@ -9,6 +9,7 @@ pub(crate) mod batch;
 
 mod agenda;
 mod claim;
+mod follow_ups;
 mod nodes;
 mod operate;
 mod outbox;

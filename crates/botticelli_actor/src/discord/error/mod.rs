@@ -133,6 +133,12 @@ impl DiscordError {
         }
     }
 
+    /// The message that was asked for, or to be changed, is gone.
+    pub fn is_of_gone_message(&self) -> bool {
+        const UNKNOWN_MESSAGE: u64 = 10008;
+        self.answer().is_some_and(|answer| answer.code == UNKNOWN_MESSAGE)
+    }
+
     /// The class of the answer, where there was one.
     pub fn class(&self) -> Option<Class> {
         self.answer().map(|answer| answer.class)
