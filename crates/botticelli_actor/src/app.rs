@@ -4,10 +4,11 @@
 //! runs the engine and the deliverer until [`ActorServer::stop`].
 
 use crate::actor::{PipelineActor, RegisteredActors, RunContext};
+use crate::api::{self, ApiError, ApiParts};
 use crate::config::server_file::PlatformName;
 use crate::config::{ActorFile, LoadedConfig, Problems, ServerSettings};
 use crate::deliverer::{Deliverer, DeliverySettings, DeliverySignals};
-use crate::engine::{Activity, CurrentNode, DatabaseClock, Engine, EngineParts, EngineSettings};
+use crate::engine::{Activity, CurrentNode, DatabaseClock, Engine, EngineParts, EngineSettings, Shutdown};
 use crate::platforms::{Finding, Intended, Platforms, SetupError};
 use crate::skills::SkillRegistry;
 use async_trait::async_trait;
@@ -15,23 +16,23 @@ use botticelli_database::{DatabaseStatePersistence, Mode, OpenError, Store, Wake
 use botticelli_server::clock::Clock;
 use botticelli_server::ids::{ActorName, DefinitionHash, NodeId, TaskId};
 use botticelli_server::ledger::{Attempt, Ledger as _, LedgerError, Registered, Registration};
+use botticelli_server::outbox::PostHistory;
 use botticelli_server::post::Destination;
 use botticelli_server::server::{ActorManager, ActorServer, StatePersistence as _, TaskScheduler as _};
 use botticelli_server::task::Task;
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-
-/// So long a stop waits for the database to take its last word.
-const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// Why the server could not do as told.
 #[derive(Debug, thiserror::Error)]
@@ -45,12 +46,34 @@ pub enum AppError {
     /// The configuration can't be used; nothing was changed.
     #[error(transparent)]
     Config(#[from] Problems),
+    /// There is no API where one is wanted.
+    #[error(transparent)]
+    Api(ApiError),
     /// It runs already.
     #[error("the server is running already")]
     AlreadyStarted,
     /// It does not run.
     #[error("the server is not running")]
     NotRunning,
+    /// It has stopped, and the database did not take the last results of these tasks.
+    #[error("it has stopped, but the database did not take the last results of {}", names(.0))]
+    ResultsLost(BTreeSet<TaskId>),
+    /// It has stopped, and the database does not know.
+    #[error("it has stopped, but the database did not take its last word")]
+    NotSaid,
+}
+
+fn names(tasks: &BTreeSet<TaskId>) -> String {
+    tasks.iter().map(TaskId::as_str).collect::<Vec<_>>().join(", ")
+}
+
+impl From<ApiError> for AppError {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::Ledger(error) => Self::Ledger(error),
+            other @ ApiError::Listen(_) => Self::Api(other),
+        }
+    }
 }
 
 /// What a server is made of, besides its configuration.
@@ -105,6 +128,10 @@ pub struct App {
     config: Mutex<LoadedConfig>,
     reload: Box<Reload>,
     running: Mutex<Option<Running>>,
+    /// Cancelled when the server begins to stop; each start has its own.
+    stopping: std::sync::Mutex<CancellationToken>,
+    /// For the API, which reloads.
+    myself: Weak<Self>,
 }
 
 struct Running {
@@ -119,6 +146,13 @@ struct Running {
     loops: Vec<JoinHandle<()>>,
     deliverer: JoinHandle<()>,
     stop_delivering: CancellationToken,
+    api: Option<RunningApi>,
+}
+
+struct RunningApi {
+    address: SocketAddr,
+    serving: JoinHandle<()>,
+    stop: CancellationToken,
 }
 
 /// What the last server of this database left behind: what was recovered is told from it.
@@ -150,8 +184,24 @@ pub async fn last_server(store: &Store) -> Result<Option<ServerState>, LedgerErr
 
 impl App {
     /// A server that does nothing until it is started. `reload` loads the configuration again.
-    pub fn build(config: LoadedConfig, parts: AppParts, reload: Box<Reload>) -> Self {
-        Self { parts, config: Mutex::new(config), reload, running: Mutex::new(None) }
+    pub fn build(config: LoadedConfig, parts: AppParts, reload: Box<Reload>) -> Arc<Self> {
+        Arc::new_cyclic(|myself| Self {
+            parts,
+            config: Mutex::new(config),
+            reload,
+            running: Mutex::new(None),
+            stopping: std::sync::Mutex::default(),
+            myself: myself.clone(),
+        })
+    }
+
+    /// Where the API listens; `None` while the server does not run, or without an API.
+    pub async fn api_address(&self) -> Option<SocketAddr> {
+        Some(self.running.lock().await.as_ref()?.api.as_ref()?.address)
+    }
+
+    fn stopping(&self) -> std::sync::MutexGuard<'_, CancellationToken> {
+        self.stopping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What its engine is doing, as that changes; `None` while the server does not run.
@@ -171,6 +221,7 @@ impl App {
 
     async fn running_parts(&self, config: &LoadedConfig) -> Result<Running, AppError> {
         let parts = &self.parts;
+        let listener = api::bind(&config.api).await.map_err(ApiError::Listen)?;
         let url = config.database_url.expose_secret();
         let store = Store::open(url, Mode::Server, parts.clock.clone()).await?;
         let store_arc = Arc::new(store.clone());
@@ -194,20 +245,38 @@ impl App {
         let deliverer = Deliverer::new(
             store_arc,
             parts.platforms.clone(),
-            clock,
-            node,
+            clock.clone(),
+            node.clone(),
             parts.delivery.clone(),
             signals.clone(),
         );
         let (stop, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
         let snapshot = snapshot(&store);
+        let broken_down = CancellationToken::new();
+        let api = match listener {
+            None => None,
+            Some(listener) => {
+                let (address, stop) = (listener.address, CancellationToken::new());
+                let parts = ApiParts {
+                    settings: config.api.clone(),
+                    store: store.clone(),
+                    clock,
+                    node,
+                    activity: engine.activity(),
+                    wakeups: wakeups.clone(),
+                    server: self.myself.clone(),
+                    stopping: self.stopping().clone(),
+                    broken_down: broken_down.clone(),
+                };
+                Some((address, api::start(listener, parts, stop.clone()).await?, stop))
+            }
+        };
         // The node is known before anything is claimed in its name.
         engine.enter().await?;
         let registered = register_tasks(&store, &config.tasks, true).await?;
         tell_what_was_recovered(&snapshot, &registered).await?;
         engine.hold(runnable(config));
         look_ahead(parts, Intended::all(config, &parts.skills), &signals, &stop);
-        let broken_down = CancellationToken::new();
         let guard = || broken_down.clone().drop_guard();
         let loops = vec![
             tokio::spawn({
@@ -226,11 +295,19 @@ impl App {
             }),
         ];
         let deliverer = tokio::spawn({
-            let (run, guard) = (deliverer.run(stop_delivering.clone()), guard());
+            let (run, guard) = (deliverer.run(stop_delivering.clone(), engine.shutdown()), guard());
             async move {
                 let _until_the_end = guard;
                 run.await;
             }
+        });
+        let api = api.map(|(address, serve, stop)| {
+            let guard = guard();
+            let serving = tokio::spawn(async move {
+                let _until_the_end = guard;
+                serve.await;
+            });
+            RunningApi { address, serving, stop }
         });
         Ok(Running {
             signals,
@@ -243,6 +320,7 @@ impl App {
             loops,
             deliverer,
             stop_delivering,
+            api,
         })
     }
 
@@ -268,6 +346,7 @@ impl ActorServer for App {
             return Err(AppError::AlreadyStarted);
         }
         let config = self.config.lock().await;
+        *self.stopping() = CancellationToken::new();
         let started = self.running_parts(&config).await?;
         started.snapshot.save(&self.state(&config, None)).await?;
         *running = Some(started);
@@ -275,33 +354,41 @@ impl ActorServer for App {
     }
 
     async fn stop(&self) -> Result<(), AppError> {
+        // First: a reload that somebody asked for over the API must not hold up the stop.
+        self.stopping().cancel();
         let mut running = self.running.lock().await.take().ok_or(AppError::NotRunning)?;
+        let shutdown = running.engine.shutdown();
+        // All that follows shares the one deadline that begins here.
+        shutdown.running_until();
         running.stop.cancel();
-        for ended in futures::future::join_all(running.loops.drain(..)).await {
-            if let Err(error) = ended {
-                warn!(error = %error, "a part of the server did not end well");
-            }
+        for part in running.loops.drain(..) {
+            ends(part, &shutdown).await;
         }
         // Last: what the last runs made may still go out while they end.
         running.stop_delivering.cancel();
-        let grace = self.config.lock().await.settings.shutdown_grace.max(Duration::from_secs(1));
-        if tokio::time::timeout(grace, &mut running.deliverer).await.is_err() {
-            warn!(
-                "posts are still being sent: they are taken up again, as uncertain, when their lease is over"
-            );
-            running.deliverer.abort();
+        ends(running.deliverer, &shutdown).await;
+        // Last of all loops: until then people can see how the stop goes on.
+        if let Some(RunningApi { serving, stop, .. }) = running.api.take() {
+            stop.cancel();
+            if let Err(error) = serving.await {
+                warn!(error = %error, "the API did not end well");
+            }
         }
         // What is being sent until then is still this node's, and known to have arrived.
-        running.engine.leave().await;
+        let has_left = running.engine.leave().await;
         let state = self.state(&*self.config.lock().await, Some(self.parts.clock.now()));
-        let saved = match tokio::time::timeout(LAST_WORD, running.snapshot.save(&state)).await {
+        let saved = match timeout_at(shutdown.until(), running.snapshot.save(&state)).await {
             Ok(saved) => saved.map_err(|error| error.to_string()),
             Err(_) => Err("the database does not answer".to_owned()),
         };
-        if let Err(error) = saved {
+        if let Err(error) = &saved {
             warn!(error, "the next start will not know that this stop was in good order");
         }
-        Ok(())
+        let lost = shutdown.unrecorded();
+        if !lost.is_empty() {
+            return Err(AppError::ResultsLost(lost));
+        }
+        if has_left && saved.is_ok() { Ok(()) } else { Err(AppError::NotSaid) }
     }
 
     async fn reload(&self) -> Result<(), AppError> {
@@ -313,11 +400,15 @@ impl ActorServer for App {
         if new.settings != config.settings || !same_url {
             warn!("[server] and [database] have changed: that takes effect at the next start");
         }
+        if new.api != config.api {
+            warn!("[api] has changed: that takes effect at the next start");
+        }
         if is_set_up_differently(&new, &config) {
             warn!("[discord], or the token, has changed: that takes effect at the next start");
         }
         new.database_url = config.database_url.clone();
         new.settings = config.settings.clone();
+        new.api = config.api.clone();
         new.discord = config.discord.clone();
         new.discord_token = config.discord_token.clone();
         let actors = build_actors(&new.actors, &self.parts.skills, new.database_url.expose_secret())?;
@@ -348,6 +439,19 @@ impl ActorServer for App {
         *config = new;
         running.snapshot.save(&self.state(&config, None)).await?;
         Ok(())
+    }
+}
+
+/// Waits for a part of the server that was told to end, as long as the shutdown allows. Engine and deliverer keep to that
+/// themselves, and say what they leave undone.
+async fn ends(part: JoinHandle<()>, shutdown: &Shutdown) {
+    const TO_SAY_SO: Duration = Duration::from_millis(250);
+    let abort = part.abort_handle();
+    match timeout_at(shutdown.until() + TO_SAY_SO, part).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(error = %error, "a part of the server did not end well"),
+        // It waits for a database that does not answer.
+        Err(_) => abort.abort(),
     }
 }
 
@@ -485,7 +589,7 @@ async fn tell_what_was_recovered(
 
 /// Makes the context of each attempt.
 pub fn contexts(
-    history: Arc<Store>,
+    history: Arc<dyn PostHistory>,
     clock: Arc<DatabaseClock>,
     platforms: Platforms,
 ) -> impl Fn(&Task, &Attempt, CancellationToken) -> RunContext + Send + Sync {

@@ -3,6 +3,7 @@
 //! `ARCHITECTURE.md` is the map.
 
 pub mod actor;
+pub mod api;
 pub mod app;
 pub mod cli;
 pub mod clock;
@@ -10,11 +11,16 @@ pub mod config;
 pub mod deliverer;
 #[cfg(feature = "discord")]
 pub mod discord;
+#[cfg(feature = "discord")]
+pub mod discord_server;
 pub mod draft;
 pub mod engine;
 pub mod knowledge;
 pub mod names;
 pub mod platforms;
+mod regular_file;
+#[cfg(feature = "fail-points")]
+pub mod rehearsal;
 pub mod skill;
 pub mod skills;
 pub mod text;

@@ -233,6 +233,7 @@ fn an_unknown_task_is_explained_in_the_same_words_by_every_command() {
         assert_eq!((answer.out.as_str(), answer.code), ("", 2), "{arguments:?} {answer:?}");
         answer.err
     };
+    assert_eq!(answer(actor_server(folder.path()).arg("migrate")).code, 0);
     let none = "hint: it knows none yet: a server registers those of its configuration when it starts\n";
     assert_eq!(
         said(&["tasks", "show", "x"]),
@@ -376,13 +377,17 @@ fn a_dry_run_looks_at_content_destinations_and_the_database_and_makes_nothing() 
          database = \"sqlite://other.db\"\n\
          [[knowledge]]\nname = \"query\"\ntype = \"query\"\nquery = \"SELECT a FROM b WHERE c = $task\"\n\
          database = \"sqlite://other.db\"\n\
-         [[knowledge]]\nname = \"own\"\ntype = \"table\"\ntable = \"actor_server_content\"\n",
+         [[knowledge]]\nname = \"own\"\ntype = \"table\"\ntable = \"actor_server_content\"\n\
+         [[knowledge]]\nname = \"news\"\ntype = \"table\"\ntable = \"news\"\n\
+         [[knowledge]]\nname = \"pipe\"\ntype = \"file\"\npath = \"pipe.jsonl\"\n",
     );
     let path = |name: &str| folder.path().canonicalize().unwrap().join(name);
     let actor = fs::read_to_string(path("actor.toml")).unwrap();
     let line = |text: &str| 1 + actor.lines().position(|line| line == text).unwrap();
     fs::write(path("1.json"), "[{ \"a\": 1 }").unwrap();
     fs::write(path("2.json"), [b'"', 0xff, b'"']).unwrap();
+    // Whoever opens it for reading waits for somebody who writes.
+    assert!(Command::new("mkfifo").arg(path("pipe.jsonl")).status().unwrap().success());
     let other = ["migrate", "--database-url", "sqlite://other.db"];
     assert_eq!(answer(actor_server(folder.path()).args(other)).code, 0);
     let dry = || answer(actor_server(folder.path()).arg("--dry-run"));
@@ -411,12 +416,14 @@ fn a_dry_run_looks_at_content_destinations_and_the_database_and_makes_nothing() 
         "\"table\": there is no table \"actor_server_post\" in sqlite://other.db (did you mean \"actor_server_posts\"?)",
     );
     at("query = \"SELECT a FROM b WHERE c = $task\"", "\"query\": sqlite://other.db: no such table: b");
+    at("table = \"news\"", "\"news\": there is no table \"news\": sqlite://actor_server.db does not exist (");
+    at("path = \"pipe.jsonl\"", "\"pipe\": pipe.jsonl can't be read: it is a device or a pipe, not a file");
     let folder_missing = format!(
         "error: actor_server.toml:5: task \"t\": can't create {}: its folder is not there; create it\n",
         std::path::absolute(folder.path().join("no/such/folder.jsonl")).unwrap().display()
     );
     assert!(found.err.contains(&folder_missing), "{folder_missing}\n{}", found.err);
-    assert_eq!(found.err.matches("error: ").count(), 8, "{}", found.err);
+    assert_eq!(found.err.matches("error: ").count(), 9, "{}", found.err);
     assert_eq!(files(), before, "nothing is made");
 
     fs::write(path("actor_server.db"), "no database ".repeat(100)).unwrap();
@@ -429,7 +436,53 @@ fn a_dry_run_looks_at_content_destinations_and_the_database_and_makes_nothing() 
         "{}",
         found.err
     );
-    assert_eq!(found.err.matches("error: ").count(), 9, "{}", found.err);
+    assert_eq!(found.err.matches("error: ").count(), 11, "{}", found.err);
+}
+
+/// A typo in the URL is said, and makes nothing.
+#[test]
+fn a_command_where_there_is_no_database_says_so_and_makes_none() {
+    let folder = folder(ONE_TASK);
+    for arguments in [&["tasks", "list", "--json"][..], &["tasks", "trigger", "t"], &["posts", "list"]] {
+        let said = answer(actor_server(folder.path()).args(arguments));
+        let err = "error: sqlite://actor_server.db does not exist\n\
+                   hint: is the URL right? `actor-server migrate`, or the first start of the server, makes it\n";
+        assert_eq!(said, Answer { out: String::new(), err: err.to_owned(), code: 1 }, "{arguments:?}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is made");
+}
+
+/// As it would be at the first start, whose database has the server's tables and nothing else. Nothing is made.
+#[test]
+fn once_rehearses_a_task_before_there_is_a_database() {
+    let once = |knowledge: &str| {
+        let folder = folder(ONE_TASK);
+        let file = folder.path().join("actor.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        let inline = text.find("type = \"inline\"").unwrap()..text.find("[[skills]]").unwrap();
+        fs::write(&file, text.replace(&text[inline], &format!("{knowledge}\n"))).unwrap();
+        let answer = answer(actor_server(folder.path()).args(["once", "t"]));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is made");
+        let new = "sqlite://actor_server.db does not exist: this is how it would run on a new database";
+        assert!(answer.err.contains(new), "{answer:?}");
+        answer
+    };
+    let inline = once("type = \"inline\"\nitems = [{ id = 1, title = \"Open\", text = \"door\" }]");
+    assert!(inline.code == 0 && inline.out.contains("\n    Open: door\n"), "{inline:?}");
+    let empty = once("type = \"table\"\ntable = \"actor_server_content\"");
+    assert!(empty.code == 0 && empty.out.contains("=> skipped (nothing_to_post)"), "{empty:?}");
+    let makes = "sqlite://actor_server.db does not exist (`actor-server migrate`, or the first start, makes it, with \
+                 the server's own tables only)";
+    let table = once("type = \"table\"\ntable = \"news\"");
+    assert!(
+        table.code == 1 && table.out.contains(&format!("there is no table \"news\": {makes}")),
+        "{table:?}"
+    );
+    let query = once("type = \"query\"\nquery = \"SELECT 1 AS id\"");
+    assert!(
+        query.code == 1 && query.out.contains(&format!("the query can't be asked: {makes}")),
+        "{query:?}"
+    );
 }
 
 #[test]
@@ -447,7 +500,8 @@ fn what_helps_with_a_database_file_that_can_not_be_read_is_said() {
             code: 1
         }
     );
-    assert_eq!(said("sqlite://damaged.db").code, 0);
+    let made = ["migrate", "--database-url", "sqlite://damaged.db"];
+    assert_eq!(answer(actor_server(folder.path()).args(made)).code, 0);
     let damaged = folder.path().join("damaged.db");
     let mut bytes = fs::read(&damaged).unwrap();
     // The first page holds the schema; what it says stands on the others.
@@ -550,6 +604,7 @@ fn the_log_goes_to_stderr_as_text_or_json() {
     assert_eq!(wrong.code, 2);
 }
 
+#[cfg(feature = "discord")]
 #[test]
 fn the_committed_schemas_are_current() {
     for (file, path) in

@@ -3,6 +3,8 @@
 #[expect(dead_code, reason = "not every kind of test needs all of it")]
 mod support;
 
+#[path = "server/api.rs"]
+mod api;
 #[path = "server/cluster.rs"]
 mod cluster;
 #[path = "server/contracts.rs"]

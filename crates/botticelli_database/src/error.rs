@@ -37,6 +37,28 @@ pub enum OpenError {
         /// What this is.
         have: &'static str,
     },
+    /// It has to be made first, which a command does not do.
+    #[error("{target} {}", if *.is_there { "has none of the server's tables" } else { "does not exist" })]
+    NotMade {
+        /// Which database, without secrets.
+        target: DatabaseUrl,
+        /// There is a database of that name, with nothing of ours in it.
+        is_there: bool,
+    },
+    /// It has to be migrated first, which a command does not do.
+    #[error("{target} was left by an older actor-server: not migrated yet ({})", pending.join(", "))]
+    Behind {
+        /// Which database, without secrets.
+        target: DatabaseUrl,
+        /// The versions of the migrations that are pending.
+        pending: Vec<String>,
+    },
+    /// It has to be migrated, and somebody else does not let go of it.
+    #[error("{target} has to be migrated, and another program keeps it locked")]
+    Locked {
+        /// Which database, without secrets.
+        target: DatabaseUrl,
+    },
     /// A migration failed.
     #[error("{target} could not be migrated: {reason}")]
     Migrate {
@@ -51,8 +73,10 @@ pub enum OpenError {
 }
 
 /// Why a database could not be migrated.
+#[derive(Debug)]
 pub(crate) enum MigrateError {
     Connect(String),
+    Locked,
     Migration(String),
 }
 
@@ -61,9 +85,36 @@ impl MigrateError {
         let target = target.clone();
         match self {
             Self::Connect(reason) => OpenError::Connect { target, reason },
+            Self::Locked => OpenError::Locked { target },
             Self::Migration(reason) => OpenError::Migrate { target, reason },
         }
     }
+}
+
+impl From<String> for MigrateError {
+    /// What the database said while it was migrated.
+    fn from(reason: String) -> Self {
+        let locked = ["database is locked", "lock timeout"].iter().any(|words| reason.contains(words));
+        if locked { Self::Locked } else { Self::Migration(reason) }
+    }
+}
+
+impl From<WorkError> for MigrateError {
+    /// What it said when it was asked whether it has to be.
+    fn from(error: WorkError) -> Self {
+        Self::Connect(error.to_string())
+    }
+}
+
+/// How far a database is migrated.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Schema {
+    /// It has nothing of ours.
+    Missing,
+    /// These migrations, by their versions, are pending.
+    Behind(Vec<String>),
+    /// It has all that this program needs.
+    Current,
 }
 
 /// What a unit of work fails with.

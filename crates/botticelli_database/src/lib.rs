@@ -7,7 +7,9 @@
 
 #![expect(clippy::duplicate_mod, reason = "the queries are compiled once for each database, on purpose")]
 
+mod access;
 mod error;
+pub mod fail_points;
 mod persistence;
 mod postgres;
 pub mod reader;
@@ -18,11 +20,14 @@ mod store;
 mod target;
 mod views;
 
+pub use access::{AuditFilter, AuditView, Requester, Scope, TokenView, ValidToken};
 pub use error::OpenError;
 pub use persistence::DatabaseStatePersistence;
 pub use store::{Condition, Decided, Mode, PostDecision, Resumed, Store, Wakeups};
 pub use target::{DatabaseUrl, UrlError};
-pub use views::{AttemptView, ExecutionView, PostAttemptView, PostFilter, PostView, TaskView};
+pub use views::{
+    AttemptView, ExecutionView, HealthView, PostAttemptView, PostFilter, PostView, TaskFilter, TaskView,
+};
 
 /// The version that is compared with a database's `min_binary`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

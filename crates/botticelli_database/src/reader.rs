@@ -35,6 +35,12 @@ pub enum ReadError {
         /// The time it had.
         limit: Duration,
     },
+    /// There is no such file.
+    #[error("{database} does not exist")]
+    NoDatabase {
+        /// Which one.
+        database: String,
+    },
     /// There is no such table.
     #[error("there is no table {table:?} in {database}")]
     NoSuchTable {

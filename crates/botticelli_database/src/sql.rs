@@ -1,11 +1,19 @@
 //! SQL of ours, kept prepared.
 
 use diesel::backend::{Backend, DieselReserveSpecialization};
+use diesel::migration::MigrationSource;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::result::QueryResult;
 use diesel::serialize::ToSql;
 use diesel::sql_types::{HasSqlType, Untyped};
+use diesel_migrations::EmbeddedMigrations;
 use std::marker::PhantomData;
+
+/// The versions of all migrations of this program.
+pub(crate) fn versions<DB: Backend>(migrations: EmbeddedMigrations) -> Result<Vec<String>, String> {
+    let migrations = MigrationSource::<DB>::migrations(&migrations).map_err(|error| error.to_string())?;
+    Ok(migrations.iter().map(|migration| migration.name().version().to_string()).collect())
+}
 
 /// Like [`diesel::sql_query`], but each connection keeps the statement prepared. So its text must be one of a few: what
 /// varies is bound.

@@ -96,6 +96,11 @@ impl Statement {
         Self { sql: format!("SELECT * FROM (\n{}\n) AS q LIMIT 0", self.sql), ..self.clone() }
     }
 
+    /// The table, if it reads the whole of one.
+    pub fn whole_table(&self) -> Option<&str> {
+        self.table.as_deref()
+    }
+
     /// The names of its parameters, without the `$`.
     pub fn parameters(&self) -> &[String] {
         &self.parameters

@@ -1,12 +1,16 @@
 //! One store over both databases.
 
-use crate::error::OpenError;
+use crate::access::{AuditFilter, AuditView, NewAudit, Requester, TokenView, ValidToken};
+use crate::error::{OpenError, Schema};
+use crate::fail_points::{Point, pass};
 use crate::postgres::{self, Postgres};
 use crate::reader::{ReadError, Reader};
 use crate::sqlite::{self, ServerLock, Sqlite};
 use crate::statement::Statement;
 use crate::target::DatabaseUrl;
-use crate::views::{AttemptView, ExecutionView, PostAttemptView, PostFilter, PostView, TaskView};
+use crate::views::{
+    AttemptView, ExecutionView, HealthView, PostAttemptView, PostFilter, PostView, TaskFilter, TaskView,
+};
 use async_trait::async_trait;
 use botticelli_server::clock::Clock;
 use botticelli_server::ids::{ExecutionId, NodeId, PostId, TaskId};
@@ -15,7 +19,7 @@ use botticelli_server::ledger::{
     Registered, Registration, Rescued, TakeRequest,
 };
 use botticelli_server::outbox::{
-    ClaimedPost, EarlierItem, EgressScope, Outbox, PostHistory, PostState, PostsSettled, SettledPost,
+    ClaimedPost, EarlierItem, EgressScope, Outbox, PostEnd, PostHistory, PostState, PostsSettled, SettledPost,
 };
 use botticelli_server::post::Destination;
 use botticelli_server::server::{Accepted, Event, EventServer};
@@ -33,9 +37,9 @@ use tracing::{debug, warn};
 /// Who opens a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// A server: on SQLite there is one at a time.
+    /// A server: it makes and migrates the database; on SQLite there is one at a time.
     Server,
-    /// A command beside it.
+    /// A command beside it: it takes the database as it is.
     Command,
 }
 
@@ -114,6 +118,8 @@ pub enum Condition {
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+    /// In whose name changes are written down; see [`Store::by`].
+    pub(crate) requester: Option<Arc<Requester>>,
 }
 
 struct Inner {
@@ -154,14 +160,21 @@ macro_rules! read {
 const POSTGRES_CONNECTIONS: usize = 8;
 
 impl Store {
-    /// Opens the database, migrating it first. `clock` decides about time on SQLite; on PostgreSQL the database does.
+    /// Opens the database. `clock` decides about time on SQLite; on PostgreSQL the database does.
     ///
     /// # Errors
     /// See [`OpenError`]; each names the database, never its password.
     pub async fn open(url: &str, mode: Mode, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let target = DatabaseUrl::parse(url)?;
-        let (backend, lock) = connect(&target, mode, clock)?;
-        backend.migrate(&target).await?;
+        let opener = match mode {
+            Mode::Server => Opener::Server,
+            Mode::Command => Opener::Command,
+        };
+        let (backend, lock) = connect(&target, opener, clock)?;
+        match opener {
+            Opener::Server | Opener::Migrator => drop(backend.migrate(&target).await?),
+            Opener::Command => backend.is_migrated(&target).await?,
+        }
         Self::checked(backend, lock, &target).await
     }
 
@@ -186,7 +199,7 @@ impl Store {
                 check_version(&target, needed)?;
                 Ok(Condition::Ready)
             }
-            Err(ReadError::NoSuchTable { .. }) => Ok(Condition::New),
+            Err(ReadError::NoSuchTable { .. } | ReadError::NoDatabase { .. }) => Ok(Condition::New),
             Err(ReadError::Unavailable { reason, .. } | ReadError::Refused { reason, .. }) => {
                 Err(failed(reason))
             }
@@ -202,7 +215,7 @@ impl Store {
     /// As [`Store::open`].
     pub async fn migrate(url: &str, clock: Arc<dyn Clock>) -> Result<Vec<String>, OpenError> {
         let target = DatabaseUrl::parse(url)?;
-        let (backend, lock) = connect(&target, Mode::Command, clock)?;
+        let (backend, lock) = connect(&target, Opener::Migrator, clock)?;
         let done = backend.migrate(&target).await?;
         Self::checked(backend, lock, &target).await?;
         Ok(done)
@@ -213,7 +226,8 @@ impl Store {
         lock: Option<ServerLock>,
         target: &DatabaseUrl,
     ) -> Result<Self, OpenError> {
-        let unnamed = Self { inner: Arc::new(Inner { backend, ledger_id: "".into(), _lock: None }) };
+        let unnamed =
+            Self { inner: Arc::new(Inner { backend, ledger_id: "".into(), _lock: None }), requester: None };
         let (ledger_id, min_binary) = unnamed.meta().await?;
         check_version(target, &min_binary)?;
         let Some(inner) = Arc::into_inner(unnamed.inner) else {
@@ -221,6 +235,7 @@ impl Store {
         };
         Ok(Self {
             inner: Arc::new(Inner { backend: inner.backend, ledger_id: ledger_id.into(), _lock: lock }),
+            requester: None,
         })
     }
 
@@ -242,8 +257,8 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn pause(&self, task: &TaskId) -> Result<bool, LedgerError> {
-        let id = task.clone();
-        let known = write!(self, pause(id))?;
+        let (id, audit) = (task.clone(), self.audit("task.pause", task, Value::Null));
+        let known = write!(self, pause(id, audit))?;
         self.notify(task.as_str()).await;
         Ok(known)
     }
@@ -253,8 +268,8 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn resume(&self, task: &TaskId) -> Result<Resumed, LedgerError> {
-        let id = task.clone();
-        let resumed = write!(self, resume(id))?;
+        let (id, audit) = (task.clone(), self.audit("task.resume", task, Value::Null));
+        let resumed = write!(self, resume(id, audit))?;
         self.notify(task.as_str()).await;
         Ok(resumed)
     }
@@ -274,7 +289,32 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn tasks(&self) -> Result<Vec<TaskView>, LedgerError> {
-        read!(self, task_views())
+        self.tasks_where(TaskFilter::default()).await
+    }
+
+    /// Tasks, by name.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn tasks_where(&self, filter: TaskFilter) -> Result<Vec<TaskView>, LedgerError> {
+        read!(self, task_views(filter))
+    }
+
+    /// One task.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn task(&self, id: &TaskId) -> Result<Option<TaskView>, LedgerError> {
+        let only = TaskFilter { task: Some(id.clone()), ..TaskFilter::default() };
+        Ok(self.tasks_where(only).await?.pop())
+    }
+
+    /// How things stand, for a health check.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn health(&self) -> Result<HealthView, LedgerError> {
+        read!(self, health())
     }
 
     /// The nodes that live: their lease is not over.
@@ -349,6 +389,50 @@ impl Store {
     /// When the database fails.
     pub async fn post_attempts(&self, id: PostId) -> Result<Vec<PostAttemptView>, LedgerError> {
         read!(self, post_attempts(id))
+    }
+
+    /// The tokens that are valid.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn valid_tokens(&self) -> Result<Vec<ValidToken>, LedgerError> {
+        read!(self, valid_tokens())
+    }
+
+    /// All tokens, oldest first, those that are revoked too.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn tokens(&self) -> Result<Vec<TokenView>, LedgerError> {
+        read!(self, tokens())
+    }
+
+    /// What was changed, by whom, newest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn audits(&self, filter: AuditFilter) -> Result<Vec<AuditView>, LedgerError> {
+        read!(self, audits(filter))
+    }
+
+    pub(crate) async fn token_add(
+        &self,
+        token: ValidToken,
+        audit: Option<NewAudit>,
+    ) -> Result<bool, LedgerError> {
+        write!(self, token_add(token, audit))
+    }
+
+    pub(crate) async fn token_revoke(
+        &self,
+        name: String,
+        audit: Option<NewAudit>,
+    ) -> Result<bool, LedgerError> {
+        write!(self, token_revoke(name, audit))
+    }
+
+    pub(crate) async fn audit_add(&self, audit: NewAudit) -> Result<(), LedgerError> {
+        write!(self, audit_add(audit))
     }
 
     pub(crate) async fn snapshot_load(&self, name: &str) -> Result<Option<Value>, LedgerError> {
@@ -435,9 +519,17 @@ async fn watch_file(database: &Sqlite, wakeups: &Wakeups) {
     }
 }
 
+/// For what a database is opened.
+#[derive(Clone, Copy, PartialEq)]
+enum Opener {
+    Server,
+    Command,
+    Migrator,
+}
+
 fn connect(
     target: &DatabaseUrl,
-    mode: Mode,
+    opener: Opener,
     clock: Arc<dyn Clock>,
 ) -> Result<(Backend, Option<ServerLock>), OpenError> {
     let failed = |reason: String| OpenError::Connect { target: target.clone(), reason };
@@ -447,11 +539,15 @@ fn connect(
             Ok((Backend::Postgres(database), None))
         }
         DatabaseUrl::Sqlite(path) => {
+            let may_make = opener != Opener::Command;
+            if !may_make && !path.exists() {
+                return Err(OpenError::NotMade { target: target.clone(), is_there: false });
+            }
             // First, so that a server and a command say the same of a file that can't be.
-            let database = Sqlite::open(path, &clock).map_err(failed)?;
-            let lock = match mode {
-                Mode::Command => None,
-                Mode::Server => {
+            let database = Sqlite::open(path, may_make, &clock).map_err(failed)?;
+            let lock = match opener {
+                Opener::Command | Opener::Migrator => None,
+                Opener::Server => {
                     // By its own name, whatever link it was reached by: it is one file.
                     let own = path.canonicalize().map_err(|error| failed(error.to_string()))?;
                     let taken = ServerLock::take(&own).map_err(|error| failed(error.to_string()))?;
@@ -471,6 +567,21 @@ impl Backend {
             Self::Sqlite(database) => database.migrate().await,
         };
         done.map_err(|error| error.of(target))
+    }
+
+    /// Only reads.
+    async fn is_migrated(&self, target: &DatabaseUrl) -> Result<(), OpenError> {
+        let schema = match self {
+            Self::Postgres(database) => database.schema().await,
+            Self::Sqlite(database) => database.schema().await,
+        };
+        let target = target.clone();
+        match schema {
+            Ok(Schema::Current) => Ok(()),
+            Ok(Schema::Missing) => Err(OpenError::NotMade { target, is_there: true }),
+            Ok(Schema::Behind(pending)) => Err(OpenError::Behind { target, pending }),
+            Err(error) => Err(error.of(&target)),
+        }
     }
 }
 
@@ -531,7 +642,11 @@ impl Ledger for Store {
         ahead: Duration,
     ) -> Result<Vec<Attempt>, LedgerError> {
         let (node, requests, ahead) = (node.clone(), Arc::from(requests), microseconds(ahead));
-        write!(self, claim(node, requests, ahead))
+        let claimed = write!(self, claim(node, requests, ahead))?;
+        if !claimed.is_empty() {
+            pass(Point::Claimed);
+        }
+        Ok(claimed)
     }
 
     async fn take(
@@ -551,7 +666,10 @@ impl Ledger for Store {
         while let Some(batch) = batches.pop() {
             let (node, ended, ledger_id) = (node.clone(), Arc::from(batch), self.inner.ledger_id.clone());
             match write!(self, record(node, ended, ledger_id)) {
-                Ok(answers) => recorded.extend(answers),
+                Ok(answers) => {
+                    pass(Point::RunRecorded);
+                    recorded.extend(answers);
+                }
                 Err(LedgerError::Refused(error)) if batch.len() == 1 => {
                     recorded.push(Recorded::Refused { reason: error.to_string() });
                 }
@@ -583,6 +701,7 @@ impl Ledger for Store {
     async fn leave(&self, node: &NodeId) -> Result<Rescued, LedgerError> {
         let id = node.clone();
         let left = write!(self, leave(id))?;
+        pass(Point::Left);
         self.notify(node.as_str()).await;
         Ok(left)
     }
@@ -590,7 +709,11 @@ impl Ledger for Store {
     async fn rescue(&self, node: &NodeId) -> Result<Rescued, LedgerError> {
         // A server on SQLite holds the file's lock: whoever else has a row there is gone.
         let (node, sole_server) = (node.clone(), self.inner._lock.is_some());
-        write!(self, rescue(node, sole_server))
+        let rescued = write!(self, rescue(node, sole_server))?;
+        if !rescued.nodes.is_empty() {
+            pass(Point::Rescued);
+        }
+        Ok(rescued)
     }
 
     async fn register(&self, registration: Registration) -> Result<Registered, LedgerError> {
@@ -628,6 +751,17 @@ impl Ledger for Store {
     }
 }
 
+/// The point that is passed when such an end is stored.
+fn stored(end: &PostEnd) -> Option<Point> {
+    match end {
+        PostEnd::Posted(_) | PostEnd::Followed { .. } => Some(Point::ReceiptStored),
+        PostEnd::Deferred { uncertain: true, .. } => Some(Point::DoubtStored),
+        PostEnd::Deferred { uncertain: false, .. } => Some(Point::RetryStored),
+        PostEnd::NeedsReview { .. } => Some(Point::ReviewStored),
+        PostEnd::Failed { .. } | PostEnd::Skipped { .. } => None,
+    }
+}
+
 #[async_trait]
 impl Outbox for Store {
     async fn take_egress(
@@ -637,7 +771,11 @@ impl Outbox for Store {
         lease: Duration,
     ) -> Result<Vec<String>, LedgerError> {
         let (node, scopes, lease) = (node.clone(), Arc::from(scopes), microseconds(lease));
-        write!(self, take_egress(node, scopes, lease))
+        let of_others = write!(self, take_egress(node, scopes, lease))?;
+        if of_others.is_empty() {
+            pass(Point::EgressTaken);
+        }
+        Ok(of_others)
     }
 
     async fn claim_posts(
@@ -649,12 +787,18 @@ impl Outbox for Store {
     ) -> Result<Vec<ClaimedPost>, LedgerError> {
         let (node, limit, lease) = (node.clone(), limit_of(limit), microseconds(lease));
         let without = Arc::from(without);
-        write!(self, claim_posts(node, limit, lease, without))
+        let claimed = write!(self, claim_posts(node, limit, lease, without))?;
+        if !claimed.is_empty() {
+            pass(Point::PostsLeased);
+        }
+        Ok(claimed)
     }
 
     async fn settle_posts(&self, node: &NodeId, ended: &[SettledPost]) -> Result<PostsSettled, LedgerError> {
-        let (node, ended) = (node.clone(), Arc::from(ended));
-        write!(self, settle_posts(node, ended))
+        let (node, settled) = (node.clone(), Arc::from(ended));
+        let settled = write!(self, settle_posts(node, settled))?;
+        ended.iter().filter_map(|ended| stored(&ended.end)).for_each(pass);
+        Ok(settled)
     }
 
     async fn rescue_posts(&self) -> Result<usize, LedgerError> {

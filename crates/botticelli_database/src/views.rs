@@ -8,11 +8,12 @@ use botticelli_server::post::{Extras, Receipt};
 use botticelli_server::schedule::ScheduleType;
 use botticelli_server::task::{Breaker, PauseReason, TaskState};
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// A task in a listing.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct TaskView {
     /// The task.
     pub task_id: TaskId,
@@ -24,6 +25,10 @@ pub struct TaskView {
     pub schedule_text: String,
     /// When the last attempt started.
     pub last_run: Option<DateTime<Utc>>,
+    /// The execution or the skipped occurrences that came to their end last: how.
+    pub last_outcome: Option<String>,
+    /// When that was.
+    pub last_completed_at: Option<DateTime<Utc>>,
     /// The next nominal time; `None`: never again.
     pub next_run: Option<DateTime<Utc>>,
     /// Failed executions in a row.
@@ -32,6 +37,8 @@ pub struct TaskView {
     pub is_paused: bool,
     /// Why.
     pub pause_reason: Option<PauseReason>,
+    /// What the person said who paused it.
+    pub pause_note: Option<String>,
     /// What its breaker does.
     pub breaker: Breaker,
     /// How many executions of it are not over.
@@ -41,7 +48,7 @@ pub struct TaskView {
 }
 
 impl TaskView {
-    pub(crate) fn new(state: TaskState, open_executions: u32) -> Self {
+    pub(crate) fn new(state: TaskState) -> Self {
         Self {
             breaker: state.breaker(),
             schedule_text: state.schedule.describe(),
@@ -50,6 +57,8 @@ impl TaskView {
             actor_name: state.actor_name,
             schedule: state.schedule,
             last_run: state.last_run,
+            last_outcome: None,
+            last_completed_at: None,
             next_run: state.next_run,
             consecutive_failures: state.consecutive_failures,
             is_paused: state.is_paused,
@@ -58,13 +67,14 @@ impl TaskView {
             } else {
                 None
             },
-            open_executions,
+            pause_note: None,
+            open_executions: 0,
         }
     }
 }
 
 /// An execution in a listing: over, under way, or waiting for a node.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ExecutionView {
     /// Its number.
     pub id: ExecutionId,
@@ -109,7 +119,7 @@ pub struct ExecutionView {
 }
 
 /// An attempt that did not end its execution.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct AttemptView {
     /// From 1.
     pub attempt: u32,
@@ -129,7 +139,7 @@ pub struct AttemptView {
 pub(crate) const MARKED_POSTED: &str = "marked as posted by an operator";
 
 /// A post in a listing.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct PostView {
     /// Its number.
     pub id: PostId,
@@ -180,7 +190,7 @@ pub struct PostView {
 }
 
 /// One attempt to send a post.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct PostAttemptView {
     /// From 1.
     pub attempt: u32,
@@ -196,6 +206,39 @@ pub struct PostAttemptView {
     pub reason: Option<String>,
     /// What the platform was asked, and what it answered. `None`: nobody knows; the node was lost.
     pub exchanges: Option<Vec<Exchange>>,
+}
+
+/// How things stand, for a health check.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HealthView {
+    /// Tasks that are due some time and not paused.
+    pub scheduled_tasks: u64,
+    /// Tasks whose breaker is open, by name: the first [`HealthView::MOST_NAMES`].
+    pub failed_tasks: Vec<TaskId>,
+    /// When the last execution came to its end.
+    pub last_execution: Option<DateTime<Utc>>,
+}
+
+impl HealthView {
+    /// So many names are told.
+    pub const MOST_NAMES: usize = 100;
+}
+
+/// Which tasks to list: by name, those after `after`.
+#[derive(Debug, Clone, Default)]
+pub struct TaskFilter {
+    /// Only this one.
+    pub task: Option<TaskId>,
+    /// That run this actor.
+    pub actor: Option<ActorName>,
+    /// That are paused, or are not.
+    pub is_paused: Option<bool>,
+    /// Paused for this reason.
+    pub pause_reason: Option<PauseReason>,
+    /// Whose name comes after this one.
+    pub after: Option<TaskId>,
+    /// At most so many; `None`: all.
+    pub limit: Option<usize>,
 }
 
 /// Which posts to list.

@@ -1,10 +1,13 @@
 //! Opening a database: what a person reads when it does not work, and what goes on beside a server when it does.
 
 use botticelli_database::{Condition, Mode, OpenError, Store};
+use botticelli_server::ids::TaskId;
 use botticelli_server::ledger::{Ledger as _, LedgerError};
 use botticelli_server::server::StatePersistence as _;
 use botticelli_testkit::clock::ManualClock;
 use botticelli_testkit::databases::{TestDatabase, TestStore};
+use diesel::connection::SimpleConnection as _;
+use diesel::{Connection as _, SqliteConnection};
 use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -56,7 +59,6 @@ async fn a_place_that_can_not_be_written_is_named() {
     let folder = Folder::new();
     std::fs::write(folder.file("file"), "").expect("written");
     for (place, mode, reason) in [
-        ("missing/a.db", Mode::Command, "unable to open database file"),
         ("missing/a.db", Mode::Server, "unable to open database file"),
         ("file/a.db", Mode::Server, "unable to open database file"),
         ("", Mode::Command, "unable to open database file"),
@@ -96,18 +98,20 @@ async fn a_look_at_a_database_makes_nothing_and_finds_what_would_keep_it_closed(
 async fn a_file_that_can_only_be_read_says_so() {
     let folder = Folder::new();
     let path = folder.file("a.db");
-    drop(open(&url(&path), Mode::Command).await.expect("it opens"));
+    drop(open(&url(&path), Mode::Server).await.expect("it opens"));
     let mut permissions = std::fs::metadata(&path).expect("metadata").permissions();
     permissions.set_readonly(true);
     std::fs::set_permissions(&path, permissions).expect("set");
     if std::fs::File::options().write(true).open(&path).is_ok() {
         // We are root, for whom permissions mean nothing.
-        let store = open(&url(&path), Mode::Command).await.expect("root may");
+        let store = open(&url(&path), Mode::Server).await.expect("root may");
         assert!(store.now().await.is_ok());
         return;
     }
-    let message = refusal(&url(&path), Mode::Command).await;
-    assert!(message.contains("a.db") && message.contains("readonly"), "{message}");
+    let store = open(&url(&path), Mode::Command).await.expect("it can be read");
+    assert!(store.tasks().await.is_ok());
+    let error = store.pause(&TaskId::new("t").expect("a name")).await.expect_err("it can't be written");
+    assert!(matches!(error, LedgerError::NotWritable(_)), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -126,6 +130,84 @@ async fn a_second_server_on_a_file_is_refused_and_a_command_is_not() {
     );
     drop((server, command));
     open(&url(&path), Mode::Server).await.expect("the first is gone");
+}
+
+/// Neither where there is nothing, nor in what is somebody else's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_makes_no_database() {
+    let folder = Folder::new();
+    let message = folder.shown(&refusal(&url(&folder.file("typo.db")), Mode::Command).await);
+    assert_eq!(message, "sqlite://…/typo.db does not exist");
+    assert_eq!(std::fs::read_dir(folder.0.path()).expect("read").count(), 0);
+
+    let others = folder.file("others.db");
+    let mut connection = SqliteConnection::establish(others.to_str().expect("a path")).expect("a file");
+    connection.batch_execute("CREATE TABLE theirs (id integer)").expect("a table");
+    let before = std::fs::read(&others).expect("read");
+    let message = folder.shown(&refusal(&url(&others), Mode::Command).await);
+    assert_eq!(message, "sqlite://…/others.db has none of the server's tables");
+    assert_eq!(std::fs::read(&others).expect("read"), before);
+
+    if let Some(empty) = TestDatabase::postgres().await {
+        let message = refusal(empty.url(), Mode::Command).await;
+        assert!(message.ends_with(" has none of the server's tables"), "{message}");
+        assert_eq!(Store::look(empty.url()).await.expect("an answer"), Condition::New);
+    }
+}
+
+async fn is_behind(database: &TestStore) {
+    let last = database.value("SELECT max(version) AS value FROM __diesel_schema_migrations").await;
+    database.sql(&format!("DELETE FROM __diesel_schema_migrations WHERE version = '{last}'")).await;
+    let message = refusal(database.url(), Mode::Command).await;
+    let said = format!(" was left by an older actor-server: not migrated yet ({last})");
+    assert!(message.ends_with(&said), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_leaves_a_database_as_an_older_server_left_it() {
+    is_behind(&TestStore::sqlite().await).await;
+    if let Some(postgres) = TestStore::postgres().await {
+        is_behind(&postgres).await;
+    }
+}
+
+/// A backup, or a person who forgot to end a transaction.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_only_reads_does_not_wait_for_who_writes() {
+    let database = TestStore::sqlite().await;
+    let path = database.url().trim_start_matches("sqlite://");
+    let mut writer = SqliteConnection::establish(path).expect("it opens");
+    writer.batch_execute("BEGIN IMMEDIATE").expect("nobody else writes");
+    let command = open(database.url(), Mode::Command).await.expect("nothing is to be migrated");
+    assert_eq!(command.tasks().await.expect("they are read"), []);
+    let nothing = Store::migrate(database.url(), ManualClock::new()).await;
+    assert_eq!(nothing.expect("there is nothing to do"), Vec::<String>::new());
+    open(database.url(), Mode::Server).await.expect("a server too");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_may_only_read_can_read() {
+    let Some(database) = TestStore::postgres().await else { return };
+    let separator = if database.url().contains('?') { '&' } else { '?' };
+    let reader = format!("{}{separator}options=-c%20role%3Dpg_read_all_data", database.url());
+    let command = open(&reader, Mode::Command).await.expect("nothing is to be migrated");
+    assert_eq!(command.tasks().await.expect("they are read"), []);
+    let error = command.living_nodes().await;
+    assert_eq!(error.expect("they are read too"), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_that_does_not_get_its_lock_says_so() {
+    let Some(database) = TestStore::postgres().await else { return };
+    database.sql("DELETE FROM __diesel_schema_migrations WHERE version = '20261123000005'").await;
+    let other =
+        tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await.expect("another program");
+    let _open = tokio::spawn(other.1);
+    other.0.batch_execute("SELECT pg_advisory_lock(7236504110)").await.expect("it has the lock");
+    let separator = if database.url().contains('?') { '&' } else { '?' };
+    let hasty = format!("{}{separator}options=-c%20lock_timeout%3D200ms", database.url());
+    let message = refusal(&hasty, Mode::Server).await;
+    assert!(message.ends_with(" has to be migrated, and another program keeps it locked"), "{message}");
 }
 
 async fn is_too_new(database: &TestStore, shown: &str) {
@@ -160,6 +242,7 @@ async fn eight_open_at_once(url: &str) {
         .map(|_| {
             let url = url.to_owned();
             tokio::spawn(async move {
+                Store::migrate(&url, ManualClock::new()).await.expect("it is made");
                 let store = open(&url, Mode::Command).await.expect("it opens");
                 store.now().await.expect("it works")
             })

@@ -193,8 +193,8 @@ async fn a_sqlite_file_that_is_not_there_is_named_and_not_made() {
     let reader = Reader::open(&format!("sqlite:{}", missing.display())).unwrap();
     let statement = Statement::table("facts", None, None).unwrap();
     let error = reader.read(&statement, &[], SECOND).await.unwrap_err();
-    assert!(matches!(&error, ReadError::Refused { .. }), "{error}");
-    assert!(error.to_string().contains("missing.db: there is no such file"), "{error}");
+    assert!(matches!(&error, ReadError::NoDatabase { .. }), "{error}");
+    assert!(error.to_string().contains("missing.db does not exist"), "{error}");
     assert!(!missing.exists());
 }
 

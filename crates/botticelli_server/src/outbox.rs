@@ -249,7 +249,13 @@ pub struct Exchange {
     /// What kind of answer; `None`: the attempt broke off.
     #[serde(default)]
     pub answer: Option<PlatformAnswer>,
-    /// The platform's own words, with its status and code where it has them.
+    /// The HTTP status with which the platform did not do it.
+    #[serde(default)]
+    pub status: Option<u16>,
+    /// The platform's own number of the error.
+    #[serde(default)]
+    pub code: Option<u64>,
+    /// The platform's own words.
     #[serde(default)]
     pub text: Option<String>,
     /// The platform's id of the message, if it is there.
@@ -327,8 +333,8 @@ impl PlatformAnswer {
 impl Exchange {
     /// Asked now, and not answered yet.
     pub fn asked(asked: Asked, asked_at: DateTime<Utc>) -> Self {
-        let (answered_at, answer, text, message_id, retry_after_seconds) = Default::default();
-        Self { asked, asked_at, answered_at, answer, text, message_id, retry_after_seconds }
+        let (answered_at, answer, status, code, text, message_id, retry_after_seconds) = Default::default();
+        Self { asked, asked_at, answered_at, answer, status, code, text, message_id, retry_after_seconds }
     }
 
     /// The platform took the post.
@@ -359,7 +365,8 @@ impl Exchange {
 
     /// It came to nothing.
     pub fn failed(&mut self, at: DateTime<Utc>, error: &PostError) {
-        self.text = Some(error.to_string());
+        let reason = error.reason();
+        (self.status, self.code, self.text) = (reason.status, reason.code, Some(reason.to_string()));
         match error {
             PostError::Refused(_) => self.is(at, PlatformAnswer::Refused),
             PostError::Removed(_) => self.is(at, PlatformAnswer::Removed),

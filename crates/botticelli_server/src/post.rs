@@ -1,6 +1,6 @@
 //! What is posted, where, and what a platform must promise.
 
-use crate::ids::ExecutionId;
+use crate::ids::{ExecutionId, TaskId};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -68,19 +68,42 @@ pub struct Receipt {
     pub missing: Vec<String>,
 }
 
+/// What tells an execution from all others, also where a database has lost its last moments and does them again: an
+/// occurrence is the same one then, and the number of an execution may be that of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin<'a> {
+    /// A nominal time of a task's schedule.
+    Occurrence {
+        /// The task.
+        task: &'a TaskId,
+        /// The nominal time.
+        scheduled_for: DateTime<Utc>,
+    },
+    /// A trigger or an event.
+    Asked {
+        /// The execution.
+        execution: ExecutionId,
+        /// When it began to exist.
+        opened_at: DateTime<Utc>,
+    },
+}
+
 /// By which a platform recognises a post that is sent again. Derived from the post's identity, never random: a process
 /// that is started again builds the same key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct IdempotencyKey(String);
 
 impl IdempotencyKey {
-    /// The key of part `part` of what `execution` posts to `destination`. `ledger` tells databases apart: two servers
-    /// that post to one channel both have an execution 1.
-    pub fn derive(ledger: &str, execution: ExecutionId, destination: &Destination, part: u32) -> Self {
+    /// The key of part `part` of what the execution `origin` posts to `destination`. `ledger` tells databases apart: two
+    /// servers that post to one channel may have tasks of one name.
+    pub fn derive(ledger: &str, origin: &Origin<'_>, destination: &Destination, part: u32) -> Self {
+        let (kind, name, at) = match origin {
+            Origin::Occurrence { task, scheduled_for } => ("occurrence", task.to_string(), scheduled_for),
+            Origin::Asked { execution, opened_at } => ("asked", execution.to_string(), opened_at),
+        };
+        let (at, part) = (at.timestamp_micros().to_string(), part.to_string());
         let mut hash = Sha256::new();
-        for field in
-            [ledger, &execution.to_string(), &destination.platform, &destination.target, &part.to_string()]
-        {
+        for field in [ledger, kind, &name, &at, &destination.platform, &destination.target, &part] {
             hash.update((field.len() as u64).to_be_bytes());
             hash.update(field.as_bytes());
         }
@@ -175,29 +198,91 @@ pub struct Doubt {
     pub taken: Vec<String>,
 }
 
+/// Why something did not work: in words, and in the numbers that the platform gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    text: String,
+    /// The HTTP status of its answer.
+    pub status: Option<u16>,
+    /// Its own number of the error.
+    pub code: Option<u64>,
+}
+
+impl Reason {
+    /// As the platform answered.
+    pub fn answered(text: impl Into<String>, status: u16, code: Option<u64>) -> Self {
+        Self { text: text.into(), status: Some(status), code }
+    }
+}
+
+impl From<String> for Reason {
+    fn from(text: String) -> Self {
+        Self { text, status: None, code: None }
+    }
+}
+
+impl From<&str> for Reason {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+impl From<Reason> for String {
+    fn from(reason: Reason) -> Self {
+        reason.text
+    }
+}
+
+impl std::ops::Deref for Reason {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 /// Why a post did not get its receipt. The variants are what the deliverer does differently.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PostError {
     /// The platform will never take this post as it is.
     #[error("{0}")]
-    Refused(String),
+    Refused(Reason),
     /// The post was there, by an earlier request, and somebody removed it: it is not to be sent again.
     #[error("{0}")]
-    Removed(String),
+    Removed(Reason),
     /// Nothing took effect; it is worth trying again, after `retry_after` if the platform said so.
     #[error("{reason}")]
     NotSent {
         /// What happened.
-        reason: String,
+        reason: Reason,
         /// When the platform wants to be asked again.
         retry_after: Option<Duration>,
     },
     /// The request may have taken effect. It must not be sent again without the same key or a look-up.
     #[error("{0}")]
-    Unknown(String),
+    Unknown(Reason),
     /// The destination takes no posts (permissions, gone): it is paused, its posts wait.
     #[error("{0}")]
-    DestinationClosed(String),
+    DestinationClosed(Reason),
+}
+
+impl PostError {
+    /// Why.
+    pub fn reason(&self) -> &Reason {
+        match self {
+            Self::Refused(reason)
+            | Self::Removed(reason)
+            | Self::NotSent { reason, .. }
+            | Self::Unknown(reason)
+            | Self::DestinationClosed(reason) => reason,
+        }
+    }
 }
 
 /// Puts one post on one platform.
@@ -259,7 +344,7 @@ pub trait ContentPoster: Send + Sync {
         Self::Destination: Sync,
         Self::Posted: Sync,
     {
-        Err(PostError::Refused(format!("nothing named {step:?} can follow a post here")))
+        Err(PostError::Refused(format!("nothing named {step:?} can follow a post here").into()))
     }
 
     /// What this platform counts its limits by, where several nodes share it: a token's [`fingerprint`]. One node at a
@@ -288,15 +373,28 @@ pub type Platform = dyn ContentPoster<Content = PostContent, Destination = Desti
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono::TimeDelta;
 
     #[test]
     fn a_key_is_the_same_after_every_restart_and_differs_in_each_part_of_its_identity() {
         let file = Destination { platform: "file".into(), target: "posts.jsonl".into() };
-        let key =
-            |ledger, execution, part| IdempotencyKey::derive(ledger, ExecutionId(execution), &file, part);
-        assert_eq!(key("a", 1, 0).as_str(), "uuKrJlqg4wB-ciuAE50eMA");
-        assert_eq!(key("a", 1, 0).as_str().len(), 22);
-        let keys = [key("a", 1, 0), key("b", 1, 0), key("a", 2, 0), key("a", 1, 1), key("a", 11, 0)];
+        let (task, at) = (TaskId::new("daily").expect("an id"), DateTime::UNIX_EPOCH);
+        let occurrence = Origin::Occurrence { task: &task, scheduled_for: at };
+        let later = Origin::Occurrence { task: &task, scheduled_for: at + TimeDelta::microseconds(1) };
+        let asked = |execution| Origin::Asked { execution: ExecutionId(execution), opened_at: at };
+        let key = |ledger, origin, part| IdempotencyKey::derive(ledger, &origin, &file, part);
+        assert_eq!(key("a", occurrence, 0).as_str(), "RUOffvfJvliqcvw_zIqapw");
+        assert_eq!(key("a", asked(1), 0).as_str(), "Y3CCZetCOdMLKCgOh5a7sg");
+        let keys = [
+            key("a", occurrence, 0),
+            key("a", later, 0),
+            key("b", occurrence, 0),
+            key("a", occurrence, 1),
+            key("a", asked(1), 0),
+            key("a", asked(2), 0),
+            key("a", asked(11), 0),
+        ];
+        assert!(keys.iter().all(|key| key.as_str().len() == 22));
         assert_eq!(keys.iter().collect::<std::collections::HashSet<_>>().len(), keys.len());
     }
 

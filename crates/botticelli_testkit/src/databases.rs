@@ -69,8 +69,9 @@ impl TestStore {
 
     async fn open(database: TestDatabase) -> Self {
         let clock = ManualClock::new();
+        Store::migrate(database.url(), clock.clone()).await.expect("a new database is made");
         let store = Store::open(database.url(), Mode::Command, clock.clone()).await;
-        let store = store.expect("a new database opens");
+        let store = store.expect("it opens");
         Self { store, clock, database, clock_setter: Mutex::default() }
     }
 
@@ -235,12 +236,36 @@ impl TestDatabase {
         values.remove(0)
     }
 
+    /// Keeps everybody else from writing what servers write, until the answer is dropped.
+    pub async fn lock(&self) -> DatabaseLock {
+        match &self.0 {
+            Database::Sqlite { .. } => {
+                let mut connection = self.sqlite_connection();
+                connection.batch_execute("BEGIN IMMEDIATE").expect("a lock");
+                DatabaseLock { _held: Box::new(connection) }
+            }
+            Database::Postgres(database) => {
+                let client = client(&database.url).await;
+                let lock = "BEGIN; LOCK TABLE actor_server_state, actor_server_open_executions, actor_server_nodes, \
+                            actor_server_posts, actor_server_snapshots";
+                client.batch_execute(lock).await.expect(lock);
+                DatabaseLock { _held: Box::new(client) }
+            }
+        }
+    }
+
     fn sqlite_connection(&self) -> diesel::SqliteConnection {
         let path = self.url().trim_start_matches("sqlite://");
         let mut connection = diesel::SqliteConnection::establish(path).expect(path);
         connection.batch_execute("PRAGMA busy_timeout = 10000").expect("a setting");
         connection
     }
+}
+
+/// Nobody else writes while this lives.
+pub struct DatabaseLock {
+    /// The connection, with its open transaction.
+    _held: Box<dyn Send>,
 }
 
 /// The server for tests, if they are to run on PostgreSQL.

@@ -4,4 +4,5 @@ pub mod clock;
 pub mod contract_suites;
 pub mod databases;
 pub mod platform_suite;
+pub mod random;
 pub mod store_suite;

@@ -1,6 +1,7 @@
 //! The one place that prints errors and picks the exit code: 0 fine, 1 failed, 2 usage or configuration.
 
 use super::output::visible;
+use crate::api::{ApiError, ListenError};
 use crate::app::AppError;
 use crate::config::Problems;
 use botticelli_database::{DatabaseUrl, OpenError};
@@ -84,8 +85,21 @@ fn write(error: &anyhow::Error, to: &mut impl Write) -> io::Result<()> {
     }
     let usage = error.downcast_ref::<UsageError>().and_then(|error| error.hint.as_deref());
     let failure = error.downcast_ref::<Failure>().and_then(|error| error.hint.as_deref());
-    let hint = usage.or(failure).or_else(|| database_hint(error));
+    let hint = usage.or(failure).or_else(|| stop_hint(error)).or_else(|| database_hint(error));
     write_one(&format!("{error:#}"), hint, to)
+}
+
+/// What comes of a stop that the database does not know of.
+fn stop_hint(error: &anyhow::Error) -> Option<&'static str> {
+    match error.downcast_ref() {
+        Some(AppError::ResultsLost(_)) => Some(
+            "a server that has the database runs these again, and finds out what became of posts that were on their way",
+        ),
+        Some(AppError::NotSaid) => {
+            Some("nothing is lost: what it had is handed on when its lease is over; is the database there?")
+        }
+        _ => None,
+    }
 }
 
 /// What helps where the database can't be used.
@@ -94,12 +108,31 @@ fn database_hint(error: &anyhow::Error) -> Option<&'static str> {
         Some(AppError::Open(error)) => Some(error),
         _ => None,
     });
-    opening.and_then(opening_hint).or_else(|| broken_file_hint(&format!("{error:#}")))
+    let api = match error.downcast_ref() {
+        Some(AppError::Api(ApiError::Listen(error))) => Some(listen_hint(error)),
+        _ => None,
+    };
+    opening.and_then(opening_hint).or(api).or_else(|| file_hint(&format!("{error:#}")))
 }
 
-/// What SQLite says of files that it can't read, and what helps.
-fn broken_file_hint(error: &str) -> Option<&'static str> {
-    if error.contains("file is not a database") {
+/// What helps where the API can't listen.
+fn listen_hint(error: &ListenError) -> &'static str {
+    match error {
+        ListenError::Address { .. } => {
+            "api.listen of the server's file says where; does another program listen there?"
+        }
+        ListenError::NoToken { .. } => {
+            "`actor-server token new --name NAME --scope admin` makes one; or listen on 127.0.0.1"
+        }
+        ListenError::Tls { .. } => "it must be a file in PEM that this user can read",
+    }
+}
+
+/// What SQLite says of files that it can't use, and what helps.
+fn file_hint(error: &str) -> Option<&'static str> {
+    if error.contains("database is locked") {
+        Some(LOCKED)
+    } else if error.contains("file is not a database") {
         Some("the file is something else, or encrypted: name another one")
     } else if error.contains("database disk image is malformed") {
         Some("the file is damaged: restore a copy, or save what can be read with `sqlite3 FILE .recover`")
@@ -108,6 +141,9 @@ fn broken_file_hint(error: &str) -> Option<&'static str> {
     }
 }
 
+const LOCKED: &str = "a backup, a migration or a client with an open transaction keeps it locked: end that, or try again when \
+     it is over";
+
 /// What helps where the database can't be opened.
 pub(super) fn opening_hint(error: &OpenError) -> Option<&'static str> {
     match error {
@@ -115,13 +151,21 @@ pub(super) fn opening_hint(error: &OpenError) -> Option<&'static str> {
         OpenError::Connect { target: DatabaseUrl::Postgres(_), .. } => Some(
             "is the server running there, and do user, password and database exist? `psql URL` tells more",
         ),
-        OpenError::Connect { target: DatabaseUrl::Sqlite(_), reason } => broken_file_hint(reason)
-            .or(Some("the folder must exist, and this user must be able to write to it")),
+        OpenError::Connect { target: DatabaseUrl::Sqlite(_), reason } => {
+            file_hint(reason).or(Some("the folder must exist, and this user must be able to write to it"))
+        }
         OpenError::InUse { .. } => {
             Some("one server serves a SQLite file; stop the other one, or use PostgreSQL")
         }
         OpenError::TooNew { .. } => Some("install that version; the database was upgraded by it"),
-        OpenError::Migrate { reason, .. } => broken_file_hint(reason),
+        OpenError::NotMade { .. } => {
+            Some("is the URL right? `actor-server migrate`, or the first start of the server, makes it")
+        }
+        OpenError::Behind { .. } => {
+            Some("`actor-server migrate` brings it up to date, or a start of the server")
+        }
+        OpenError::Locked { .. } => Some(LOCKED),
+        OpenError::Migrate { reason, .. } => file_hint(reason),
         OpenError::Ledger(_) => None,
     }
 }

@@ -8,22 +8,25 @@ use super::task::{Runner, in_configuration, in_database, runner_of};
 use crate::actor::{PipelineActor, RunContext, Stage, StageResult, Trace};
 use crate::app::{contexts, delivery_settings};
 use crate::clock::SystemClock;
-use crate::config::{LoadedConfig, Problems};
+use crate::config::{ActorFile, LoadedConfig, Problems};
 use crate::deliverer::{Deliverer, DeliverySignals, OWN_LIMITS};
 use crate::draft::Draft;
-use crate::engine::{CurrentNode, DatabaseClock, node_name};
+use crate::engine::{CurrentNode, DatabaseClock, Shutdown, node_name};
+use crate::knowledge::on_a_new_database;
 use crate::platforms::{Platforms, shown};
 use crate::skills::SkillRegistry;
 use anyhow::Context as _;
+use async_trait::async_trait;
 use botticelli_database::{Mode, OpenError, PostFilter, PostView, Store};
 use botticelli_server::clock::Clock;
-use botticelli_server::ids::{ExecutionId, NodeId};
+use botticelli_server::ids::{ExecutionId, NodeId, TaskId};
 use botticelli_server::ledger::{
-    Attempt, EndedAttempt, Ledger as _, Recorded, Registration, TakeRequest, Trigger,
+    Attempt, EndedAttempt, Ledger as _, LedgerError, Recorded, Registration, TakeRequest, Trigger,
 };
-use botticelli_server::outbox::{NewPost, PostState};
+use botticelli_server::outbox::{EarlierItem, NewPost, PostHistory, PostState};
 use botticelli_server::outcome::AttemptEnd;
 use botticelli_server::plan::{Settlement, settle};
+use botticelli_server::post::Destination;
 use botticelli_server::server::{Accepted, Actor as _, Event, EventServer as _, Run};
 use botticelli_server::task::Task;
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -49,11 +52,21 @@ pub(super) async fn run(global: &GlobalArgs, args: &OnceArgs) -> anyhow::Result<
     Ok(shown?)
 }
 
-/// Runs the pipeline as it would run now, and prints what it would post. The database is only read.
+/// Runs the pipeline as it would run now, and prints what it would post. The database is only read; where there is none
+/// yet, as at the first start.
 async fn rehearse(config: &LoadedConfig, task: &Task, out: &mut impl Write) -> anyhow::Result<()> {
-    let store =
-        Store::open(config.database_url.expose_secret(), Mode::Command, Arc::new(SystemClock)).await?;
-    let now = store.now().await?;
+    let url = config.database_url.expose_secret();
+    let file = actor_file(config, task)?;
+    let setting = match Store::open(url, Mode::Command, Arc::new(SystemClock)).await {
+        Ok(store) => Setting { now: store.now().await?, history: Arc::new(store), file: file.clone() },
+        Err(error @ OpenError::NotMade { .. }) => {
+            tracing::info!("{error}: this is how it would run on a new database");
+            let file = on_a_new_database(file);
+            Setting { now: SystemClock.now(), history: Arc::new(NothingPosted), file }
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let now = setting.now;
     let attempt = Attempt {
         execution_id: ExecutionId(0),
         task_id: task.id.clone(),
@@ -68,7 +81,7 @@ async fn rehearse(config: &LoadedConfig, task: &Task, out: &mut impl Write) -> a
         interruptions: 0,
         parameters: Value::Null,
     };
-    let run = traced(config, task, &attempt, &store, out).await?;
+    let run = traced(config, task, &attempt, setting.history, &setting.file, out).await?;
     write_posts(&run.posts, out)?;
     writeln!(
         out,
@@ -78,22 +91,60 @@ async fn rehearse(config: &LoadedConfig, task: &Task, out: &mut impl Write) -> a
     failure_of(task, &run.end)
 }
 
+/// What a rehearsal is surrounded by.
+struct Setting {
+    now: DateTime<Utc>,
+    history: Arc<dyn PostHistory>,
+    file: ActorFile,
+}
+
+/// The history of a database that is not made yet.
+struct NothingPosted;
+
+#[async_trait]
+impl PostHistory for NothingPosted {
+    async fn used_keys(&self, _: &TaskId, _: &str) -> Result<Vec<String>, LedgerError> {
+        Ok(Vec::new())
+    }
+
+    async fn earlier_items(
+        &self,
+        _: &Destination,
+        _: DateTime<Utc>,
+    ) -> Result<Vec<EarlierItem>, LedgerError> {
+        Ok(Vec::new())
+    }
+
+    async fn post_times(
+        &self,
+        _: &TaskId,
+        _: &Destination,
+        _: DateTime<Utc>,
+    ) -> Result<Vec<DateTime<Utc>>, LedgerError> {
+        Ok(Vec::new())
+    }
+}
+
+fn actor_file<'a>(config: &'a LoadedConfig, task: &Task) -> anyhow::Result<&'a ActorFile> {
+    let file = config.actors.iter().find(|file| file.actor.name == task.actor_name);
+    file.with_context(|| format!("the configuration has no actor {:?}", task.actor_name))
+}
+
 /// Runs one attempt of the task's actor and prints each stage.
 async fn traced(
     config: &LoadedConfig,
     task: &Task,
     attempt: &Attempt,
-    store: &Store,
+    history: Arc<dyn PostHistory>,
+    file: &ActorFile,
     out: &mut impl Write,
 ) -> anyhow::Result<Run> {
-    let file = config.actors.iter().find(|file| file.actor.name == task.actor_name);
-    let file = file.with_context(|| format!("the configuration has no actor {:?}", task.actor_name))?;
     let registry = SkillRegistry::standard();
     let actor = PipelineActor::build(file, &registry, config.database_url.expose_secret())
         .map_err(|faults| Problems::of(&file.actor.name, faults))?;
     let system: Arc<dyn Clock> = Arc::new(SystemClock);
     let clock = Arc::new(DatabaseClock::new(system.clone()));
-    let context = contexts(Arc::new(store.clone()), clock, Platforms::configured(config, system)?);
+    let context = contexts(history, clock, Platforms::configured(config, system)?);
     let trace = Arc::new(Stages::default());
     let context =
         RunContext { trace: Some(trace.clone()), ..context(task, attempt, CancellationToken::new()) };
@@ -217,7 +268,8 @@ async fn run_as(
         return wait_for(execution, task, store, out).await;
     };
     let started_at = store.now().await?;
-    let run = traced(config, task, &attempt, store, out).await?;
+    let history = Arc::new(store.clone());
+    let run = traced(config, task, &attempt, history, actor_file(config, task)?, out).await?;
     let ended_at = store.now().await?;
     let next_run = store.states(std::slice::from_ref(&task.id)).await?.pop().and_then(|state| state.next_run);
     let settlement = match settle(task, &attempt, next_run, &run.end, started_at, ended_at) {
@@ -262,13 +314,10 @@ async fn run_as(
     // What the console platform prints comes after the stages.
     out.flush()?;
     let stop = CancellationToken::new();
-    let delivering = tokio::spawn(deliverer.run(stop.clone()));
+    let delivering = tokio::spawn(deliverer.run(stop.clone(), Arc::new(Shutdown::new(SETTLING))));
     let posts = settled(execution, store).await;
     stop.cancel();
-    // A store that is gone would keep it from ending; what is still being sent then counts as uncertain.
-    if let Ok(ended) = tokio::time::timeout(SETTLING, delivering).await {
-        ended.context("the delivery broke off")?;
-    }
+    delivering.await.context("the delivery broke off")?;
     let posts = posts?;
     write_states(&posts, out)?;
     failure_of(task, &end)?;

@@ -111,8 +111,14 @@ impl Row for PostAttemptView {
 fn answers(attempt: &PostAttemptView) -> String {
     let answer = |exchange: &Exchange| {
         let answer = exchange.answer.map_or("no answer", PlatformAnswer::as_str);
-        let message = exchange.message_id.as_ref().map_or(String::new(), |id| format!(" (message {id})"));
-        format!("{}: {answer}{message}", exchange.asked.as_str())
+        let details = [
+            exchange.status.map(|status| format!("HTTP {status}")),
+            exchange.code.map(|code| format!("code {code}")),
+            exchange.message_id.as_ref().map(|id| format!("message {id}")),
+        ];
+        let details: Vec<_> = details.into_iter().flatten().collect();
+        let details = if details.is_empty() { String::new() } else { format!(" ({})", details.join(", ")) };
+        format!("{}: {answer}{details}", exchange.asked.as_str())
     };
     match &attempt.exchanges {
         Some(exchanges) if !exchanges.is_empty() => {
@@ -213,10 +219,13 @@ mod tests {
             schedule: ScheduleType::Interval(IntervalSchedule::new(60).unwrap()),
             schedule_text: "every minute".into(),
             last_run: None,
+            last_outcome: None,
+            last_completed_at: None,
             next_run: Some(time("2026-01-02T03:04:05Z")),
             consecutive_failures: 5,
             is_paused: true,
             pause_reason: Some(PauseReason::Breaker),
+            pause_note: None,
             breaker: Breaker::Open,
             open_executions: 0,
             updated_at: time("2026-01-01T00:00:00Z"),

@@ -6,7 +6,7 @@ use crate::app::{App, AppParts};
 use crate::clock::SystemClock;
 use crate::config::{LoadedConfig, Problems, env};
 use crate::engine::node_name;
-use botticelli_server::clock::Clock as _;
+use botticelli_server::clock::Clock;
 use botticelli_server::server::ActorServer as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ pub(super) async fn run(global: GlobalArgs) -> anyhow::Result<()> {
     let config = load_runnable(&global)?;
     let mut signals = Signals::new()?;
     let node = node_name(&env::host_name(), std::process::id(), SystemClock.now());
-    let parts = AppParts::new(&config, Arc::new(SystemClock), node.clone())?;
+    let parts = AppParts::new(&config, clock()?, node.clone())?;
     let app = App::build(config, parts, Box::new(move || load_runnable(&global)));
     info!(%node, "starting");
     tokio::select! {
@@ -58,6 +58,16 @@ pub(super) async fn run(global: GlobalArgs) -> anyhow::Result<()> {
     info!("stopped");
     anyhow::ensure!(!broke_down, "a part of the server broke down; the log above says which");
     Ok(())
+}
+
+#[cfg(not(feature = "fail-points"))]
+fn clock() -> anyhow::Result<Arc<dyn Clock>> {
+    Ok(Arc::new(SystemClock))
+}
+
+#[cfg(feature = "fail-points")]
+fn clock() -> anyhow::Result<Arc<dyn Clock>> {
+    crate::rehearsal::begin()
 }
 
 /// The configuration, if all of its tasks can run, or the others shall.

@@ -6,6 +6,7 @@ use crate::app::last_server;
 use crate::config::LoadedConfig;
 use crate::config::read::closest;
 use botticelli_database::{Store, TaskView};
+use botticelli_server::ids::TaskId;
 use botticelli_server::task::Task;
 use std::path::Path;
 
@@ -23,10 +24,15 @@ pub(super) fn in_configuration<'a>(
 
 /// The task of that name, if the database knows it.
 pub(super) async fn in_database(store: &Store, name: &str) -> anyhow::Result<TaskView> {
-    let mut tasks = store.tasks().await?;
-    match tasks.iter().position(|task| task.task_id.as_str() == name) {
-        Some(found) => Ok(tasks.swap_remove(found)),
+    let id = TaskId::new(name).ok();
+    let found = match &id {
+        Some(id) => store.task(id).await?,
+        None => None,
+    };
+    match found {
+        Some(found) => Ok(found),
         None => {
+            let tasks = store.tasks().await?;
             let names: Vec<&str> = tasks.iter().map(|task| task.task_id.as_str()).collect();
             let none = "it knows none yet: a server registers those of its configuration when it starts";
             Err(unknown(name, "the database", &names, none).into())

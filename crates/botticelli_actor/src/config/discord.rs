@@ -14,6 +14,11 @@ use std::time::Duration;
 
 /// Whether this build has Discord.
 pub const AVAILABLE: bool = cfg!(feature = "discord");
+/// What is said where a build without it is to have it.
+pub(crate) const LEFT_OUT: &str = "this program was built without Discord";
+/// What helps then.
+pub(crate) const LEFT_OUT_HINT: &str =
+    "build it with the cargo feature `discord`; the platforms console and file are there without it";
 
 /// Where Discord is.
 pub const API_BASE_URL: &str = "https://discord.com/api/v10";

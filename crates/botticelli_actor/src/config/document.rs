@@ -1,11 +1,12 @@
 //! A TOML file: its values with the environment put in, and the line of each.
 
 use super::env::{self, Environment};
+use super::parts;
 use super::problem::{FileError, Problem};
 use super::read::{Fault, KeyPath, Step};
+use crate::regular_file;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
@@ -46,13 +47,15 @@ impl Document {
 
     fn parse(path: &Path, text: String) -> Result<Self, Problem> {
         let mut too_large = Vec::new();
-        let root = match DeTable::parse(&text) {
-            Ok(table) => table_of(table.get_ref(), &mut too_large),
-            Err(error) => {
-                return Err(Problem {
+        let root = match parts::parse(&text, |part| table_of(part, &mut too_large)) {
+            Some(root) => root,
+            None => {
+                too_large.clear();
+                let whole = DeTable::parse(&text).map_err(|error| Problem {
                     line: error.span().map(|span| line_of(&text, span.start)),
                     ..Problem::with(path.display().to_string(), wrong_toml(error.message()))
-                });
+                })?;
+                table_of(whole.get_ref(), &mut too_large)
             }
         };
         Ok(Self {
@@ -109,13 +112,11 @@ impl Document {
 }
 
 fn read_text(path: &Path) -> Result<String, FileError> {
-    let file = File::open(path).map_err(|error| match error.kind() {
+    let file = regular_file::open(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => FileError::Missing,
+        std::io::ErrorKind::IsADirectory => FileError::Directory,
         _ => FileError::Unreadable(error),
     })?;
-    if file.metadata().map_err(FileError::Unreadable)?.is_dir() {
-        return Err(FileError::Directory);
-    }
     let mut bytes = Vec::new();
     file.take(LONGEST_FILE + 1).read_to_end(&mut bytes).map_err(FileError::Unreadable)?;
     if bytes.len() as u64 > LONGEST_FILE {
@@ -182,7 +183,7 @@ impl Lines {
     }
 }
 
-fn table_of(table: &DeTable<'_>, too_large: &mut Vec<(String, f64)>) -> Table {
+pub(super) fn table_of(table: &DeTable<'_>, too_large: &mut Vec<(String, f64)>) -> Table {
     table
         .iter()
         .map(|(key, value)| (key.get_ref().to_string(), value_of(value.get_ref(), too_large)))

@@ -16,6 +16,12 @@ pub fn log_filter() -> Option<String> {
     process("RUST_LOG").filter(|filter| !filter.trim().is_empty())
 }
 
+/// What a test asks of this process: see `rehearsal`.
+#[cfg(feature = "fail-points")]
+pub(crate) fn rehearsal() -> (Option<String>, Option<String>) {
+    (process(crate::rehearsal::FAIL_POINT), process(crate::rehearsal::CLOCK))
+}
+
 /// What this machine is called; part of a node's name.
 pub fn host_name() -> String {
     let told = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| process("HOSTNAME"));

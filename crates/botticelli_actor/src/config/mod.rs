@@ -4,12 +4,14 @@
 //! server reads the environment.
 
 pub mod actor_file;
+pub mod api;
 mod definition;
 pub mod discord;
 mod document;
 pub mod env;
 mod load;
-pub mod problem;
+pub mod parts;
+mod problem;
 pub mod read;
 pub mod schema;
 pub mod server_file;
@@ -19,8 +21,9 @@ mod tests;
 pub mod within;
 
 pub use actor_file::ActorFile;
+pub use api::ApiSettings;
 pub use discord::{BotPost, DiscordSettings};
 pub use load::{Check, Given, LoadedConfig, load};
 pub use problem::{Problem, Problems};
-pub use read::{Fault, KeyPath, read};
+pub use read::{Fault, KeyPath, read, read_what_is_right};
 pub use server_file::{ActorInstanceConfig, ActorServerConfig, ServerSettings};

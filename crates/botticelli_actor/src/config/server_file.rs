@@ -1,5 +1,6 @@
 //! The server's file: how the server runs, where its database is, and which actors run when.
 
+use super::api::ApiSection;
 use super::discord::DiscordSection;
 use super::within::Within;
 use botticelli_server::ids::TaskId;
@@ -25,6 +26,9 @@ pub struct ActorServerConfig {
     /// Where the server keeps what it must not forget.
     #[serde(default)]
     pub database: DatabaseSection,
+    /// The HTTP interface.
+    #[serde(default)]
+    pub api: ApiSection,
     /// How Discord is reached, and the webhooks by name.
     #[serde(default)]
     pub discord: DiscordSection,

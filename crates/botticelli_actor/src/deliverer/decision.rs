@@ -83,22 +83,22 @@ impl<'a> Case<'a> {
     pub(super) fn failed(&self, error: PostError, now: DateTime<Utc>) -> PostEnd {
         let uncertain = self.doubt.is_some();
         match error {
-            PostError::Refused(reason) => self.refused(reason, now),
+            PostError::Refused(reason) => self.refused(reason.into(), now),
             // Whoever removed it wants it gone, and a look-up would not find it.
-            PostError::Removed(reason) => PostEnd::Failed { error: reason },
+            PostError::Removed(reason) => PostEnd::Failed { error: reason.into() },
             PostError::NotSent { reason, retry_after } => {
                 let asked_for = retry_after.filter(|wait| !wait.is_zero());
                 let wait =
                     asked_for.unwrap_or_else(|| self.retry_wait(self.doubt, now)).min(LONGEST_RETRY_AFTER);
                 PostEnd::Deferred {
                     until: now + wait,
-                    reason,
+                    reason: reason.into(),
                     uncertain,
                     holds: true,
                     counts: asked_for.is_none(),
                 }
             }
-            PostError::Unknown(reason) => self.unknown(reason, now),
+            PostError::Unknown(reason) => self.unknown(reason.into(), now),
             PostError::DestinationClosed(reason) => {
                 let wait = self.settings.closed.wait(&self.post.task_id, self.post.tries, now);
                 let reason = format!("the destination is paused: {reason}");

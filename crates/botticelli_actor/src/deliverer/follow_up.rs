@@ -45,7 +45,7 @@ impl Courier {
         let request = async {
             let request = AssertUnwindSafe(platform.follow_up(content, destination, posted, step));
             request.catch_unwind().await.unwrap_or_else(|panic| {
-                Err(PostError::Unknown(format!("the platform panicked: {}", panic_message(&*panic))))
+                Err(PostError::Unknown(format!("the platform panicked: {}", panic_message(&*panic)).into()))
             })
         };
         let done = self.ask(case, Asked::FollowUp, request, Exchange::followed).await;
@@ -72,7 +72,7 @@ impl Courier {
 fn put_off(step: &str, error: PostError, case: &Case<'_>, now: DateTime<Utc>) -> Result<FollowAgain, String> {
     let (settings, post) = (case.settings, case.post);
     let (reason, asked_for, backoff) = match error {
-        PostError::Refused(reason) | PostError::Removed(reason) => return Err(reason),
+        PostError::Refused(reason) | PostError::Removed(reason) => return Err(reason.into()),
         PostError::NotSent { reason, retry_after } => (reason, retry_after, &settings.retry),
         PostError::Unknown(reason) => (reason, None, &settings.retry),
         PostError::DestinationClosed(reason) => (reason, None, &settings.closed),

@@ -10,9 +10,10 @@ mod held;
 #[cfg(test)]
 mod tests;
 
-use crate::engine::CurrentNode;
+use crate::engine::{CurrentNode, Shutdown};
 use crate::platforms::Platforms;
 use botticelli_database::Wakeups;
+use botticelli_database::fail_points::{Point, pass};
 use botticelli_server::clock::Clock;
 use botticelli_server::ids::{NodeId, PostId};
 use botticelli_server::ledger::LedgerError;
@@ -35,12 +36,19 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 /// A post that is due, but held up by another one of its destination, is looked at again after this long. One of our
 /// own that ends is noticed at once; this is for those of other nodes, and for clocks that differ a little.
 const HELD_UP: Duration = Duration::from_millis(250);
+
+/// At a stop, with a store that can't be reached, ends of attempts are tried again after no more than this.
+const SETTLE_AGAIN: Duration = Duration::from_secs(1);
+
+/// At a stop, requests that are under way have at least this to be answered.
+const A_MOMENT: Duration = Duration::from_secs(1);
 
 /// How posts are delivered.
 #[derive(Debug, Clone)]
@@ -137,13 +145,17 @@ impl Deliverer {
         Self { outbox, platforms, scopes, clock, node, settings: Arc::new(settings), signals }
     }
 
-    /// Delivers until `stop`; then claims nothing more, and returns when what is being sent is settled. While the store
-    /// can't be reached it keeps what it has to say, and tries again: who is in a hurry drops it, and leases do the
-    /// rest.
-    pub async fn run(self, stop: CancellationToken) {
+    /// Delivers until `stop`; then claims nothing more, and returns when what is being sent is settled, or when the
+    /// time for that is over: then leases do the rest, and `shutdown` knows whose ends of attempts are lost.
+    pub async fn run(self, stop: CancellationToken, shutdown: Arc<Shutdown>) {
         let mut work = Work::new(self.clock.now());
         while !stop.is_cancelled() {
-            let look_at = match self.turn(&mut work).await {
+            // A turn may have claimed posts without our knowing yet, so it is cut short only by the end of it all.
+            let turn = tokio::select! {
+                turn = self.turn(&mut work) => turn,
+                () = async { stop.cancelled().await; sleep_until(shutdown.until()).await } => break,
+            };
+            let look_at = match turn {
                 Ok(look_at) => look_at,
                 Err(error) => self.clock.now() + work.trouble(&error, &self.settings),
             };
@@ -154,7 +166,7 @@ impl Deliverer {
                 () = self.clock.sleep_until(look_at) => {}
             }
         }
-        self.finish(work).await;
+        self.finish(work, &shutdown).await;
     }
 
     /// Delivers until nothing is due.
@@ -173,16 +185,48 @@ impl Deliverer {
         }
     }
 
-    async fn finish(&self, mut work: Work) {
+    async fn finish(&self, mut work: Work, shutdown: &Shutdown) {
+        if !work.sending.is_empty() {
+            // A moment even where there is no grace period: most answers are on their way.
+            let a_moment = (Instant::now() + A_MOMENT).min(shutdown.until());
+            let answers_until = shutdown.running_until().max(a_moment);
+            let in_time = timeout_at(answers_until, self.wait_for_answers(&mut work)).await.is_ok();
+            work.take_all_that_ended();
+            if !in_time && !work.sending.is_empty() {
+                let posts = work.sending.len();
+                warn!(
+                    posts,
+                    "posts are still being sent: they are taken up again, as uncertain, when their lease is over"
+                );
+                work.sending.abort_all();
+            }
+            shutdown.nothing_runs();
+        }
+        if timeout_at(shutdown.until(), self.settle_the_rest(&mut work)).await.is_err() {
+            for Ended { post, .. } in &work.ended {
+                shutdown.lost(&post.task_id);
+                error!(
+                    post.id = %post.id, task.id = %post.task_id, destination = %post.destination,
+                    "what became of the post could not be recorded in time: it is taken up again, as uncertain, when \
+                     its lease is over"
+                );
+            }
+        }
+    }
+
+    async fn wait_for_answers(&self, work: &mut Work) {
         while let Some(ended) = work.sending.join_next().await {
             work.take(ended);
             work.take_all_that_ended();
-            if let Err(error) = self.settle(&mut work).await {
+            if let Err(error) = self.settle(work).await {
                 work.trouble(&error, &self.settings);
             }
         }
-        while let Err(error) = self.settle(&mut work).await {
-            let wait = work.trouble(&error, &self.settings);
+    }
+
+    async fn settle_the_rest(&self, work: &mut Work) {
+        while let Err(error) = self.settle(work).await {
+            let wait = work.trouble(&error, &self.settings).min(SETTLE_AGAIN);
             self.clock.sleep_until(self.clock.now() + wait).await;
         }
     }
@@ -294,15 +338,17 @@ impl Deliverer {
 
     /// One end that the store refuses must not take the others with it.
     async fn settle_one_by_one(&self, work: &mut Work) -> Result<(), LedgerError> {
-        while let Some(ended) = work.ended.pop() {
-            match self.store(std::slice::from_ref(&ended)).await {
+        while let Some(ended) = work.ended.last() {
+            let stored = self.store(std::slice::from_ref(ended)).await;
+            if let Err(error @ (LedgerError::Unavailable(_) | LedgerError::NotWritable(_))) = stored {
+                return Err(error);
+            }
+            // Only now, so that one whose storing is cut short is known not to be stored.
+            let Some(ended) = work.ended.pop() else { break };
+            match stored {
                 Ok(lost) => work.tell(&ended, !lost.is_empty()),
-                Err(error @ (LedgerError::Refused(_) | LedgerError::Corrupt(_))) => {
+                Err(error) => {
                     error!(post.id = %ended.post.id, "the end of an attempt can't be stored: {error}");
-                }
-                Err(error @ (LedgerError::Unavailable(_) | LedgerError::NotWritable(_))) => {
-                    work.ended.push(ended);
-                    return Err(error);
                 }
             }
         }
@@ -529,7 +575,8 @@ impl Courier {
             Case::new(post, platform.capabilities(&post.content, &post.destination), &self.settings);
         let end = AssertUnwindSafe(self.bring(&mut case, platform)).catch_unwind().await;
         let end = end.unwrap_or_else(|panic| {
-            let error = PostError::Unknown(format!("the platform panicked: {}", panic_message(&*panic)));
+            let error =
+                PostError::Unknown(format!("the platform panicked: {}", panic_message(&*panic)).into());
             case.failed(error, self.clock.now())
         });
         (end, case.exchanges)
@@ -559,7 +606,9 @@ impl Courier {
             return case.failed(error, self.clock.now());
         }
         let request = platform.post(content, destination, key);
-        match self.ask(case, Asked::Post, request, Exchange::taken).await {
+        let answer = self.ask(case, Asked::Post, request, Exchange::taken).await;
+        pass(Point::AnswerRead);
+        match answer {
             Ok(receipt) => PostEnd::Posted(receipt),
             Err(error) => case.failed(error, self.clock.now()),
         }
@@ -574,7 +623,11 @@ impl Courier {
         let ClaimedPost { content, destination, key, taken, .. } = case.post;
         let doubt = Doubt { first_sent, taken: taken.clone() };
         let request = platform.look_up(content, destination, key, &doubt);
-        self.ask(case, Asked::LookUp, request, Exchange::looked_up).await
+        let answer = self.ask(case, Asked::LookUp, request, Exchange::looked_up).await;
+        if answer.is_ok() {
+            pass(Point::LookedUp);
+        }
+        answer
     }
 
     /// The last look at the lease before the request leaves; and the request is given up when its time, or the lease,
@@ -597,7 +650,8 @@ impl Courier {
             biased;
             answer = request => answer,
             () = self.clock.sleep_until(deadline) => {
-                Err(PostError::Unknown(format!("no answer within {:?}", (deadline - now).to_std().unwrap_or_default())))
+                let waited = (deadline - now).to_std().unwrap_or_default();
+                Err(PostError::Unknown(format!("no answer within {waited:?}").into()))
             }
         };
         if let Some(exchange) = case.exchanges.last_mut() {

@@ -11,7 +11,7 @@ use botticelli_server::post::{
 use botticelli_testkit::clock::ManualClock;
 use chrono::TimeDelta;
 use proptest::prelude::*;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ pub(super) fn claimed(id: i64, target: &str) -> ClaimedPost {
         execution_id: ExecutionId(1),
         task_id: TaskId::new("task").expect("a name"),
         content: PostContent::text(format!("post {id}")),
-        key: IdempotencyKey::derive("test", ExecutionId(1), &destination, id as u32),
+        key: IdempotencyKey::stored(format!("key of {id}")),
         destination,
         attempt: 1,
         tries: 1,
@@ -400,6 +400,11 @@ impl Stage {
         Deliverer::new(self.outbox.clone(), platforms, self.clock.clone(), node, settings, signals)
     }
 
+    /// With a minute for what is under way at the stop.
+    fn run_until(&self, stop: CancellationToken) -> impl Future<Output = ()> + use<> {
+        self.deliverer(DeliverySettings::default()).run(stop, Arc::new(Shutdown::new(60 * SECOND)))
+    }
+
     async fn run_once(&self) -> Report {
         self.deliverer(DeliverySettings::default()).run_once().await.expect("the store is there")
     }
@@ -540,7 +545,7 @@ async fn a_request_without_an_answer_is_given_up_in_time() {
     let stage = Stage::new(Some(Duration::MAX), true);
     stage.platform.will(&[Answer::TakeAndHang]);
     stage.outbox.put(claimed(1, "here"));
-    let running = tokio::spawn(stage.deliverer(DeliverySettings::default()).run(CancellationToken::new()));
+    let running = tokio::spawn(stage.run_until(CancellationToken::new()));
     stage.clock.somebody_sleeps_until(stage.clock.now() + 30 * SECOND).await;
     stage.clock.advance(30 * SECOND).await;
     let Some(PostEnd::Deferred { reason, uncertain, .. }) = stage.outbox.end(1) else { panic!("deferred") };
@@ -556,7 +561,7 @@ async fn a_node_under_another_name_settles_what_it_sent_under_the_old_one_and_cl
     let stage = Stage::new(Some(Duration::MAX), true);
     stage.platform.will(&[Answer::TakeAndHang]);
     stage.outbox.put(claimed(1, "here"));
-    let running = tokio::spawn(stage.deliverer(DeliverySettings::default()).run(CancellationToken::new()));
+    let running = tokio::spawn(stage.run_until(CancellationToken::new()));
     stage.clock.somebody_sleeps_until(stage.clock.now() + 30 * SECOND).await;
     stage.node.take_another();
     stage.clock.advance(30 * SECOND).await;
@@ -585,7 +590,7 @@ async fn a_post_that_failed_and_paused_its_task_is_told_at_once() {
 async fn a_new_post_is_sent_when_the_deliverer_is_woken_and_by_the_poll_if_nobody_does() {
     let stage = Stage::new(None, false);
     let stop = CancellationToken::new();
-    let running = tokio::spawn(stage.deliverer(DeliverySettings::default()).run(stop.clone()));
+    let running = tokio::spawn(stage.run_until(stop.clone()));
     stage.clock.somebody_sleeps_until(stage.clock.now() + 5 * SECOND).await;
     stage.outbox.put(claimed(1, "here"));
     stage.signals.posts_waiting.notify_one();
@@ -604,7 +609,7 @@ async fn a_deferred_post_is_sent_at_its_time_not_at_the_next_poll() {
     stage.outbox.put(claimed(1, "here"));
     let due = stage.clock.now() + TimeDelta::milliseconds(1234);
     stage.outbox.rows()[0].due = due;
-    let running = tokio::spawn(stage.deliverer(DeliverySettings::default()).run(CancellationToken::new()));
+    let running = tokio::spawn(stage.run_until(CancellationToken::new()));
     stage.clock.somebody_sleeps_until(due).await;
     stage.clock.advance(2 * SECOND).await;
     let Some(PostEnd::Posted(receipt)) = stage.outbox.end(1) else { panic!("posted") };
@@ -619,7 +624,7 @@ async fn a_stop_lets_what_is_being_sent_end_and_settles_it() {
     stage.outbox.put(claimed(1, "here"));
     stage.outbox.put(claimed(2, "here"));
     let stop = CancellationToken::new();
-    let running = tokio::spawn(stage.deliverer(DeliverySettings::default()).run(stop.clone()));
+    let running = tokio::spawn(stage.run_until(stop.clone()));
     stage.clock.somebody_sleeps_until(stage.clock.now() + 30 * SECOND).await;
     stop.cancel();
     stage.outbox.next_settle_fails(LedgerError::Unavailable("gone".into()));
@@ -631,12 +636,30 @@ async fn a_stop_lets_what_is_being_sent_end_and_settles_it() {
 }
 
 #[tokio::test]
+async fn a_stop_has_an_end_though_the_store_is_away_and_tells_whose_posts_it_does_not_know() {
+    let stage = Stage::new(None, false);
+    stage.outbox.put(claimed(1, "here"));
+    let (stop, shutdown) = (CancellationToken::new(), Arc::new(Shutdown::hasty()));
+    // The clock that says when to try again stands still: the store stays away.
+    stage.outbox.next_settle_fails(LedgerError::Unavailable("gone".into()));
+    let deliverer = stage.deliverer(DeliverySettings::default());
+    let running = tokio::spawn(deliverer.run(stop.clone(), shutdown.clone()));
+    stage.clock.sleepers_are(|times| !times.is_empty()).await;
+    shutdown.nothing_runs();
+    stop.cancel();
+    stage.outbox.next_settle_fails(LedgerError::Unavailable("still gone".into()));
+    running.await.expect("it ends");
+    assert_eq!(shutdown.unrecorded(), BTreeSet::from([claimed(1, "here").task_id]));
+    assert_eq!(stage.platform.requests(), ["post 1"]);
+}
+
+#[tokio::test]
 async fn a_store_that_is_away_for_a_moment_costs_nothing() {
     let stage = Stage::new(None, false);
     stage.outbox.put(claimed(1, "here"));
     stage.outbox.next_settle_fails(LedgerError::Unavailable("gone".into()));
     stage.outbox.next_settle_fails(LedgerError::Unavailable("still gone".into()));
-    let running = tokio::spawn(stage.deliverer(DeliverySettings::default()).run(CancellationToken::new()));
+    let running = tokio::spawn(stage.run_until(CancellationToken::new()));
     stage.clock.sleepers_are(|times| !times.is_empty()).await;
     stage.clock.advance(20 * SECOND).await;
     assert!(matches!(stage.outbox.end(1), Some(PostEnd::Posted(_))));

@@ -4,6 +4,7 @@ use super::error::{ErrorBody, Refusal, seconds};
 use super::limits::{RateHeaders, Scope, Seen};
 use super::routes::Route;
 use super::{DiscordError, error::Answer};
+use botticelli_server::post::Reason;
 use chrono::{DateTime, Utc};
 use reqwest::Response;
 use reqwest::header::HeaderMap;
@@ -81,7 +82,8 @@ impl Reply {
     pub(super) fn json<T: DeserializeOwned>(&self, route: &Route) -> Result<T, DiscordError> {
         let unreadable = |why: String| {
             let pattern = route.pattern();
-            DiscordError::Unknown(format!("{pattern}: HTTP {}, but the answer {why}", self.status))
+            let text = format!("{pattern}: HTTP {}, but the answer {why}", self.status);
+            DiscordError::Unknown(Reason::answered(text, self.status, None))
         };
         if self.is_cut {
             return Err(unreadable("broke off".into()));

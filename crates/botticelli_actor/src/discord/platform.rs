@@ -220,7 +220,7 @@ impl ContentPoster for Bot {
     ) -> Result<(), PostError> {
         let (channel, message) = (channel(destination)?, message(content)?);
         let posted = posted.message_id.parse().map_err(|error| {
-            PostError::Refused(format!("{:?} is no id of a message: {error}", posted.message_id))
+            PostError::Refused(format!("{:?} is no id of a message: {error}", posted.message_id).into())
         })?;
         self.do_step(channel, &message, posted, step).await
     }
@@ -273,7 +273,7 @@ fn not_asked(error: &DiscordError) -> PostError {
         DiscordError::Answered(answer) => answer.retry_after,
         DiscordError::Stopped(_) | DiscordError::Invalid(_) | DiscordError::Unknown(_) => None,
     };
-    PostError::NotSent { reason: error.to_string(), retry_after }
+    PostError::NotSent { reason: error.reason(), retry_after }
 }
 
 /// Posts through webhooks. The target is the name that a webhook has in the settings, because its URL is a secret.
@@ -292,7 +292,7 @@ impl Webhooks {
         self.by_name.get(&destination.target).ok_or_else(|| {
             let known = self.by_name.keys().map(String::as_str);
             let (message, hint) = crate::names::unknown("webhook", &destination.target, known);
-            PostError::Refused(format!("{message}: {hint}"))
+            PostError::Refused(format!("{message}: {hint}").into())
         })
     }
 }
@@ -338,15 +338,18 @@ impl ContentPoster for Webhooks {
 }
 
 fn message(content: &PostContent) -> Result<Message, PostError> {
-    Message::try_from(content).map_err(|problem| PostError::Refused(problem.to_string()))
+    Message::try_from(content).map_err(|problem| PostError::Refused(problem.to_string().into()))
 }
 
 fn channel(destination: &Destination) -> Result<Snowflake, PostError> {
-    destination.target.parse().map_err(|error| PostError::Refused(format!("the channel's id: {error}")))
+    destination
+        .target
+        .parse()
+        .map_err(|error| PostError::Refused(format!("the channel's id: {error}").into()))
 }
 
 fn valid(message: &Message, place: Place) -> Result<(), PostError> {
-    message.validate(place).map_err(|problems| PostError::Refused(problems.to_string()))
+    message.validate(place).map_err(|problems| PostError::Refused(problems.to_string().into()))
 }
 
 async fn loaded(message: &Message, limits: FileLimits) -> Result<Vec<LoadedFile>, PostError> {
@@ -355,11 +358,11 @@ async fn loaded(message: &Message, limits: FileLimits) -> Result<Vec<LoadedFile>
     }
     let files = message.files.clone();
     let loading = tokio::task::spawn_blocking(move || load(&files, limits));
-    let not_sent = |reason: String| PostError::NotSent { reason, retry_after: None };
+    let not_sent = |reason: String| PostError::NotSent { reason: reason.into(), retry_after: None };
     loading
         .await
         .map_err(|panic| not_sent(format!("reading files broke off: {panic}")))?
-        .map_err(|problem| PostError::Refused(problem.to_string()))
+        .map_err(|problem| PostError::Refused(problem.to_string().into()))
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -14,6 +14,7 @@ use super::message::{
 use super::routes::Route;
 use super::snowflake::{Nonce, Snowflake};
 use super::types::{Channel, Guild, Member, PostedMessage, Role, Threads, User};
+use botticelli_database::fail_points::{Point, pass};
 use botticelli_server::clock::Clock;
 use botticelli_server::post::fingerprint;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -73,15 +74,16 @@ impl Sender {
                 return Err(error);
             }
         };
+        if route.creates_message() {
+            pass(Point::AnswerBegun);
+        }
         let reply = Reply::read(response).await;
         self.compare_clocks(reply.date, sent_at);
         let refusal = reply.refusal(route);
         permit.end(&Ended::Answered(reply.seen(refusal.as_ref())));
         match refusal {
             None => Ok(reply),
-            Some(answer) if answer.class == Class::Transient => {
-                Err(DiscordError::Unknown(answer.to_string()))
-            }
+            Some(answer) if answer.class == Class::Transient => Err(DiscordError::Unknown(answer.reason())),
             Some(answer) => Err(DiscordError::Answered(Box::new(answer))),
         }
     }
@@ -160,7 +162,7 @@ fn failed(route: &Route, error: reqwest::Error) -> (Ended, DiscordError) {
     } else if error.is_connect() {
         (Ended::NotSent, DiscordError::NotSent { reason: text, retry_after: None })
     } else {
-        (Ended::NoAnswer, DiscordError::Unknown(text))
+        (Ended::NoAnswer, DiscordError::Unknown(text.into()))
     }
 }
 

@@ -9,17 +9,17 @@ use attempt::{Ended, log_end, run_attempt};
 use super::recorder::{Answer, Recorder};
 use super::timetable::Timetable;
 use super::window::Window;
-use super::{Activity, Command, LAST_MOMENTS, Parts};
+use super::{Activity, Command, LAST_MOMENTS, Parts, Shutdown};
 use botticelli_server::clock::Clock as _;
 use botticelli_server::ids::{ExecutionId, TaskId};
 use botticelli_server::ledger::{Attempt, EndedAttempt, POISON_INTERRUPTIONS, Recorded, Trigger};
 use botticelli_server::plan::{Settlement, settle};
 use chrono::{DateTime, Utc};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -34,7 +34,7 @@ pub(super) struct Dispatcher {
     ready: BTreeMap<(DateTime<Utc>, ExecutionId), Attempt>,
     running: JoinSet<Ended>,
     /// Started, and not recorded.
-    under_way: BTreeSet<ExecutionId>,
+    under_way: BTreeMap<ExecutionId, TaskId>,
     question: Option<JoinHandle<Reply>>,
     /// The next part of a long agenda is read while the part before it is claimed: they are other tasks.
     reading: Option<JoinHandle<Reply>>,
@@ -75,7 +75,7 @@ impl Dispatcher {
             refill_at: Some(DateTime::<Utc>::MIN_UTC),
             check: false,
             work_next: false,
-            under_way: BTreeSet::new(),
+            under_way: BTreeMap::new(),
             look_up: BTreeMap::new(),
             recorder: Some(recorder),
             recorded,
@@ -186,7 +186,7 @@ impl Dispatcher {
         };
         let parts = self.parts.clone();
         let abort = self.abort.child_token();
-        self.under_way.insert(attempt.execution_id);
+        self.under_way.insert(attempt.execution_id, attempt.task_id.clone());
         self.running.spawn(run_attempt(parts, task, attempt, abort));
     }
 
@@ -320,26 +320,21 @@ impl Dispatcher {
     // Stopping.
 
     /// Nothing new starts; what was claimed goes back; what runs is finished within the grace period, and recorded. Takes
-    /// no longer than that and a few moments for the store, even if the store does not answer.
+    /// no longer than that and the last moments, even if the store does not answer.
     async fn drain(mut self) {
-        if let Some(question) = self.question.take()
-            && let Ok(Ok(Reply::Work { claimed, taken, .. })) =
-                tokio::time::timeout(LAST_MOMENTS, question).await
-        {
-            self.ready.extend(claimed.into_iter().chain(taken).map(|a| ((a.due_at, a.execution_id), a)));
-        }
-        let unstarted: Vec<Attempt> = std::mem::take(&mut self.ready).into_values().collect();
-        if tokio::time::timeout(LAST_MOMENTS, release(&self.parts, &unstarted)).await.is_err() {
-            warn!("claimed work could not be given back in time; it is handed on when the lease runs out");
-        }
+        let shutdown = self.parts.shutdown.clone();
+        let grace = self.parts.settings.shutdown_grace;
+        let grace_ends = shutdown.running_until();
+        let mut handing_back = self.hand_back();
         if !self.running.is_empty() {
             info!(running = self.running.len(), "stopping: waiting for what runs");
         }
-        self.until_ended(self.parts.settings.shutdown_grace).await;
+        self.until_ended(self.now() + grace, grace_ends).await;
+        let until = shutdown.nothing_runs();
         if !self.running.is_empty() {
             warn!(running = self.running.len(), "the grace period is over: what still runs is handed on");
             self.abort.cancel();
-            self.until_ended(LAST_MOMENTS).await;
+            self.until_ended(self.now() + LAST_MOMENTS, until).await;
         }
         self.running.abort_all();
         drop(self.recorder.take());
@@ -348,20 +343,45 @@ impl Dispatcher {
                 self.note_recorded(answer);
             }
         };
-        if tokio::time::timeout(LAST_MOMENTS, recorded).await.is_err() {
-            error!(
-                results = self.recording,
-                "results could not be recorded in time; they are lost, and will be run again"
-            );
+        if timeout_at(until, recorded).await.is_err() {
             self.recorder_task.abort();
+        }
+        self.tell_what_is_lost(&shutdown);
+        if timeout_at(until, &mut handing_back).await.is_err() {
+            handing_back.abort();
+            warn!("claimed work could not be given back in time; it is handed on when the lease runs out");
         }
         self.tell_activity(DateTime::<Utc>::MAX_UTC);
     }
 
-    /// Returns when nothing runs any more, or after `at_most`.
-    async fn until_ended(&mut self, at_most: Duration) {
+    /// Gives back what is claimed and not started, while what has started runs on.
+    fn hand_back(&mut self) -> JoinHandle<()> {
+        if let Some(reading) = self.reading.take() {
+            reading.abort();
+        }
+        let mut unstarted: Vec<Attempt> = std::mem::take(&mut self.ready).into_values().collect();
+        let (parts, question) = (self.parts.clone(), self.question.take());
+        tokio::spawn(async move {
+            if let Some(question) = question
+                && let Ok(Reply::Work { claimed, taken, .. }) = question.await
+            {
+                unstarted.extend(claimed.into_iter().chain(taken));
+            }
+            release(&parts, &unstarted).await;
+        })
+    }
+
+    fn tell_what_is_lost(&self, shutdown: &Shutdown) {
+        for (execution, task) in &self.under_way {
+            shutdown.lost(task);
+            error!(task.id = %task, execution.id = %execution, "the result could not be recorded in time: it is lost, and will be run again");
+        }
+    }
+
+    /// Returns when nothing runs any more, or at that time: by the server's clock, or, whatever becomes of that one, by
+    /// the machine's own count.
+    async fn until_ended(&mut self, until: DateTime<Utc>, at_the_latest: Instant) {
         let clock = self.parts.clock.clone();
-        let until = clock.now() + at_most;
         while !self.running.is_empty() {
             self.tell_activity(until);
             tokio::select! {
@@ -369,6 +389,7 @@ impl Dispatcher {
                 Some(answer) = self.recorded.recv() => self.note_recorded(answer),
                 Some(command) = self.commands.recv() => self.obey(command),
                 () = clock.sleep_until(until) => return,
+                () = tokio::time::sleep_until(at_the_latest) => return,
             }
         }
     }

@@ -14,12 +14,14 @@ mod dispatcher;
 mod node;
 mod recorder;
 mod retention;
+mod shutdown;
 mod timetable;
 mod window;
 
 pub use activity::Activity;
 pub use clock::DatabaseClock;
 pub use node::{CurrentNode, node_name};
+pub use shutdown::{LAST_MOMENTS, Shutdown};
 
 use crate::actor::RunContext;
 use async_trait::async_trait;
@@ -36,9 +38,6 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
-
-/// When the engine stops: so long it waits for the store, and for runs that are told to end.
-const LAST_MOMENTS: Duration = Duration::from_secs(5);
 
 /// How the engine behaves.
 #[derive(Debug, Clone)]
@@ -115,6 +114,7 @@ struct Parts {
     current_node: Arc<CurrentNode>,
     settings: EngineSettings,
     activity: watch::Sender<Activity>,
+    shutdown: Arc<Shutdown>,
 }
 
 impl Parts {
@@ -144,6 +144,7 @@ impl Engine {
             wakeups: parts.wakeups,
             posts_waiting: parts.posts_waiting,
             current_node: parts.node,
+            shutdown: Arc::new(Shutdown::new(parts.settings.shutdown_grace)),
             settings: parts.settings,
             activity: watch::Sender::new(Activity::NEW),
         };
@@ -156,15 +157,22 @@ impl Engine {
     }
 
     /// The last word of a node that has run: what it still has is handed on at once. Who sends posts in the node's name
-    /// has ended before.
-    pub async fn leave(&self) {
+    /// has ended before. Says whether the store heard it.
+    pub async fn leave(&self) -> bool {
         let node = self.parts.node();
-        let told = match tokio::time::timeout(LAST_MOMENTS, self.parts.ledger.leave(&node)).await {
-            Ok(Ok(_)) => return,
+        let until = self.parts.shutdown.until();
+        let told = match tokio::time::timeout_at(until, self.parts.ledger.leave(&node)).await {
+            Ok(Ok(_)) => return true,
             Ok(Err(error)) => error.to_string(),
             Err(_) => "the database does not answer".to_owned(),
         };
         warn!(error = told, "the other nodes will find out by themselves that this one has gone");
+        false
+    }
+
+    /// How it stops, to be shared by all that stops with it.
+    pub fn shutdown(&self) -> Arc<Shutdown> {
+        self.parts.shutdown.clone()
     }
 
     /// What it is doing, as that changes.
@@ -224,7 +232,7 @@ impl TaskScheduler for Engine {
         Dispatcher::new(self.parts.clone(), inbox).run(stop).await;
         helpers.cancel();
         for mut helper in [heartbeat, retention] {
-            match tokio::time::timeout(LAST_MOMENTS, &mut helper).await {
+            match tokio::time::timeout_at(self.parts.shutdown.until(), &mut helper).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => warn!(error = %error, "a helper of the engine did not end well"),
                 // It waits for a database that does not answer.

@@ -17,7 +17,7 @@ const CROWD: usize = 64;
 const LINGER: Duration = Duration::from_millis(2);
 /// Between tries while the database can't be reached.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// What was recorded of an attempt.
 pub(super) struct Answer {

@@ -63,6 +63,8 @@ pub(super) struct DatabaseSource {
     statement: Statement,
     defaults: Fields,
     timeout: Duration,
+    /// It is the server's own database that is read.
+    own: bool,
 }
 
 impl DatabaseSource {
@@ -78,6 +80,7 @@ impl DatabaseSource {
             statement,
             defaults: Fields::new(),
             timeout: config.timeout_seconds.seconds(),
+            own: config.database.is_none(),
         })
     }
 
@@ -93,6 +96,7 @@ impl DatabaseSource {
             statement,
             defaults: super::json_fields(config.parameters.clone()),
             timeout: config.timeout_seconds.seconds(),
+            own: config.database.is_none(),
         })
     }
 
@@ -123,7 +127,17 @@ impl DatabaseSource {
                 };
                 SkillError::Unrecoverable(format!("{error} ({hint})"))
             }
-            ReadError::Refused { .. } | ReadError::TooMuch { .. } => {
+            ReadError::NoDatabase { .. } if self.own => {
+                let what = match statement.whole_table() {
+                    Some(table) => format!("there is no table {table:?}"),
+                    None => "the query can't be asked".to_owned(),
+                };
+                SkillError::Unrecoverable(format!(
+                    "{what}: {error} (`actor-server migrate`, or the first start, makes it, with the server's own \
+                     tables only)"
+                ))
+            }
+            ReadError::NoDatabase { .. } | ReadError::Refused { .. } | ReadError::TooMuch { .. } => {
                 SkillError::Unrecoverable(error.to_string())
             }
         })

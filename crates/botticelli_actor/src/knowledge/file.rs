@@ -2,6 +2,7 @@
 
 use super::Fields;
 use crate::config::Fault;
+use crate::regular_file;
 use crate::skill::SkillError;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -104,13 +105,15 @@ fn read_text(path: &Path, left: &mut u64) -> Result<String, SkillError> {
     let shown = path.display();
     let failed = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => SkillError::Unrecoverable(format!("there is no file {shown}")),
-        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::IsADirectory => {
+        std::io::ErrorKind::PermissionDenied
+        | std::io::ErrorKind::IsADirectory
+        | std::io::ErrorKind::Unsupported => {
             SkillError::Unrecoverable(format!("{shown} can't be read: {error}"))
         }
         _ => SkillError::Recoverable(format!("{shown} can't be read: {error}")),
     };
     let mut bytes = Vec::new();
-    std::fs::File::open(path).map_err(failed)?.take(*left + 1).read_to_end(&mut bytes).map_err(failed)?;
+    regular_file::open(path).map_err(failed)?.take(*left + 1).read_to_end(&mut bytes).map_err(failed)?;
     let Some(rest) = left.checked_sub(bytes.len() as u64) else {
         let most = MOST_BYTES >> 20;
         return Err(SkillError::Unrecoverable(format!("{shown}: the source has more than {most} MiB")));

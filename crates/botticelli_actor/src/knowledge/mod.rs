@@ -19,7 +19,7 @@ use schemars::{JsonSchema, Schema, schema_for};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -72,20 +72,18 @@ impl KnowledgeSet {
     /// All that can be seen to be wrong without reading.
     pub fn build(actor: &ActorFile, own_database_url: &str) -> Result<Self, Vec<Fault>> {
         let mut set = Self { sources: BTreeMap::new(), cache: Cache::new(&actor.cache) };
-        let mut faults = Vec::new();
+        let (mut faults, mut names) = (Vec::new(), HashSet::new());
         for (index, section) in actor.knowledge.iter().enumerate() {
-            let added = Source::build(section, &actor.folder, own_database_url).and_then(|source| match set
-                .sources
-                .insert(section.name.clone(), source)
-            {
-                None => Ok(()),
-                Some(_) => {
-                    let message = format!("name: there is another knowledge source {:?}", section.name);
-                    Err(vec![Fault::new("name", message)])
-                }
-            });
-            let place = |fault: Fault| fault.within(KeyPath::entry("knowledge", index));
-            faults.extend(added.err().into_iter().flatten().map(place));
+            let mut wrong = Vec::new();
+            if !names.insert(&section.name) {
+                let message = format!("name: there is another knowledge source {:?}", section.name);
+                wrong.push(Fault::new("name", message));
+            }
+            match Source::build(section, &actor.folder, own_database_url) {
+                Ok(source) => drop(set.sources.insert(section.name.clone(), source)),
+                Err(more) => wrong.extend(more),
+            }
+            faults.extend(wrong.into_iter().map(|fault| fault.within(KeyPath::entry("knowledge", index))));
         }
         if faults.is_empty() { Ok(set) } else { Err(faults) }
     }
@@ -99,7 +97,7 @@ pub async fn check_content(actor: &ActorFile, own_database_url: &str, own: Optio
     for (index, section) in actor.knowledge.iter().enumerate() {
         let Ok(source) = Source::build(section, &actor.folder, own_database_url) else { continue };
         if matches!(source.reader, Reader::Database(_)) && !section.settings.contains_key("database") {
-            let own_tables = section.settings.values().any(|text| text.to_string().contains("actor_server_"));
+            let own_tables = section.settings.values().any(|text| is_servers_own(&text.to_string()));
             if own.is_none() || (own == Some(Condition::New) && own_tables) {
                 continue;
             }
@@ -116,6 +114,26 @@ pub async fn check_content(actor: &ActorFile, own_database_url: &str, own: Optio
         faults.extend(source.check(&section.name).await.into_iter().map(fault));
     }
     faults
+}
+
+/// What the actor's file comes to on a new database of the server's: its tables are there, and empty.
+pub fn on_a_new_database(actor: &ActorFile) -> ActorFile {
+    let mut actor = actor.clone();
+    for section in &mut actor.knowledge {
+        let reads_own_table = section.kind == "table"
+            && !section.settings.contains_key("database")
+            && section.settings.get("table").and_then(toml::Value::as_str).is_some_and(is_servers_own);
+        if reads_own_table {
+            section.kind = "inline".to_owned();
+            section.settings = toml::Table::from_iter([("items".to_owned(), toml::Value::Array(Vec::new()))]);
+        }
+    }
+    actor
+}
+
+/// Whether a table, or a query, is about the tables that the server makes.
+fn is_servers_own(text: &str) -> bool {
+    text.contains("actor_server_")
 }
 
 /// The kinds of sources, and the schemas of their settings.

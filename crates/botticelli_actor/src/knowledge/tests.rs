@@ -186,7 +186,7 @@ async fn tables_and_queries_are_read_from_the_server_s_own_database_or_another()
         .read("type = 'table'\ntable = 'facts'\ndatabase = 'sqlite:///nowhere/x.db'")
         .await
         .unwrap_err();
-    assert_eq!(elsewhere, "knowledge \"facts\": sqlite:///nowhere/x.db: there is no such file");
+    assert_eq!(elsewhere, "knowledge \"facts\": sqlite:///nowhere/x.db does not exist");
 }
 
 #[tokio::test]

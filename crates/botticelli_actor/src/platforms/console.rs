@@ -66,7 +66,9 @@ impl ContentPoster for Console {
         let printing = tokio::task::spawn_blocking(move || {
             print(&mut *out.lock().unwrap_or_else(PoisonError::into_inner), block.as_bytes())
         });
-        printing.await.map_err(|panic| PostError::Unknown(format!("printing broke off: {panic}")))??;
+        printing
+            .await
+            .map_err(|panic| PostError::Unknown(format!("printing broke off: {panic}").into()))??;
         Ok(Receipt {
             message_id: key.as_str().to_owned(),
             posted_at,
@@ -107,8 +109,8 @@ fn broken_off(printed: usize, error: &std::io::Error) -> PostError {
         (0, ErrorKind::BrokenPipe) => {
             PostError::DestinationClosed("nobody reads the standard output any more (closed pipe)".into())
         }
-        (0, _) => PostError::NotSent { reason: format!("can't print: {error}"), retry_after: None },
-        (_, _) => PostError::Unknown(format!("printing broke off: {error}")),
+        (0, _) => PostError::NotSent { reason: format!("can't print: {error}").into(), retry_after: None },
+        (_, _) => PostError::Unknown(format!("printing broke off: {error}").into()),
     }
 }
 

@@ -48,7 +48,7 @@ impl JsonLinesFile {
         let working = tokio::task::spawn_blocking(move || {
             work(&mut file.lock().unwrap_or_else(PoisonError::into_inner))
         });
-        working.await.map_err(|panic| PostError::Unknown(format!("writing broke off: {panic}")))?
+        working.await.map_err(|panic| PostError::Unknown(format!("writing broke off: {panic}").into()))?
     }
 
     fn file(&self, path: &Path) -> Arc<Mutex<Appendix>> {
@@ -74,7 +74,9 @@ impl ContentPoster for JsonLinesFile {
     fn validate(&self, _: &PostContent, destination: &Destination) -> Result<(), PostError> {
         let target = &destination.target;
         if target.is_empty() || target.ends_with('/') || target.contains('\0') {
-            return Err(PostError::Refused(format!("the destination {target:?} does not name a file")));
+            return Err(PostError::Refused(
+                format!("the destination {target:?} does not name a file").into(),
+            ));
         }
         Ok(())
     }

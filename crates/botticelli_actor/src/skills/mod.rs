@@ -20,7 +20,7 @@ pub use discord_message::DiscordMessage;
 pub use duplicate_check::DuplicateCheck;
 pub use rate_limiting::RateLimiting;
 
-use crate::config::{ActorFile, Fault, read};
+use crate::config::{ActorFile, Fault, discord, read_what_is_right};
 use crate::names::unknown;
 use crate::skill::Skill;
 use botticelli_server::post::PostContent;
@@ -40,7 +40,10 @@ pub struct SkillRegistry {
     skills: BTreeMap<String, Registered>,
 }
 
-type Built = Result<Arc<dyn Skill>, Vec<Fault>>;
+/// The one skill that not every build has.
+const DISCORD_MESSAGE: &str = "discord_message";
+
+type Built = (Option<Arc<dyn Skill>>, Vec<Fault>);
 
 #[derive(Clone)]
 struct Registered {
@@ -63,7 +66,7 @@ impl SkillRegistry {
             .register::<RateLimiting>("rate_limiting")
             .register::<ContentScheduling>("content_scheduling");
         #[cfg(feature = "discord")]
-        let registry = registry.register::<DiscordMessage>("discord_message");
+        let registry = registry.register::<DiscordMessage>(DISCORD_MESSAGE);
         registry
     }
 
@@ -81,11 +84,23 @@ impl SkillRegistry {
     /// # Errors
     /// When there is no such skill, or settings are unknown, missing or wrong: all of them.
     pub fn build(&self, name: &str, settings: &toml::Table) -> Result<Arc<dyn Skill>, Vec<Fault>> {
+        match self.build_what_is_right(name, settings) {
+            (Some(skill), faults) if faults.is_empty() => Ok(skill),
+            (_, faults) => Err(faults),
+        }
+    }
+
+    /// The skill with those settings that are right, to be checked and not to be run, and the faults of the others.
+    pub(crate) fn build_what_is_right(&self, name: &str, settings: &toml::Table) -> Built {
         match self.skills.get(name) {
             Some(skill) => (skill.build)(settings),
+            None if !discord::AVAILABLE && name == DISCORD_MESSAGE => {
+                let message = format!("skill {name:?}: {}", discord::LEFT_OUT);
+                (None, vec![Fault::new("name", message).hint(discord::LEFT_OUT_HINT)])
+            }
             None => {
                 let (message, hint) = unknown("skill", name, self.names());
-                Err(vec![Fault::new("name", message).hint(hint)])
+                (None, vec![Fault::new("name", message).hint(hint)])
             }
         }
     }
@@ -109,7 +124,8 @@ impl SkillRegistry {
 }
 
 fn build<S: Skill + DeserializeOwned + 'static>(settings: &toml::Table) -> Built {
-    Ok(Arc::new(read::<S>(settings)?))
+    let (skill, faults) = read_what_is_right::<S>(settings);
+    (skill.map(|skill| Arc::new(skill) as Arc<dyn Skill>), faults)
 }
 
 /// The state of a pseudo-random choice that every node and every attempt makes alike.
@@ -143,6 +159,13 @@ mod tests {
         let (path, message, hint) = fault("content_selektion", "");
         assert_eq!((path.as_str(), message.as_str()), ("name", "unknown skill \"content_selektion\""));
         assert!(hint.unwrap().starts_with("did you mean \"content_selection\"?"));
+    }
+
+    #[cfg(not(feature = "discord"))]
+    #[test]
+    fn a_skill_that_was_left_out_of_the_build_is_not_called_unknown() {
+        let (_, message, _) = fault("discord_message", "");
+        assert_eq!(message, "skill \"discord_message\": this program was built without Discord");
     }
 
     #[test]

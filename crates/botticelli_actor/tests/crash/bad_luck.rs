@@ -77,11 +77,15 @@ fn a_folder_that_can_not_be_written_to_is_named() {
     let items = stage.path("items.jsonl/actor_server.db");
     let nowhere = stage.path("no/such/folder.db");
     for path in [std::path::Path::new("/proc/actor_server.db"), &items, &nowhere] {
-        let said = refused(&stage, &url_of(path));
-        assert!(
-            said.contains(path.to_str().unwrap()) && said.contains("\nhint: the folder must exist"),
-            "{said}"
-        );
+        let by = |arguments: &[&str]| {
+            let ended = stage.ask(&[&["--database-url", &url_of(path)], arguments].concat());
+            let said = complaint(&ended).join("\n");
+            assert!(said.contains(path.to_str().unwrap()), "{said}");
+            said
+        };
+        assert!(by(&[]).contains("\nhint: the folder must exist"), "{}", by(&[]));
+        // A command does not try to make it.
+        assert!(by(&["tasks", "list"]).contains(" does not exist\nhint: is the URL right"));
     }
 }
 
@@ -219,11 +223,14 @@ fn content_that_can_not_be_read_fails_its_own_task_and_says_why() {
         File::create(stage.path("huge.jsonl")).unwrap().set_len(65 << 20).unwrap();
         stage.write("latin1.jsonl", b"{\"id\": \"caf\xe9\"}\n");
         stage.write("broken.json", "[{\"id\": 1},");
+        let pipe = stage.path("pipe.jsonl");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         let tasks = [
             bad("huge", "type = \"file\"\npath = \"huge.jsonl\""),
             bad("latin1", "type = \"file\"\npath = \"latin1.jsonl\""),
             bad("broken", "type = \"file\"\npath = \"broken.json\""),
             bad("missing", "type = \"file\"\npath = \"missing.csv\""),
+            bad("pipe", "type = \"file\"\npath = \"pipe.jsonl\""),
             bad("table", "type = \"table\"\ntable = \"no_such_table\""),
             bad("column", "type = \"query\"\nquery = \"SELECT nothing FROM actor_server_content\""),
             bad(
@@ -246,6 +253,7 @@ fn content_that_can_not_be_read_fails_its_own_task_and_says_why() {
             ("latin1", "latin1.jsonl"),
             ("broken", "broken.json"),
             ("missing", "missing.csv"),
+            ("pipe", "pipe.jsonl can't be read: it is a device or a pipe, not a file"),
             ("table", "no_such_table"),
             ("column", "nothing"),
         ] {
@@ -272,6 +280,8 @@ fn configuration_that_is_no_text_or_without_end_is_named() {
     refused("latin1.toml");
     File::create(stage.path("huge.toml")).unwrap().set_len(1 << 30).unwrap();
     refused("huge.toml");
+    assert!(std::process::Command::new("mkfifo").arg(stage.path("pipe.toml")).status().unwrap().success());
+    refused("pipe.toml");
 }
 
 /// Such a server may take its time to find out, but not for ever.

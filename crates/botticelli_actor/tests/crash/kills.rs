@@ -8,6 +8,7 @@ use botticelli_server::clock::Clock as _;
 use botticelli_server::ids::TaskId;
 use botticelli_server::ledger::Trigger;
 use botticelli_server::server::{Accepted, Event, EventServer as _};
+use botticelli_testkit::random::Random;
 use std::time::Duration;
 
 #[test]
@@ -72,21 +73,21 @@ fn killed_again_and_again(stage: Stage, slow: &str) {
     let (kills, seed) =
         (setting("CRASH_KILLS").unwrap_or(25), setting("CRASH_SEED").unwrap_or_else(arbitrary));
     eprintln!("CRASH_SEED={seed} CRASH_KILLS={kills}");
-    let mut moments = Moments(seed);
+    let mut random = Random(seed);
     let tasks = load(&stage, slow);
 
     let before = SystemClock.now();
     let server = stage.started();
     let first_start = (before, SystemClock.now());
-    moments.pass(300_000);
+    pass(&mut random, 300_000);
     server.kill();
     let mut triggered = Vec::new();
     for _ in 1..kills {
         let server = stage.start();
-        if moments.below(3) == 0 {
-            triggered.push(trigger(&stage, &tasks[moments.index(tasks.len())]));
+        if random.one_in(3) {
+            triggered.push(trigger(&stage, &tasks[random.index(tasks.len())]));
         }
-        moments.choose(&server);
+        choose_moment(&mut random, &server);
         server.kill();
     }
 
@@ -119,51 +120,34 @@ fn trigger(stage: &Stage, task: &str) -> i64 {
     }
 }
 
-/// When to kill: a pseudo-random sequence (SplitMix64), the same for the same seed.
-struct Moments(u64);
+/// Lets up to so many microseconds go by; short times are the likelier ones.
+fn pass(random: &mut Random, most: u64) {
+    let square = random.below(most) * random.below(most) / most;
+    std::thread::sleep(Duration::from_micros(square));
+}
 
-impl Moments {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-
-    fn index(&mut self, length: usize) -> usize {
-        usize::try_from(self.below(length as u64)).unwrap()
-    }
-
-    /// Lets up to so many microseconds go by; short times are the likelier ones.
-    fn pass(&mut self, most: u64) {
-        let square = self.below(most) * self.below(most) / most;
-        std::thread::sleep(Duration::from_micros(square));
-    }
-
-    /// Waits for the moment.
-    fn choose(&mut self, server: &Server) {
-        // After a kill a cluster waits for the lease of the dead: such a line may not come.
-        const A_WHILE: Duration = Duration::from_millis(1_000);
-        match self.below(8) {
-            // While it starts.
-            0 => self.pass(200_000),
-            // After its first sign of life.
-            1 | 2 => {
-                server.says("starting");
-                self.pass(300_000);
-            }
-            3 => {
-                server.says("running; Ctrl-C stops");
-                self.pass(300_000);
-            }
-            // In the midst of it: something was just recorded, or posted, and the next is under way.
-            choice => {
-                let words = if choice % 2 == 0 { " succeeded " } else { " posted " };
-                let count = 1 + self.index(20);
-                let _seen = server.log.reaches(count, words, A_WHILE);
-                self.pass(20_000);
-            }
+/// Waits for the moment to kill.
+fn choose_moment(random: &mut Random, server: &Server) {
+    // After a kill a cluster waits for the lease of the dead: such a line may not come.
+    const A_WHILE: Duration = Duration::from_millis(1_000);
+    match random.below(8) {
+        // While it starts.
+        0 => pass(random, 200_000),
+        // After its first sign of life.
+        1 | 2 => {
+            server.says("starting");
+            pass(random, 300_000);
+        }
+        3 => {
+            server.says("running; Ctrl-C stops");
+            pass(random, 300_000);
+        }
+        // In the midst of it: something was just recorded, or posted, and the next is under way.
+        choice => {
+            let words = if choice % 2 == 0 { " succeeded " } else { " posted " };
+            let count = 1 + random.index(20);
+            let _seen = server.log.reaches(count, words, A_WHILE);
+            pass(random, 20_000);
         }
     }
 }

@@ -134,6 +134,41 @@ fn what_runs_longer_than_the_grace_period_is_handed_on() {
     }
 }
 
+/// Grace period, last moments, and what a busy machine needs besides.
+const GRACE_AND_LAST_MOMENTS: Duration = Duration::from_secs(1 + 5 + 4);
+
+#[test]
+fn a_stop_with_a_locked_database_has_one_deadline_and_says_what_is_lost() {
+    for stage in Stage::each() {
+        endless(&stage);
+        stage.server_file("shutdown_grace_seconds = 1", &task("lost", RARELY, ""));
+        let stopped = |server: Server| {
+            let lock = stage.wait(stage.database.lock());
+            let told = Instant::now();
+            server.signal("TERM");
+            let ended = server.ended_within(PATIENCE);
+            assert!(told.elapsed() < GRACE_AND_LAST_MOMENTS, "{:?}\n{}", told.elapsed(), ended.err);
+            assert_eq!(ended.status.code(), Some(1), "{}", ended.err);
+            assert!(!ended.err.contains("INFO stopped"), "that was no good stop: {}", ended.err);
+            drop(lock);
+            ended.err
+        };
+        let server = stage.started();
+        stage.until("it runs", |stage| stage.count("actor_server_open_executions") == 1);
+        let said = stopped(server);
+        let error = "error: it has stopped, but the database did not take the last results of lost\nhint: ";
+        assert!(said.contains(error), "{said}");
+        assert!(said.contains("the result could not be recorded in time"), "{said}");
+
+        stage.server_file("shutdown_grace_seconds = 1", "");
+        let said = stopped(stage.started());
+        assert!(
+            said.contains("error: it has stopped, but the database did not take its last word\nhint: "),
+            "{said}"
+        );
+    }
+}
+
 #[test]
 fn a_hangup_reloads_and_a_bad_file_changes_nothing() {
     for stage in Stage::each() {

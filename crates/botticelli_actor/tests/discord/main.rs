@@ -1,9 +1,13 @@
 //! The Discord client against a Discord on loopback, through real sockets.
 
 mod bad_luck;
+mod chance;
 mod content;
+#[cfg(feature = "fail-points")]
+mod crash_points;
 mod follow_ups;
 mod hostile;
+mod judge;
 mod limits;
 mod platform;
 mod posting;

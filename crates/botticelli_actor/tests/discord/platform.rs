@@ -1,7 +1,8 @@
 use super::*;
 use async_trait::async_trait;
 use botticelli_actor::deliverer::DeliverySettings;
-use botticelli_actor::discord::platform::{Bot, BotSettings, LONGEST_REQUEST, Webhooks};
+use botticelli_actor::discord::platform::{BotSettings, LONGEST_REQUEST, Webhooks};
+use botticelli_actor::discord_server::DiscordContentPoster;
 use botticelli_server::post::{
     ContentPoster, Destination, Doubt, LookUp, Platform, PostContent, PostError, Receipt,
 };
@@ -36,8 +37,8 @@ impl Default for BotUnderTest {
 }
 
 impl BotUnderTest {
-    fn bot(&self) -> Bot {
-        Bot::new(self.stage.bot(), self.clock.clone(), BotSettings::default())
+    fn bot(&self) -> DiscordContentPoster {
+        DiscordContentPoster::new(self.stage.bot(), self.clock.clone(), BotSettings::default())
     }
 
     pub(super) fn minutes(&self, minutes: i64) {

@@ -198,6 +198,10 @@ fn a_channel_that_refuses_is_asked_once_and_the_operator_told_what_to_change() {
         shown.contains("deferred") && shown.contains("what helps: give the bot's role View Channel"),
         "{shown}"
     );
+    assert!(shown.contains("post: destination_closed (HTTP 403, code 50013)"), "{shown}");
+    let shown = json(home.ask(&["posts", "show", "1", "--json"]).1);
+    let exchange = &shown["attempts_made"][0]["exchanges"][0];
+    assert_eq!((&exchange["status"], &exchange["code"]), (&403.into(), &50013.into()), "{exchange}");
     assert_eq!(home.stage.double.invalid_requests(), 1, "{:?}", home.stage.double.requests());
     assert!(home.stage.double.all_visible().is_empty());
 }

@@ -1,7 +1,7 @@
 //! PostgreSQL: a pool, TLS, notifications, and the words of its SQL that differ from SQLite's.
 
-use crate::error::{MigrateError, WorkError};
-use crate::sql::Sql;
+use crate::error::{MigrateError, Schema, WorkError};
+use crate::sql::{Sql, versions};
 use diesel::ConnectionError;
 use diesel_async::pooled_connection::deadpool::Pool;
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
@@ -58,6 +58,8 @@ mod dialect {
     pub(super) const SERIALIZE_POST_CLAIMS: Option<&str> = Some("SELECT pg_advisory_xact_lock(7236504111)");
 
     pub(super) const SERIALIZE_REGISTRATIONS: Option<&str> = Some("SELECT pg_advisory_xact_lock(7236504112)");
+    pub(super) const HAS_MIGRATIONS: &str =
+        "SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL AS there";
 
     /// The parameters from `first` on, an array for each column, as the table `r`.
     pub(super) fn rows(columns: &[Column], first: usize) -> String {
@@ -115,6 +117,9 @@ const CHANNEL: &str = "actor_server";
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 const MIGRATION_LOCK: &str = "SELECT pg_advisory_lock(7236504110)";
+/// Who migrates waits no longer than this for whoever has a table; the URL may say something else.
+const LOCK_PATIENCE: &str =
+    "SELECT set_config('lock_timeout', '60s', false) WHERE current_setting('lock_timeout') = '0'";
 
 /// Statements stay prepared, but are planned for their values: a plan made while a table was empty would be kept.
 const SESSION: &str = "SET TIME ZONE 'UTC'; SET plan_cache_mode = force_custom_plan";
@@ -152,11 +157,26 @@ impl Postgres {
         join(tokio::spawn(unit)).await
     }
 
-    /// Connects, and waits for other programs that are migrating the same database.
-    pub(crate) async fn migrate(&self) -> Result<Vec<String>, MigrateError> {
+    pub(crate) async fn schema(&self) -> Result<Schema, MigrateError> {
+        self.look().await.map(|(schema, _)| schema)
+    }
+
+    /// How far it is migrated, and the connection that was asked.
+    async fn look(&self) -> Result<(Schema, AsyncPgConnection), MigrateError> {
         let mut connection =
             connect(self.url.clone()).await.map_err(|error| MigrateError::Connect(chain(&error)))?;
-        let failed = |error: &dyn std::fmt::Display| MigrateError::Migration(error.to_string());
+        let schema = queries::schema(&mut connection, versions::<diesel::pg::Pg>(MIGRATIONS)?).await?;
+        Ok((schema, connection))
+    }
+
+    /// Connects and, if there is something to do, waits for other programs that are migrating the same database.
+    pub(crate) async fn migrate(&self) -> Result<Vec<String>, MigrateError> {
+        let (schema, mut connection) = self.look().await?;
+        if schema == Schema::Current {
+            return Ok(Vec::new());
+        }
+        let failed = |error: &dyn std::fmt::Display| MigrateError::from(error.to_string());
+        connection.batch_execute(LOCK_PATIENCE).await.map_err(|error| failed(&error))?;
         connection.batch_execute(MIGRATION_LOCK).await.map_err(|error| failed(&error))?;
         // The lock is the connection's: it ends with it.
         let mut harness = AsyncMigrationHarness::new(connection);

@@ -3,6 +3,7 @@
 use super::agenda::{lock_free_states, running};
 use super::rows::{LockedState, NewActorServerExecution, OpenExecutionRow, insert_executions, task_id};
 use super::*;
+use crate::fail_points::{Point, pass};
 use botticelli_server::ids::{ExecutionId, Fence, NodeId, TaskId};
 use botticelli_server::ledger::{Attempt, ClaimRequest, POISON_INTERRUPTIONS, TakeRequest, Trigger};
 use chrono::{DateTime, Utc};
@@ -107,6 +108,9 @@ pub(crate) async fn claim(
              updated_at = actor_server_now() \
          FROM {r} WHERE s.task_id = r.task_id";
     batch::update(conn, step, &steps).await?;
+    if !attempts.is_empty() {
+        pass(Point::ClaimWritten);
+    }
     Ok(attempts)
 }
 

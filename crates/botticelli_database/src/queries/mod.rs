@@ -7,9 +7,12 @@
 #[macro_use]
 pub(crate) mod batch;
 
+mod access;
 mod agenda;
 mod claim;
+mod conditions;
 mod follow_ups;
+mod health;
 mod nodes;
 mod operate;
 mod outbox;
@@ -21,16 +24,18 @@ mod schema;
 mod snapshot;
 
 use super::{Backend, Connection, Instant, Json, RunQueryDsl, dialect, sql_query};
-use crate::error::WorkError;
+use crate::error::{Schema, WorkError};
 
+pub(crate) use access::{audit_add, audits, token_add, token_revoke, tokens, valid_tokens};
 pub(crate) use agenda::{agenda, now, states, withdraw_paused};
 pub(crate) use claim::{claim, release, take};
+pub(crate) use health::health;
 pub(crate) use nodes::{begin, leave, living, owned, prune_nodes, renew, rescue};
 pub(crate) use operate::{pause, publish, resume, retire};
 pub(crate) use outbox::{claim_posts, decide, next_post_due, rescue_posts, settle_posts, take_egress};
 pub(crate) use read::{
     attempts, earlier_items, execution, executions, history, meta, post, post_attempts, post_counts,
-    post_times, posts, prune, task_views, used_keys,
+    post_times, posts, prune, schema, task_views, used_keys,
 };
 pub(crate) use record::record;
 pub(crate) use register::register;

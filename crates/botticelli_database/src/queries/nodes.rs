@@ -4,6 +4,7 @@ use super::agenda::{lock_state, lock_states};
 use super::record::{NewAttempt, StateAfter, insert_attempts, write_states};
 use super::rows::{NewActorServerExecution, OpenExecutionRow, insert_executions, task_id};
 use super::*;
+use crate::fail_points::{Point, pass};
 use botticelli_server::ids::{ExecutionId, Fence, NodeId};
 use botticelli_server::ledger::{Attempt, Lease, POISON_INTERRUPTIONS, Rescued};
 use botticelli_server::plan::BreakerEffect;
@@ -50,6 +51,9 @@ pub(crate) async fn rescue(conn: &mut Connection, myself: NodeId, sole_server: b
     );
     let silent: Vec<NodeRow> = sql_query(sql).bind::<Text, _>(myself.as_str()).load(conn).await?;
     let mut rescued = hand_on(conn, &silent, Counting::Interruption).await?;
+    if !silent.is_empty() {
+        pass(Point::RescueWritten);
+    }
     for silent in silent {
         rescued.nodes.push(NodeId::new(silent.node).map_err(|error| WorkError::corrupt("node", error))?);
     }
@@ -108,7 +112,9 @@ pub(crate) async fn leave(conn: &mut Connection, node: NodeId) -> Work<Rescued> 
     // First the node, then its tasks, as in a rescue, which may come at the same time.
     let sql = format!("SELECT node FROM actor_server_nodes WHERE node = $1 {}", dialect::LOCK_ROWS);
     let leaving: Vec<NodeRow> = sql_query(sql).bind::<Text, _>(node.as_str()).load(conn).await?;
-    hand_on(conn, &leaving, Counting::Nothing).await
+    let left = hand_on(conn, &leaving, Counting::Nothing).await;
+    pass(Point::LeaveWritten);
+    left
 }
 
 /// Deletes the rows of nodes that went so long ago, and of which nothing is left to hand on.

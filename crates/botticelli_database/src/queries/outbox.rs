@@ -5,6 +5,7 @@ use super::follow_ups;
 use super::record::{StateAfter, write_states};
 use super::rows::{PostRow, json, task_id, word};
 use super::*;
+use crate::fail_points::{Point, pass};
 use crate::store::{Decided, PostDecision};
 use crate::views::MARKED_POSTED;
 use botticelli_server::clock::to_microseconds;
@@ -134,6 +135,7 @@ pub(crate) async fn claim_posts(
     }
     enter_attempts(conn, &node, &claimed, lease.now).await?;
     claimed.extend(following);
+    pass(Point::LeaseWritten);
     Ok(claimed)
 }
 
@@ -318,6 +320,7 @@ pub(crate) async fn settle_posts(
     let settled: Vec<&PostRow> =
         ours.iter().filter(|(ended, _)| is_settled(&ended.end)).map(|(_, row)| *row).collect();
     forget_failures(conn, &settled).await?;
+    pass(Point::EndsWritten);
     Ok(PostsSettled { lost, paused })
 }
 

@@ -1,10 +1,11 @@
 //! What listings and skills ask, and the pruning of old history.
 
+use super::conditions::Conditions;
 use super::outbox::waits_for;
 use super::rows::{ActorServerExecutionRow, ActorServerStateRow, OpenExecutionRow, PostRow, json};
 use super::schema::*;
 use super::*;
-use crate::views::{AttemptView, ExecutionView, PostAttemptView, PostFilter, PostView, TaskView};
+use crate::views::{AttemptView, ExecutionView, PostAttemptView, PostFilter, PostView, TaskFilter, TaskView};
 use botticelli_server::clock::to_microseconds;
 use botticelli_server::ids::{ExecutionId, PostId, TaskId};
 use botticelli_server::outbox::EarlierItem;
@@ -29,24 +30,90 @@ pub(crate) async fn meta(conn: &mut Connection) -> Work<Meta> {
     Ok(sql_query("SELECT ledger_id, min_binary FROM actor_server_meta").get_result(conn).await?)
 }
 
-pub(crate) async fn task_views(conn: &mut Connection) -> Work<Vec<TaskView>> {
-    let rows: Vec<ActorServerStateRow> = actor_server_state::table
-        .select(ActorServerStateRow::as_select())
-        .order(actor_server_state::task_id)
-        .load(conn)
-        .await?;
-    let open: Vec<(String, i64)> = actor_server_open_executions::table
-        .group_by(actor_server_open_executions::task_id)
-        .select((actor_server_open_executions::task_id, diesel::dsl::count_star()))
-        .load(conn)
-        .await?;
-    let open: HashMap<String, i64> = open.into_iter().collect();
-    rows.into_iter()
-        .map(|row| {
-            let open = open.get(&row.task_id).copied().unwrap_or(0);
-            Ok(TaskView::new(row.try_into()?, u32::try_from(open).unwrap_or(u32::MAX)))
+/// How far the database is migrated, of which these are all `versions`. Only reads.
+pub(crate) async fn schema(conn: &mut Connection, versions: Vec<String>) -> Work<Schema> {
+    #[derive(QueryableByName)]
+    struct There {
+        #[diesel(sql_type = diesel::sql_types::Bool)]
+        there: bool,
+    }
+    #[derive(QueryableByName)]
+    struct Applied {
+        #[diesel(sql_type = Text)]
+        version: String,
+    }
+    let There { there } = sql_query(dialect::HAS_MIGRATIONS).get_result(conn).await?;
+    if !there {
+        return Ok(Schema::Missing);
+    }
+    let applied: Vec<Applied> =
+        sql_query("SELECT version FROM __diesel_schema_migrations").load(conn).await?;
+    let is_pending = |version: &String| applied.iter().all(|applied| applied.version != *version);
+    let count = versions.len();
+    let pending: Vec<String> = versions.into_iter().filter(is_pending).collect();
+    Ok(match pending.len() {
+        0 => Schema::Current,
+        all if all == count => Schema::Missing,
+        _ => Schema::Behind(pending),
+    })
+}
+
+#[derive(QueryableByName)]
+struct TaskRow {
+    #[diesel(embed)]
+    state: ActorServerStateRow,
+    #[diesel(sql_type = Nullable<Text>)]
+    pause_note: Option<String>,
+    #[diesel(sql_type = BigInt)]
+    open_executions: i64,
+    #[diesel(sql_type = Nullable<Text>)]
+    last_outcome: Option<String>,
+    #[diesel(sql_type = Nullable<Instant>)]
+    last_completed_at: Option<DateTime<Utc>>,
+}
+
+impl TryFrom<TaskRow> for TaskView {
+    type Error = WorkError;
+
+    fn try_from(row: TaskRow) -> Work<Self> {
+        Ok(Self {
+            open_executions: u32::try_from(row.open_executions).unwrap_or(u32::MAX),
+            pause_note: row.pause_note.filter(|_| row.state.is_paused),
+            last_outcome: row.last_outcome,
+            last_completed_at: row.last_completed_at,
+            ..Self::new(row.state.try_into()?)
         })
-        .collect()
+    }
+}
+
+/// Tasks by name. Whatever else is told of them is looked up for those alone that are listed.
+pub(crate) async fn task_views(conn: &mut Connection, filter: TaskFilter) -> Work<Vec<TaskView>> {
+    let mut wanted = Conditions::default();
+    wanted.add("s.task_id = ", filter.task.map(String::from));
+    wanted.add("s.task_id > ", filter.after.map(String::from));
+    wanted.add("s.actor_name = ", filter.actor.map(String::from));
+    // Written out: a partial index is used where the database can see that it applies.
+    if let Some(reason) = filter.pause_reason {
+        wanted.plain(format!("s.is_paused AND s.pause_reason = '{}'", reason.as_str()));
+    }
+    match filter.is_paused {
+        Some(true) => wanted.plain("s.is_paused"),
+        Some(false) => wanted.plain("NOT s.is_paused"),
+        None => {}
+    }
+    let columns = ActorServerStateRow::COLUMNS;
+    let limit = wanted.limit(filter.limit);
+    let sql = format!(
+        "SELECT {columns}, s.pause_note, e.outcome AS last_outcome, e.completed_at AS last_completed_at, \
+             (SELECT count(*) FROM actor_server_open_executions AS o WHERE o.task_id = s.task_id) AS open_executions \
+         FROM (SELECT {columns}, s.pause_note FROM actor_server_state AS s {} ORDER BY s.task_id {limit}) AS s \
+         LEFT JOIN actor_server_executions AS e \
+             ON e.id = (SELECT max(l.id) FROM actor_server_executions AS l WHERE l.task_id = s.task_id) \
+         ORDER BY s.task_id",
+        wanted.text()
+    );
+    let rows: Vec<TaskRow> = wanted.bind(sql_query(sql)).load(conn).await?;
+    rows.into_iter().map(TaskView::try_from).collect()
 }
 
 /// Executions, newest first: those that are open stand before those that are over.

@@ -4,6 +4,7 @@ use super::agenda::lock_states;
 use super::read::{CARRIED_BY, STILL_USED};
 use super::rows::{LockedState, NewActorServerExecution, insert_executions, word};
 use super::*;
+use crate::fail_points::{Point, pass};
 use botticelli_server::breaker::{BreakerPolicy, BreakerState};
 use botticelli_server::clock::to_microseconds;
 use botticelli_server::ids::{NodeId, TaskId};
@@ -65,6 +66,7 @@ pub(crate) async fn record(
     }
     writes.number_skipped_rows(conn).await?;
     writes.carry_out(conn).await?;
+    pass(Point::RunWritten);
     if answers.contains(&Recorded::Stale) {
         let stored = stored_before(conn, &node, &ended).await?;
         for (answer, ended) in answers.iter_mut().zip(ended.iter()) {
@@ -292,7 +294,7 @@ impl Writes {
                 destination: post.destination.target.clone(),
                 part: post.part,
                 first_part: post.first_part,
-                key: IdempotencyKey::derive(ledger_id, execution, &post.destination, post.part)
+                key: IdempotencyKey::derive(ledger_id, &ended.attempt.origin(), &post.destination, post.part)
                     .as_str()
                     .to_owned(),
                 content: serde_json::json!(post.content),

@@ -7,57 +7,77 @@ use botticelli_server::ledger::{Registered, Registration};
 use botticelli_server::register::register as registered_state;
 use botticelli_server::task::{PauseReason, Task, TaskState};
 use chrono::{DateTime, Utc};
+use diesel::sql_types::Text;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// So many rows travel in one statement.
-const CHUNK: usize = 2000;
+/// So many rows travel in one statement: a server of many tasks does not hold all their states at once.
+const CHUNK: usize = 1000;
 
 pub(crate) async fn register(conn: &mut Connection, registration: Arc<Registration>) -> Work<Registered> {
     // Two nodes that start at once: the second sees what the first has registered, and that may have run by then.
     if let Some(serialize) = dialect::SERIALIZE_REGISTRATIONS {
         sql_query(serialize).execute(conn).await?;
     }
-    let sql = format!(
-        "SELECT {} FROM actor_server_state AS s ORDER BY s.task_id {}",
-        ActorServerStateRow::COLUMNS,
-        dialect::LOCK_STATE
-    );
-    let rows: Vec<ActorServerStateRow> = sql_query(sql).load(conn).await?;
     let now = super::now(conn).await?;
-    let mut known = HashMap::with_capacity(rows.len());
-    for row in rows {
-        let state = TaskState::try_from(row)?;
-        known.insert(state.task_id.clone(), state);
-    }
+    let mut tasks: HashMap<&TaskId, &Task> = registration.tasks.iter().map(|task| (&task.id, task)).collect();
     let mut result = Registered::default();
-    let mut writes = Vec::new();
-    for task in &registration.tasks {
-        let before = known.remove(&task.id);
-        match registered_state(task, before.as_ref(), now, registration.start) {
-            None => result.unchanged += 1,
-            Some(state) => {
-                let list = match before {
-                    None => &mut result.added,
-                    Some(_) => &mut result.changed,
-                };
-                list.push(task.id.clone());
-                writes.push(RegisteredRow::new(task, &state, now));
+    let mut gone = Vec::new();
+    let mut after = String::new();
+    loop {
+        let states = states_after(conn, &after).await?;
+        let Some(last) = states.last() else { break };
+        after = last.task_id.to_string();
+        let mut changed = Vec::new();
+        for state in states {
+            let Some(task) = tasks.remove(&state.task_id) else {
+                gone.push(state);
+                continue;
+            };
+            match registered_state(task, Some(&state), now, registration.start) {
+                Some(state) => changed.push((task, state)),
+                None => result.unchanged += 1,
             }
         }
+        result.changed.extend(changed.iter().map(|(task, _)| task.id.clone()));
+        write(conn, &changed, now).await?;
     }
-    for chunk in writes.chunks(CHUNK) {
-        batch::insert(conn, "actor_server_state", chunk, ON_CONFLICT).await?;
+    let new: Vec<&Task> = registration.tasks.iter().filter(|task| tasks.contains_key(&task.id)).collect();
+    for chunk in new.chunks(CHUNK) {
+        let states: Vec<(&Task, TaskState)> = chunk
+            .iter()
+            .filter_map(|task| Some((*task, registered_state(task, None, now, registration.start)?)))
+            .collect();
+        result.added.extend(states.iter().map(|(task, _)| task.id.clone()));
+        write(conn, &states, now).await?;
     }
     if registration.complete {
-        result.retired = retire(conn, known).await?;
+        result.retired = retire(conn, gone).await?;
     }
     Ok(result)
 }
 
+/// The next states in the order of their ids, locked.
+async fn states_after(conn: &mut Connection, after: &str) -> Work<Vec<TaskState>> {
+    let sql = format!(
+        "SELECT {} FROM actor_server_state AS s WHERE s.task_id > $1 ORDER BY s.task_id LIMIT {CHUNK} {}",
+        ActorServerStateRow::COLUMNS,
+        dialect::LOCK_STATE
+    );
+    let rows: Vec<ActorServerStateRow> = sql_query(sql).bind::<Text, _>(after.to_owned()).load(conn).await?;
+    rows.into_iter().map(TaskState::try_from).collect()
+}
+
+async fn write(conn: &mut Connection, states: &[(&Task, TaskState)], now: DateTime<Utc>) -> Work<()> {
+    let rows: Vec<RegisteredRow<'_>> =
+        states.iter().map(|(task, state)| RegisteredRow::new(task, state, now)).collect();
+    batch::insert(conn, "actor_server_state", &rows, ON_CONFLICT).await?;
+    Ok(())
+}
+
 /// Tasks that are gone from the configuration are kept, paused by their definition. A person's pause stays a person's.
-async fn retire(conn: &mut Connection, gone: HashMap<TaskId, TaskState>) -> Work<Vec<TaskId>> {
+async fn retire(conn: &mut Connection, gone: Vec<TaskState>) -> Work<Vec<TaskId>> {
     batch_row! {
         struct Retired<'a> {
             task_id: &'a str,
@@ -65,9 +85,8 @@ async fn retire(conn: &mut Connection, gone: HashMap<TaskId, TaskState>) -> Work
             pause_reason: &'static str,
         }
     }
-    let mut retired: Vec<TaskId> =
-        gone.into_values().filter(|state| !state.is_paused).map(|state| state.task_id).collect();
-    retired.sort();
+    let retired: Vec<TaskId> =
+        gone.into_iter().filter(|state| !state.is_paused).map(|state| state.task_id).collect();
     let rows: Vec<Retired<'_>> = retired
         .iter()
         .map(|task| Retired {

@@ -43,7 +43,7 @@ impl Database {
         limit: Duration,
     ) -> Result<Vec<Row>, ReadError> {
         if !self.path.exists() {
-            return Err(self.refused("there is no such file".to_owned()));
+            return Err(ReadError::NoDatabase { database: self.shown.clone() });
         }
         let connection = self.connect(limit).map_err(|error| self.describe(error, limit))?;
         match (self.rows(&connection, statement, values, limit), &statement.table) {

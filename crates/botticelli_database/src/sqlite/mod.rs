@@ -1,7 +1,7 @@
 //! SQLite: one writer, one reader, the server's lock on the file, and the words of its SQL that differ from PostgreSQL's.
 
-use crate::error::{MigrateError, WorkError};
-use crate::sql::Sql;
+use crate::error::{MigrateError, Schema, WorkError};
+use crate::sql::{Sql, versions};
 use botticelli_server::clock::{Clock, to_microseconds};
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::Connection as _;
@@ -48,6 +48,8 @@ mod dialect {
     pub(super) const LOCK_ROWS_SKIPPING: &str = "";
     pub(super) const SERIALIZE_POST_CLAIMS: Option<&str> = None;
     pub(super) const SERIALIZE_REGISTRATIONS: Option<&str> = None;
+    pub(super) const HAS_MIGRATIONS: &str =
+        "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '__diesel_schema_migrations') AS there";
 
     /// Takes `$1` numbers from the ledger's counter; see `numbers`.
     pub(super) const TAKE_NUMBERS: &str =
@@ -132,8 +134,9 @@ pub(crate) struct Sqlite {
 }
 
 impl Sqlite {
-    pub(crate) fn open(path: &Path, clock: &Arc<dyn Clock>) -> Result<Self, String> {
-        let connect = || connect(path, clock);
+    /// Who may make the database makes it one with a write-ahead log.
+    pub(crate) fn open(path: &Path, may_make: bool, clock: &Arc<dyn Clock>) -> Result<Self, String> {
+        let connect = || connect(path, may_make, clock);
         Ok(Self { writer: Arc::new(Mutex::new(connect()?)), reader: Arc::new(Mutex::new(connect()?)) })
     }
 
@@ -161,7 +164,16 @@ impl Sqlite {
         blocking(self.reader.clone(), unit).await
     }
 
+    pub(crate) async fn schema(&self) -> Result<Schema, MigrateError> {
+        let versions = versions::<diesel::sqlite::Sqlite>(MIGRATIONS)?;
+        Ok(self.read(move |connection| queries::schema(connection, versions).boxed()).await?)
+    }
+
+    /// Waits for the lock only when there is something to do: somebody else may be writing for long.
     pub(crate) async fn migrate(&self) -> Result<Vec<String>, MigrateError> {
+        if self.schema().await? == Schema::Current {
+            return Ok(Vec::new());
+        }
         let writer = self.writer.clone();
         let migrate = move || {
             let mut connection = writer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -171,10 +183,9 @@ impl Sqlite {
                 Ok::<_, Migrating>(done.iter().map(ToString::to_string).collect())
             })
         };
-        let failed = |error: &dyn std::fmt::Display| MigrateError::Migration(error.to_string());
         match tokio::task::spawn_blocking(migrate).await {
-            Ok(done) => done.map_err(|error| failed(&error)),
-            Err(error) => Err(failed(&error)),
+            Ok(done) => done.map_err(|error| error.to_string().into()),
+            Err(error) => Err(error.to_string().into()),
         }
     }
 
@@ -221,12 +232,13 @@ where
     }
 }
 
-fn connect(path: &Path, clock: &Arc<dyn Clock>) -> Result<SqliteConnection, String> {
+fn connect(path: &Path, may_make: bool, clock: &Arc<dyn Clock>) -> Result<SqliteConnection, String> {
     let mut connection =
         SqliteConnection::establish(&path.to_string_lossy()).map_err(|error| error.to_string())?;
-    let settings = "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-         PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16000;";
-    connection.batch_execute(settings).map_err(|error| error.to_string())?;
+    let settings = "PRAGMA busy_timeout = 10000; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+         PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16000;";
+    let keeps_a_log = if may_make { "PRAGMA journal_mode = WAL;" } else { "" };
+    connection.batch_execute(&format!("{settings} {keeps_a_log}")).map_err(|error| error.to_string())?;
     let (now, plus) = (AssertUnwindSafe(clock.clone()), AssertUnwindSafe(clock.clone()));
     actor_server_now_utils::register_nondeterministic_impl(&connection, move || text(now.now()))
         .map_err(|error| error.to_string())?;

@@ -11,7 +11,7 @@ use botticelli_server::outbox::{
     PostHistory as _, PostState, SettledPost,
 };
 use botticelli_server::outcome::{AttemptEnd, SkipReason};
-use botticelli_server::post::{LookUp, PostError, Receipt};
+use botticelli_server::post::{LookUp, PostError, Reason, Receipt};
 use botticelli_server::task::{PauseReason, Task};
 use chrono::{DateTime, Utc};
 use std::collections::{HashMap, HashSet};
@@ -407,8 +407,8 @@ pub async fn what_a_platform_was_asked_and_answered_is_kept_with_the_attempt(db:
     let mut looked_up = Exchange::asked(Asked::LookUp, db.time());
     looked_up.looked_up(db.time(), &LookUp::Absent);
     let mut refused = Exchange::asked(Asked::Post, db.time());
-    let busy =
-        PostError::NotSent { reason: "HTTP 429 \u{1b}[31m \"ä\"".into(), retry_after: Some(3 * SECOND) };
+    let reason = Reason::answered("HTTP 429 \u{1b}[31m \"ä\"", 429, Some(20028));
+    let busy = PostError::NotSent { reason, retry_after: Some(3 * SECOND) };
     refused.failed(db.time() + SECOND, &busy);
     let broke_off = Exchange::asked(Asked::Post, db.time());
     let exchanges = vec![looked_up, refused, broke_off];

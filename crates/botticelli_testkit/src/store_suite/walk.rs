@@ -2,6 +2,7 @@
 
 use super::players::*;
 use crate::databases::TestStore;
+use crate::random::Random;
 use botticelli_server::ids::{ExecutionId, NodeId};
 use botticelli_server::ledger::{
     Attempt, ClaimRequest, EndedAttempt, Lease, Ledger as _, Recorded, Registration, Trigger,
@@ -36,35 +37,17 @@ async fn walk(db: &TestStore, seed: u64) {
     walk.check().await;
 }
 
-/// SplitMix64: the same numbers everywhere.
-struct Dice(u64);
+fn seconds(dice: &mut Random, most: u64) -> Duration {
+    Duration::from_millis(dice.below(most * 1000) + 1)
+}
 
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % sides
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.roll(n) == 0
-    }
-
-    fn seconds(&mut self, most: u64) -> Duration {
-        Duration::from_millis(self.roll(most * 1000) + 1)
-    }
-
-    fn of<'a, T>(&mut self, things: &'a [T]) -> &'a T {
-        let index = self.roll(things.len() as u64);
-        &things[usize::try_from(index).expect("small")]
-    }
+fn one_of<'a, T>(dice: &mut Random, things: &'a [T]) -> &'a T {
+    &things[dice.index(things.len())]
 }
 
 struct Walk<'a> {
     db: &'a TestStore,
-    dice: Dice,
+    dice: Random,
     seed: u64,
     tasks: Vec<Task>,
     first: BTreeMap<String, DateTime<Utc>>,
@@ -116,7 +99,7 @@ impl<'a> Walk<'a> {
         let tasks = tasks(seed, db.time());
         let mut walk = Self {
             db,
-            dice: Dice(seed),
+            dice: Random(seed),
             seed,
             tasks,
             first: BTreeMap::new(),
@@ -155,13 +138,13 @@ impl<'a> Walk<'a> {
                 self.nodes[node] = self.new_node().await;
             }
         }
-        match self.dice.roll(20) {
+        match self.dice.below(20) {
             0..=4 => {
-                let by = self.dice.seconds(60);
+                let by = seconds(&mut self.dice, 60);
                 self.db.advance(by).await;
             }
             5 => {
-                let by = self.dice.seconds(1_000);
+                let by = seconds(&mut self.dice, 1_000);
                 self.db.advance(by).await;
             }
             6..=9 => self.claim().await,
@@ -177,7 +160,7 @@ impl<'a> Walk<'a> {
 
     /// Both nodes plan, and claim at the same moment.
     async fn claim(&mut self) {
-        let ahead = if self.dice.one_in(2) { self.dice.seconds(20) } else { Duration::ZERO };
+        let ahead = if self.dice.one_in(2) { seconds(&mut self.dice, 20) } else { Duration::ZERO };
         let ids: Vec<_> = self.tasks.iter().map(|task| task.id.clone()).collect();
         let states = self.db.states(&ids).await.expect("states");
         self.known = states.into_iter().map(|state| (state.task_id.to_string(), state)).collect();
@@ -225,7 +208,7 @@ impl<'a> Walk<'a> {
                 self.nodes[node].1.push(attempt);
                 continue;
             }
-            let end = match self.dice.roll(8) {
+            let end = match self.dice.below(8) {
                 0..=2 => AttemptEnd::Succeeded,
                 3 | 4 => failed("no answer"),
                 5 => failed_for_good("broken"),
@@ -271,8 +254,8 @@ impl<'a> Walk<'a> {
     }
 
     async fn pause_or_resume(&mut self) {
-        let task = self.dice.of(&self.tasks).clone();
-        match self.dice.roll(4) {
+        let task = one_of(&mut self.dice, &self.tasks).clone();
+        match self.dice.below(4) {
             0 => drop(self.db.pause(&task.id).await.expect("an answer")),
             1 | 2 => drop(self.db.resume(&task.id).await.expect("an answer")),
             _ => {
@@ -308,14 +291,14 @@ impl<'a> Walk<'a> {
     /// The same, with or without one of the tasks, or with another policy.
     async fn reload(&mut self) {
         let mut tasks = self.tasks.clone();
-        match self.dice.roll(3) {
+        match self.dice.below(3) {
             0 => {
-                let gone = self.dice.of(&tasks).id.clone();
+                let gone = one_of(&mut self.dice, &tasks).id.clone();
                 tasks.retain(|task| task.id != gone);
             }
             1 => {
-                let n = self.dice.roll(1_000);
-                let which = usize::try_from(self.dice.roll(tasks.len() as u64)).expect("small");
+                let n = self.dice.below(1_000);
+                let which = self.dice.index(tasks.len());
                 tasks[which].definition =
                     botticelli_server::ids::DefinitionHash::new(format!("policy {n}")).expect("a hash");
                 self.tasks = tasks.clone();
@@ -328,7 +311,7 @@ impl<'a> Walk<'a> {
 
     async fn trigger_or_release(&mut self) {
         if self.dice.one_in(2) {
-            let task = self.dice.of(&self.tasks).id.clone();
+            let task = one_of(&mut self.dice, &self.tasks).id.clone();
             let event = Event { task, trigger: Trigger::Manual, parameters: serde_json::Value::Null };
             self.db.publish(event).await.expect("an answer");
         } else {

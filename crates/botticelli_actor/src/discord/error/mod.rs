@@ -6,7 +6,7 @@ mod tests;
 
 pub use codes::{Known, TABLE, known};
 
-use botticelli_server::post::PostError;
+use botticelli_server::post::{PostError, Reason};
 use serde::Deserialize;
 use serde_json::Value;
 use std::fmt;
@@ -82,6 +82,13 @@ pub struct Answer {
     pub retry_after: Option<Duration>,
 }
 
+impl Answer {
+    /// The same as platforms say it.
+    pub(super) fn reason(&self) -> Reason {
+        Reason::answered(self.to_string(), self.status, (self.code != 0).then_some(self.code))
+    }
+}
+
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: HTTP {}", self.route, self.status)?;
@@ -118,7 +125,7 @@ pub enum DiscordError {
     Invalid(String),
     /// It left, and no answer tells what became of it.
     #[error("{0}")]
-    Unknown(String),
+    Unknown(Reason),
     /// Discord said no.
     #[error("{0}")]
     Answered(Box<Answer>),
@@ -139,6 +146,15 @@ impl DiscordError {
         self.answer().is_some_and(|answer| answer.code == UNKNOWN_MESSAGE)
     }
 
+    /// The same as platforms say it.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Answered(answer) => answer.reason(),
+            Self::Unknown(reason) => reason.clone(),
+            Self::NotSent { .. } | Self::Stopped(_) | Self::Invalid(_) => self.to_string().into(),
+        }
+    }
+
     /// The class of the answer, where there was one.
     pub fn class(&self) -> Option<Class> {
         self.answer().map(|answer| answer.class)
@@ -148,21 +164,21 @@ impl DiscordError {
 /// What the deliverer makes of it, for a request that creates a message.
 impl From<DiscordError> for PostError {
     fn from(error: DiscordError) -> Self {
-        let text = error.to_string();
+        let reason = error.reason();
         match error {
-            DiscordError::NotSent { reason, retry_after } => Self::NotSent { reason, retry_after },
-            DiscordError::Stopped(_) => Self::DestinationClosed(text),
-            DiscordError::Invalid(_) => Self::Refused(text),
-            DiscordError::Unknown(_) => Self::Unknown(text),
+            DiscordError::NotSent { retry_after, .. } => Self::NotSent { reason, retry_after },
+            DiscordError::Stopped(_) => Self::DestinationClosed(reason),
+            DiscordError::Invalid(_) => Self::Refused(reason),
+            DiscordError::Unknown(_) => Self::Unknown(reason),
             DiscordError::Answered(answer) => match answer.class {
                 Class::RateLimited | Class::Blocked | Class::Later => {
-                    Self::NotSent { reason: text, retry_after: answer.retry_after }
+                    Self::NotSent { reason, retry_after: answer.retry_after }
                 }
-                Class::Transient | Class::AlreadyDone => Self::Unknown(text),
-                Class::Message => Self::Refused(text),
-                Class::Removed => Self::Removed(text),
+                Class::Transient | Class::AlreadyDone => Self::Unknown(reason),
+                Class::Message => Self::Refused(reason),
+                Class::Removed => Self::Removed(reason),
                 Class::Destination | Class::Recipient | Class::Token | Class::Spam | Class::Config => {
-                    Self::DestinationClosed(text)
+                    Self::DestinationClosed(reason)
                 }
             },
         }

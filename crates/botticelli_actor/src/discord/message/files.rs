@@ -63,10 +63,7 @@ fn read(file: &File, most: usize) -> Result<Vec<u8>, String> {
         FileData::Text(text) => Ok(text.as_bytes()[..text.len().min(most)].to_vec()),
         FileData::Path(path) => {
             let unreadable = |error| format!("can't read {}: {error}", path.display());
-            let opened = std::fs::File::open(path).map_err(unreadable)?;
-            if !opened.metadata().map_err(unreadable)?.is_file() {
-                return Err(format!("{} is no file", path.display()));
-            }
+            let opened = crate::regular_file::open(path).map_err(unreadable)?;
             let mut bytes = Vec::new();
             opened.take(most as u64).read_to_end(&mut bytes).map_err(unreadable)?;
             Ok(bytes)

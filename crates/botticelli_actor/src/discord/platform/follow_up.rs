@@ -4,7 +4,8 @@ use super::{Bot, locked};
 use crate::discord::error::{Class, DiscordError};
 use crate::discord::message::Message;
 use crate::discord::snowflake::Snowflake;
-use botticelli_server::post::PostError;
+use botticelli_database::fail_points::{Point, pass};
+use botticelli_server::post::{PostError, Reason};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
@@ -39,7 +40,7 @@ impl FollowUp {
 /// A step that a channel refused.
 pub(super) struct Closed {
     until: DateTime<Utc>,
-    reason: String,
+    reason: Reason,
     /// The messages whose deliverer knows. If one comes again, somebody wants it to be tried.
     told: HashSet<Snowflake>,
 }
@@ -62,12 +63,13 @@ impl Bot {
         posted: Snowflake,
         step: &str,
     ) -> Result<(), PostError> {
-        let refused = || PostError::Refused(format!("nothing named {step:?} follows this message"));
+        let refused = || PostError::Refused(format!("nothing named {step:?} follows this message").into());
         let known = FollowUp::ALL.into_iter().find(|known| known.name() == step);
         let known = known.filter(|known| known.is_wanted(message)).ok_or_else(refused)?;
         if let Some(reason) = self.is_closed(channel, known, posted) {
             return Err(PostError::Refused(reason));
         }
+        pass(Point::FollowUpDue);
         let done = match (&message.thread, known) {
             (Some(thread), FollowUp::Thread) => {
                 self.rest.start_thread(channel, posted, thread).await.map(drop)
@@ -78,7 +80,7 @@ impl Bot {
         done.map_err(|error| self.not_done(channel, known, posted, error))
     }
 
-    fn is_closed(&self, channel: Snowflake, step: FollowUp, posted: Snowflake) -> Option<String> {
+    fn is_closed(&self, channel: Snowflake, step: FollowUp, posted: Snowflake) -> Option<Reason> {
         let now = self.clock.now();
         let mut steps = locked(&self.closed_steps);
         steps.retain(|_, closed| closed.until > now);
@@ -95,12 +97,12 @@ impl Bot {
         error: DiscordError,
     ) -> PostError {
         if error.is_of_gone_message() {
-            return PostError::Removed(error.to_string());
+            return PostError::Removed(error.reason());
         }
         if error.class() != Some(Class::Destination) {
             return error.into();
         }
-        let (until, reason) = (self.clock.now() + CLOSED_FOR, error.to_string());
+        let (until, reason) = (self.clock.now() + CLOSED_FOR, error.reason());
         let closed = Closed { until, reason: reason.clone(), told: HashSet::from([posted]) };
         locked(&self.closed_steps).insert((channel, step), closed);
         PostError::Refused(reason)

@@ -21,7 +21,7 @@ impl Bot {
             DiscordError::Unknown(_) => not_asked(&error),
             other => other.into(),
         })?;
-        let tags = tags(&place, post).map_err(PostError::Refused)?;
+        let tags = tags(&place, post).map_err(|problem| PostError::Refused(problem.into()))?;
         let thread = self.rest.create_forum_post(forum, message, files, &tags).await?;
         Ok(self.thread_receipt(&place, &thread, false))
     }

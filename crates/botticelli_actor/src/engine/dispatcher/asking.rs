@@ -76,7 +76,7 @@ impl Dispatcher {
         let parts = self.parts.clone();
         let question = if std::mem::take(&mut self.check) {
             let claimed = self.ready.keys().map(|(_, execution)| *execution);
-            let known = claimed.chain(self.under_way.iter().copied()).collect();
+            let known = claimed.chain(self.under_way.keys().copied()).collect();
             tokio::spawn(async move { check(&parts, known).await })
         } else if self.refill_at.is_none_or(|at| at <= now || at > now + self.parts.settings.check_interval) {
             // Set again before the answer comes: what has changed since may not be in it.

@@ -1,5 +1,6 @@
 //! One file of JSON Lines that is only appended to, and the index of the keys in it.
 
+use crate::regular_file;
 use botticelli_server::post::{Extras, PostError};
 use chrono::{DateTime, Utc};
 use rustix::fs::{Access, access};
@@ -123,8 +124,9 @@ impl Appendix {
             Tail::Unterminated(_) => bytes.push(b'\n'),
             Tail::Torn => file.set_len(self.end).map_err(|error| self.not_written(&error))?,
         }
-        serde_json::to_writer(&mut bytes, line)
-            .map_err(|error| PostError::Refused(format!("the post can't be written as JSON: {error}")))?;
+        serde_json::to_writer(&mut bytes, line).map_err(|error| {
+            PostError::Refused(format!("the post can't be written as JSON: {error}").into())
+        })?;
         bytes.push(b'\n');
         let length_before = file.metadata().map_err(|error| self.not_written(&error))?.len();
         let written = { file }.write_all(&bytes).and_then(|()| file.sync_data());
@@ -230,11 +232,7 @@ impl Appendix {
     /// Opening a pipe would wait for somebody at its other end.
     fn refuse_what_is_no_file(&self) -> io::Result<()> {
         match std::fs::metadata(&self.path) {
-            Ok(metadata) if metadata.is_dir() => Err(ErrorKind::IsADirectory.into()),
-            Ok(metadata) if !metadata.is_file() => {
-                Err(io::Error::new(ErrorKind::Unsupported, "it is a device or a pipe, not a file"))
-            }
-            Ok(_) => Ok(()),
+            Ok(metadata) => regular_file::check(&metadata),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         }
@@ -263,7 +261,7 @@ impl Appendix {
     /// Nothing was written: who runs the server can mend most of it, so the post waits.
     fn not_opened(&self, error: &io::Error) -> PostError {
         let path = self.path.display();
-        let closed = |reason: String| PostError::DestinationClosed(reason);
+        let closed = |reason: String| PostError::DestinationClosed(reason.into());
         match error.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory => {
                 closed(format!("can't create {path}: its folder is not there; create it"))
@@ -276,7 +274,7 @@ impl Appendix {
             }
             ErrorKind::Unsupported => closed(format!("{path} can't hold posts: {error}")),
             ErrorKind::InvalidInput | ErrorKind::InvalidFilename => {
-                PostError::Refused(format!("can't write {path}: {error}"))
+                PostError::Refused(format!("can't write {path}: {error}").into())
             }
             _ => self.not_written(error),
         }
@@ -284,18 +282,18 @@ impl Appendix {
 
     fn not_written(&self, error: &io::Error) -> PostError {
         let reason = format!("can't write {}: {error}; nothing was written", self.path.display());
-        PostError::NotSent { reason, retry_after: None }
+        PostError::NotSent { reason: reason.into(), retry_after: None }
     }
 
     fn not_read(&self, error: &io::Error) -> PostError {
         PostError::NotSent {
-            reason: format!("can't read {}: {error}", self.path.display()),
+            reason: format!("can't read {}: {error}", self.path.display()).into(),
             retry_after: None,
         }
     }
 
     fn not_durable(&self, error: &io::Error) -> PostError {
-        PostError::Unknown(format!("{} may not be safe on the disk: {error}", self.path.display()))
+        PostError::Unknown(format!("{} may not be safe on the disk: {error}", self.path.display()).into())
     }
 }
 

@@ -1,6 +1,5 @@
 //! What befalls one process: it dies, or is suspended, at the points where that matters.
 
-use super::Random;
 use async_trait::async_trait;
 use botticelli_database::Store;
 use botticelli_server::ids::NodeId;
@@ -10,6 +9,7 @@ use botticelli_server::post::{
     Capabilities, ContentPoster, Destination, Doubt, IdempotencyKey, LookUp, Platform, PostContent,
     PostError, Receipt,
 };
+use botticelli_testkit::random::Random;
 use chrono::{DateTime, Utc};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

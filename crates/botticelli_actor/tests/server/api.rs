@@ -1,0 +1,10 @@
+//! The REST API: a whole server, asked over real sockets.
+
+#[path = "api/access.rs"]
+mod access;
+#[path = "api/input.rs"]
+mod input;
+#[path = "api/reading.rs"]
+mod reading;
+#[path = "api/server.rs"]
+mod server;
