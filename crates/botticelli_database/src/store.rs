@@ -48,7 +48,8 @@ pub enum Mode {
 /// What a person decides about a post.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PostDecision {
-    /// Try again now. What may be there stays in doubt: it is sent under its key, or looked for.
+    /// Try again now. What may be there stays in doubt: it is sent under its key, or looked for. Of a post that is there:
+    /// what was to follow it and did not.
     Retry,
     /// Send it again although it may be there.
     Resend,
@@ -59,7 +60,7 @@ pub enum PostDecision {
         /// Where a person can see it.
         link: Option<String>,
     },
-    /// Leave it out for good.
+    /// Leave it out for good. Of a post that is there: what is still to follow it.
     Dismiss,
 }
 
@@ -76,7 +77,8 @@ impl PostDecision {
         }
     }
 
-    /// Whether it can be decided about a post in this state. `in_doubt`: the post may be there.
+    /// Whether it can be decided about a post in this state. `in_doubt`: the post may be there. What follows a post that
+    /// is there is another matter.
     pub(crate) fn applies_to(&self, state: PostState, in_doubt: bool) -> bool {
         use PostState::{Deferred, Failed, NeedsReview, Pending, Posted, Sending, Skipped};
         match (self, state) {
@@ -895,7 +897,7 @@ impl Ledger for Store {
 /// The point that is passed when such an end is stored.
 fn stored(end: &PostEnd) -> Option<Point> {
     match end {
-        PostEnd::Posted(_) => Some(Point::ReceiptStored),
+        PostEnd::Posted(_) | PostEnd::Followed { .. } => Some(Point::ReceiptStored),
         PostEnd::Deferred { uncertain: true, .. } => Some(Point::DoubtStored),
         PostEnd::Deferred { uncertain: false, .. } => Some(Point::RetryStored),
         PostEnd::NeedsReview { .. } => Some(Point::ReviewStored),

@@ -226,6 +226,12 @@ fn post_lines(post: &PostView) -> Vec<(&'static str, String)> {
         ("state", Some(post.state.as_str().to_owned())),
         ("reason", post.reason.clone()),
         ("waits until", at(post.deliver_at)),
+        (
+            "still to follow",
+            receipt.map(|receipt| receipt.to_follow.join(", ")).filter(|text| !text.is_empty()),
+        ),
+        ("it follows at", at(post.follow_up_at)),
+        ("it is without", receipt.map(|receipt| receipt.missing.join("; ")).filter(|text| !text.is_empty())),
         ("waits for post", post.waits_for.map(|other| other.to_string())),
         ("may be there since", at(post.uncertain_since)),
         ("sent by", post.node.clone()),
@@ -248,14 +254,21 @@ async fn decide(
 ) -> anyhow::Result<()> {
     match store.decide(id, decision.clone()).await? {
         Decided::Done if json => show_post(store, id, true, out).await,
-        Decided::Done => Ok(writeln!(out, "post {id} {}", done(&decision))?),
+        Decided::Done => {
+            let is_there = store.post(id).await?.is_some_and(|post| post.state == PostState::Posted);
+            Ok(writeln!(out, "post {id} {}", done(&decision, is_there))?)
+        }
         Decided::UnknownPost => Err(unknown_post(id)),
         Decided::NotNow(state) => Err(not_now(id, state, &decision).into()),
     }
 }
 
-fn done(decision: &PostDecision) -> String {
+fn done(decision: &PostDecision, is_there: bool) -> String {
     match decision {
+        PostDecision::Retry if is_there => {
+            "is there; what is to follow it is tried as soon as a server can".to_owned()
+        }
+        PostDecision::Dismiss if is_there => "stays as it is: nothing follows it any more".to_owned(),
         PostDecision::Retry => "will be sent as soon as a server can".to_owned(),
         PostDecision::Resend => {
             "will be sent again as soon as a server can; if it was there, it is there twice \

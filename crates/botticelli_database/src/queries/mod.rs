@@ -11,6 +11,7 @@ mod access;
 mod agenda;
 mod claim;
 mod conditions;
+mod follow_ups;
 mod health;
 mod known;
 mod nodes;

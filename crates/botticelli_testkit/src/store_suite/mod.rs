@@ -1,6 +1,7 @@
 //! What a store must do, in sentences. `botticelli_database` runs this on both databases.
 
 mod claims;
+mod follow_ups;
 mod nodes;
 mod operators;
 mod players;
@@ -12,6 +13,7 @@ mod restores;
 mod walk;
 
 pub use claims::*;
+pub use follow_ups::*;
 pub use nodes::*;
 pub use operators::*;
 pub use players::*;
@@ -116,6 +118,9 @@ macro_rules! store_suite {
             an_item_is_free_again_when_a_limit_left_its_post_out,
             people_who_retry_posts_of_one_destination_at_once_do_not_lock_each_other_out,
             deliveries_decisions_and_rescues_at_once_do_not_write_over_each_other,
+            what_follows_a_post_is_tried_at_its_own_time_and_holds_nobody,
+            a_follow_up_whose_node_is_lost_is_due_again_and_a_late_end_is_refused,
+            a_person_decides_what_still_follows_a_post,
             history_is_newest_first_and_shows_what_is_open,
             pruning_keeps_posts_used_items_and_attempts_of_what_is_open,
             a_snapshot_is_kept_until_it_is_replaced_or_cleared,
