@@ -17,6 +17,7 @@ pub mod knowledge;
 pub mod names;
 pub mod platforms;
 mod regular_file;
+pub mod shown;
 pub mod skill;
 pub mod skills;
 pub mod text;

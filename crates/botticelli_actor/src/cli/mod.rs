@@ -14,8 +14,10 @@ mod run;
 mod schema;
 mod show;
 mod task;
+mod token;
 
-pub use args::{Cli, Command, GlobalArgs, LogFormat, OnceArgs, PostsCommand, TasksCommand};
+pub(crate) use args::printable;
+pub use args::{Cli, Command, GlobalArgs, LogFormat, OnceArgs, PostsCommand, TasksCommand, TokenCommand};
 
 use crate::actor::PipelineActor;
 use crate::clock::SystemClock;
@@ -64,7 +66,13 @@ fn start(cli: &Cli) -> anyhow::Result<()> {
             clap_complete::generate(*shell, &mut Cli::command(), "actor-server", &mut script);
             Ok(out.write_all(&script)?)
         }),
-        Command::Run | Command::Once(_) | Command::Tasks(_) | Command::Posts(_) | Command::Migrate => {
+        Command::Run
+        | Command::Once(_)
+        | Command::Tasks(_)
+        | Command::Posts(_)
+        | Command::Token(_)
+        | Command::Audit { .. }
+        | Command::Migrate => {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             let result = runtime.block_on(with_database(cli, command));
             // Whatever still blocks a thread must not hold up the end.
@@ -88,6 +96,8 @@ async fn with_database(cli: &Cli, command: &Command) -> anyhow::Result<()> {
         Command::Once(args) => once::run(&cli.global, args).await,
         Command::Tasks(command) => database::tasks(&cli.global, command, &mut out).await,
         Command::Posts(command) => database::posts(&cli.global, command, &mut out).await,
+        Command::Token(command) => token::run(&cli.global, command, &mut out).await,
+        Command::Audit { limit, json } => token::audit(&cli.global, *limit, *json, &mut out).await,
         Command::Migrate => database::migrate(&cli.global, &mut out).await,
         Command::Next(_) | Command::Schema(_) | Command::Completions { .. } => Ok(()),
     };

@@ -16,6 +16,11 @@ pub fn log_filter() -> Option<String> {
     process("RUST_LOG").filter(|filter| !filter.trim().is_empty())
 }
 
+/// Who has started this process, as far as that is told.
+pub fn user_name() -> String {
+    process("USER").or_else(|| process("LOGNAME")).unwrap_or_else(|| "unknown".to_owned())
+}
+
 /// What this machine is called; part of a node's name.
 pub fn host_name() -> String {
     let told = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| process("HOSTNAME"));
