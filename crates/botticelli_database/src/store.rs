@@ -77,6 +77,19 @@ impl PostDecision {
         }
     }
 
+    /// Why it can't be decided about a post in this state.
+    pub fn why_not(&self, state: PostState) -> &'static str {
+        match self {
+            Self::Retry if state == PostState::NeedsReview => "it may be there already",
+            Self::Retry => "there is nothing to retry",
+            Self::Resend | Self::MarkPosted { .. } if state == PostState::Posted => {
+                "there is nothing to settle"
+            }
+            Self::Resend | Self::MarkPosted { .. } => "nothing says that it may be there",
+            Self::Dismiss => "it can't be dismissed",
+        }
+    }
+
     /// Whether it can be decided about a post in this state. `in_doubt`: the post may be there. What follows a post that
     /// is there is another matter.
     pub(crate) fn applies_to(&self, state: PostState, in_doubt: bool) -> bool {
