@@ -13,6 +13,7 @@ mod alerts;
 mod claim;
 mod conditions;
 mod health;
+mod known;
 mod nodes;
 mod operate;
 mod outbox;
@@ -32,8 +33,8 @@ pub(crate) use agenda::{agenda, now, states, withdraw_paused};
 pub(crate) use alerts::{alerts, prune_alerts, watch_alerts};
 pub(crate) use claim::{claim, release, take};
 pub(crate) use health::health;
-pub(crate) use nodes::{begin, leave, living, owned, prune_nodes, renew, rescue};
-pub(crate) use operate::{pause, publish, resume, retire};
+pub(crate) use nodes::{begin, leave, living, node_views, owned, prune_nodes, renew, rescue};
+pub(crate) use operate::{cancel, cancelled, pause, prune_request_keys, publish, resume, retire};
 pub(crate) use outbox::{claim_posts, decide, next_post_due, rescue_posts, settle_posts, take_egress};
 pub(crate) use read::{
     attempts, earlier_items, execution, executions, history, meta, post, post_attempts, post_counts,
