@@ -8,7 +8,7 @@ use crate::api::{self, ApiError, ApiParts};
 use crate::config::server_file::PlatformName;
 use crate::config::{ActorFile, LoadedConfig, Problems, ServerSettings};
 use crate::deliverer::{Deliverer, DeliverySettings, DeliverySignals};
-use crate::engine::{Activity, CurrentNode, DatabaseClock, Engine, EngineParts, EngineSettings, Shutdown};
+use crate::engine::{CurrentNode, DatabaseClock, Engine, EngineParts, EngineSettings, Shutdown};
 use crate::platforms::{Finding, Intended, Platforms, SetupError};
 use crate::skills::SkillRegistry;
 use async_trait::async_trait;
@@ -28,7 +28,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
@@ -168,6 +168,9 @@ pub struct ServerState {
     pub stopped_at: Option<DateTime<Utc>>,
     /// What it ran.
     pub definitions: BTreeMap<TaskId, DefinitionHash>,
+    /// What of that it could not run, and why.
+    #[serde(default)]
+    pub left_out: BTreeMap<TaskId, String>,
 }
 
 fn snapshot(store: &Store) -> DatabaseStatePersistence<ServerState> {
@@ -204,9 +207,9 @@ impl App {
         self.stopping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What its engine is doing, as that changes; `None` while the server does not run.
-    pub async fn activity(&self) -> Option<watch::Receiver<Activity>> {
-        Some(self.running.lock().await.as_ref()?.engine.activity())
+    /// Its engine; `None` while the server does not run.
+    pub async fn engine(&self) -> Option<Arc<Engine>> {
+        Some(self.running.lock().await.as_ref()?.engine.clone())
     }
 
     /// Returns when a part of the running server has come to an end that nobody asked for. A server that goes on without
@@ -332,6 +335,10 @@ impl App {
             started_at: self.parts.clock.now(),
             stopped_at,
             definitions: config.tasks.iter().map(|task| definition(task)).collect(),
+            left_out: left_out(config)
+                .into_iter()
+                .map(|(task, why)| (task.clone(), why.to_owned()))
+                .collect(),
         }
     }
 }
@@ -464,7 +471,12 @@ fn is_set_up_differently(new: &LoadedConfig, old: &LoadedConfig) -> bool {
         let discord = &config.discord;
         let times =
             [discord.connect_timeout, discord.request_timeout, discord.nonce_window, discord.history_grace];
-        (discord.api_base_url.clone(), times, secret(config.discord_token.as_ref()))
+        (
+            discord.api_base_url.clone(),
+            discord.about_url.clone(),
+            times,
+            secret(config.discord_token.as_ref()),
+        )
     };
     plain(new) != plain(old) || webhooks(new) != webhooks(old)
 }
@@ -506,6 +518,15 @@ fn enter_actors(actors: &RegisteredActors, built: Vec<(ActorName, PipelineActor)
 /// The tasks that this node can run. The others are registered too, and so they are kept: another node may have what
 /// is lacking here, or this one when it is started again, and what they missed is theirs to catch up.
 fn runnable(config: &LoadedConfig) -> Vec<Arc<Task>> {
+    let left_out = left_out(config);
+    for (task, why) in &left_out {
+        warn!(task.id = %task, "left out on this node: {why}");
+    }
+    config.tasks.iter().filter(|task| !left_out.contains_key(&task.id)).cloned().collect()
+}
+
+/// What this node can't run, and why.
+fn left_out(config: &LoadedConfig) -> BTreeMap<&TaskId, &'static str> {
     let without_token: HashSet<&TaskId> = config.without_token().into_iter().map(|(task, _)| task).collect();
     let lacking = |task: &Task| {
         if without_token.contains(&task.id) {
@@ -516,14 +537,7 @@ fn runnable(config: &LoadedConfig) -> Vec<Arc<Task>> {
             None
         }
     };
-    let is_runnable = |task: &&Arc<Task>| match lacking(task) {
-        None => true,
-        Some(lacking) => {
-            warn!(task.id = %task.id, "left out on this node: {lacking}");
-            false
-        }
-    };
-    config.tasks.iter().filter(is_runnable).cloned().collect()
+    config.tasks.iter().filter_map(|task| Some((&task.id, lacking(task)?))).collect()
 }
 
 /// So long posts to Discord wait until the way has been looked at. Without an answer they go all the same.

@@ -28,11 +28,12 @@ use chrono::{DateTime, Utc};
 use futures::FutureExt as _;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 /// Who opens a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,6 +187,7 @@ impl Store {
         let target = DatabaseUrl::parse(url)?;
         let failed = |reason: String| OpenError::Connect { target: target.clone(), reason };
         if let DatabaseUrl::Sqlite(path) = &target {
+            check_names(path)?;
             sqlite::may_write(path).map_err(|error| failed(error.to_string()))?;
             if !path.exists() {
                 return Ok(Condition::New);
@@ -459,7 +461,8 @@ impl Store {
         }
     }
 
-    /// Calls [`Wakeups::changed`] when somebody else has changed something, until `stop`.
+    /// Calls [`Wakeups::changed`] when somebody else has changed something, until `stop`; or until the database is not
+    /// what was opened any more, which it logs. Then nothing can be stored.
     pub async fn watch(self, wakeups: Wakeups, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -509,6 +512,10 @@ const WATCH_FILE: Duration = Duration::from_millis(200);
 async fn watch_file(database: &Sqlite, wakeups: &Wakeups) {
     let mut seen = None;
     loop {
+        if let Err(error) = database.check_place() {
+            let hint = "stop the server before you move or restore a database, with its -wal and -shm files";
+            return error!("{error}: nothing can be stored any more; {hint}");
+        }
         if let Ok(version) = database.data_version().await {
             if seen.is_some_and(|seen| seen != version) {
                 wakeups.changed();
@@ -543,6 +550,7 @@ fn connect(
             if !may_make && !path.exists() {
                 return Err(OpenError::NotMade { target: target.clone(), is_there: false });
             }
+            check_names(path)?;
             // First, so that a server and a command say the same of a file that can't be.
             let database = Sqlite::open(path, may_make, &clock).map_err(failed)?;
             let lock = match opener {
@@ -557,6 +565,13 @@ fn connect(
             };
             Ok((Backend::Sqlite(database), lock))
         }
+    }
+}
+
+fn check_names(path: &Path) -> Result<(), OpenError> {
+    match sqlite::names(path) {
+        0 | 1 => Ok(()),
+        names => Err(OpenError::ManyNames { path: path.to_owned(), names }),
     }
 }
 

@@ -196,6 +196,8 @@ pub struct Doubt {
     pub first_sent: DateTime<Utc>,
     /// Messages there that are known to be other posts: their ids. A post may have the same text as this one.
     pub taken: Vec<String>,
+    /// What other posts say that may be there, too: a message that could be one of theirs tells nothing.
+    pub rivals: Vec<PostContent>,
 }
 
 /// Why something did not work: in words, and in the numbers that the platform gave.

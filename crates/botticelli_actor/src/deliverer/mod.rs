@@ -18,8 +18,7 @@ use botticelli_server::clock::Clock;
 use botticelli_server::ids::{NodeId, PostId};
 use botticelli_server::ledger::LedgerError;
 use botticelli_server::outbox::{
-    Asked, ClaimedPost, EGRESS_LEASE, EgressScope, Exchange, Outbox, PlatformAnswer, PostEnd, PostsSettled,
-    SettledPost,
+    Asked, ClaimedPost, EGRESS_LEASE, EgressScope, Exchange, Outbox, PostEnd, PostsSettled, SettledPost,
 };
 use botticelli_server::outcome::panic_message;
 use botticelli_server::post::{Destination, Doubt, LookUp, Platform, PostError, Receipt};
@@ -498,8 +497,8 @@ impl Report {
                 if pause == Pause::Begins {
                     warn!(
                         post.id = %id, task.id = %task, destination = %to, %until, uncertain,
-                        "{reason}. Its posts wait; when that is put right, `actor-server posts retry {id}` asks again \
-                         at once"
+                        "deferred: {reason}. Posts to this destination wait, and it is asked again now and then, which \
+                         is not said each time; when it is put right, `actor-server posts retry {id}` asks at once"
                     );
                     return;
                 }
@@ -531,10 +530,11 @@ enum Pause {
 
 impl Paused {
     fn note(&mut self, ended: &Ended) -> Pause {
-        let answer = ended.exchanges.last().and_then(|exchange| exchange.answer);
+        let was_asked = !ended.exchanges.is_empty();
         let destination = &ended.post.destination;
         match &ended.end {
-            PostEnd::Deferred { .. } if answer == Some(PlatformAnswer::DestinationClosed) => {
+            // A wait that the platform asks for, or that the actor's limits do, is no trouble.
+            PostEnd::Deferred { holds: true, counts: true, .. } if was_asked => {
                 if self.0.insert(destination.clone()) { Pause::Begins } else { Pause::AsBefore }
             }
             PostEnd::Posted(_) if self.0.remove(destination) => Pause::Ends,
@@ -620,8 +620,8 @@ impl Courier {
         platform: &Platform,
         first_sent: DateTime<Utc>,
     ) -> Result<LookUp<Receipt>, PostError> {
-        let ClaimedPost { content, destination, key, taken, .. } = case.post;
-        let doubt = Doubt { first_sent, taken: taken.clone() };
+        let ClaimedPost { content, destination, key, taken, rivals, .. } = case.post;
+        let doubt = Doubt { first_sent, taken: taken.clone(), rivals: rivals.clone() };
         let request = platform.look_up(content, destination, key, &doubt);
         let answer = self.ask(case, Asked::LookUp, request, Exchange::looked_up).await;
         if answer.is_ok() {

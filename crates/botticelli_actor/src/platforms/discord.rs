@@ -103,6 +103,7 @@ fn webhooks(
 fn http(settings: &DiscordSettings) -> HttpSettings {
     HttpSettings {
         api_base_url: settings.api_base_url.clone(),
+        about_url: settings.about_url.clone(),
         connect_timeout: settings.connect_timeout,
         total_timeout: settings.request_timeout,
     }

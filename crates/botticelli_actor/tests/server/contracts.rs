@@ -133,6 +133,7 @@ impl PersistenceUnderTest for Snapshot {
             version: "1".into(),
             started_at: self.0.time(),
             stopped_at: None,
+            left_out: Default::default(),
             definitions: [task("a")].into(),
         };
         let definitions = [task("a"), task("b")].into();
@@ -177,7 +178,8 @@ impl Serving {
     async fn rest(&self) {
         let app = self.server.app.lock().await.clone();
         let Some(app) = app else { return };
-        let Some(mut activity) = app.activity().await else { return };
+        let Some(engine) = app.engine().await else { return };
+        let mut activity = engine.activity();
         let mut sleepers = self.database.clock().sleepers();
         loop {
             sleepers.mark_unchanged();

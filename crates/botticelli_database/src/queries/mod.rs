@@ -13,6 +13,7 @@ mod claim;
 mod conditions;
 mod follow_ups;
 mod health;
+mod known;
 mod nodes;
 mod operate;
 mod outbox;

@@ -117,8 +117,11 @@ pub(crate) async fn leave(conn: &mut Connection, node: NodeId) -> Work<Rescued> 
     left
 }
 
-/// Deletes the rows of nodes that went so long ago, and of which nothing is left to hand on.
+/// Deletes the rows of nodes that went so long ago, and of which nothing is left to hand on; and of tokens that nobody
+/// has sent for since then.
 pub(crate) async fn prune_nodes(conn: &mut Connection, gone_for: i64) -> Work<usize> {
+    let tokens = "DELETE FROM actor_server_egress_leases WHERE lease_until <= actor_server_now_plus($1)";
+    sql_query(tokens).bind::<BigInt, _>(-gone_for).execute(conn).await?;
     let sql = "DELETE FROM actor_server_nodes WHERE left_at <= actor_server_now_plus($1) \
          AND node NOT IN (SELECT o.node FROM actor_server_open_executions AS o WHERE o.node IS NOT NULL)";
     Ok(sql_query(sql).bind::<BigInt, _>(-gone_for).execute(conn).await?)

@@ -14,7 +14,7 @@ use botticelli_server::outbox::{
     ClaimedPost, EgressScope, HOLDS_FOR, PostEnd, PostState, PostsSettled, SettledPost,
 };
 use botticelli_server::plan::BreakerEffect;
-use botticelli_server::post::{Destination, IdempotencyKey, Receipt};
+use botticelli_server::post::{Destination, IdempotencyKey, PostContent, Receipt};
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text};
@@ -129,8 +129,9 @@ pub(crate) async fn claim_posts(
     let mut claimed = Vec::with_capacity(rows.len() + following.len());
     for (row, fence) in rows.into_iter().zip(fences) {
         let (earlier, taken) = (earlier_posts(conn, &row).await?, taken_receipts(conn, &row).await?);
+        let rivals = rivals(conn, &row).await?;
         let mut post = claimed_post(row, lease.until)?;
-        (post.fence, post.earlier, post.taken) = (Fence(fence), earlier, taken);
+        (post.fence, post.earlier, post.taken, post.rivals) = (Fence(fence), earlier, taken, rivals);
         claimed.push(post);
     }
     enter_attempts(conn, &node, &claimed, lease.now).await?;
@@ -155,6 +156,7 @@ pub(super) fn claimed_post(row: PostRow, lease_until: DateTime<Utc>) -> Work<Cla
         tries: row.attempts.saturating_sub(row.waits).unsigned_abs() + 1,
         uncertain_since: row.uncertain_since,
         taken: Vec::new(),
+        rivals: Vec::new(),
         lease_until,
         on_unknown: word("on_unknown", &row.on_unknown)?,
         limits: json("limits", row.limits)?,
@@ -228,6 +230,29 @@ async fn taken_receipts(conn: &mut Connection, row: &PostRow) -> Work<Vec<String
         .load(conn)
         .await?;
     Ok(rows.into_iter().map(|row| row.message_id).collect())
+}
+
+/// What other posts say that may be at the destination although nobody knows. One that a person left out may be there
+/// all the same.
+async fn rivals(conn: &mut Connection, row: &PostRow) -> Work<Vec<PostContent>> {
+    if row.uncertain_since.is_none() {
+        return Ok(Vec::new());
+    }
+    #[derive(QueryableByName)]
+    struct Rival {
+        #[diesel(sql_type = Json)]
+        content: Value,
+    }
+    let sql = "SELECT content FROM actor_server_posts \
+         WHERE platform = $1 AND destination = $2 AND id <> $3 AND uncertain_since IS NOT NULL AND state <> 'posted' \
+         ORDER BY id DESC LIMIT 1000";
+    let rows: Vec<Rival> = sql_query(sql)
+        .bind::<Text, _>(&row.platform)
+        .bind::<Text, _>(&row.destination)
+        .bind::<BigInt, _>(row.id)
+        .load(conn)
+        .await?;
+    rows.into_iter().map(|row| json("content", row.content)).collect()
 }
 
 /// The attempt rows are committed before any request leaves.
@@ -609,7 +634,10 @@ pub(crate) async fn decide(conn: &mut Connection, post: PostId, decision: PostDe
         Ok(sql_query(sql).bind::<BigInt, _>(post.0).load::<PostRow>(conn).await?.into_iter().next())
     };
     let Some(row) = find(conn, "").await? else { return Ok(Decided::UnknownPost) };
-    lock_state(conn, &task_id(row.task_id)?).await?;
+    lock_state(conn, &task_id(row.task_id.clone())?).await?;
+    if decision == PostDecision::Retry {
+        lock_with_waiting(conn, &row).await?;
+    }
     let Some(row) = find(conn, dialect::LOCK_POSTS).await? else { return Ok(Decided::UnknownPost) };
     let state = word("state", &row.state)?;
     let now = super::now(conn).await?;
@@ -664,6 +692,24 @@ async fn send_again(
         .execute(conn)
         .await?;
     take_up_parts_after(conn, row, now).await
+}
+
+/// Locks the post, and those of its destination that [`ask_again`] would change, in their order: somebody else may retry
+/// one of those.
+async fn lock_with_waiting(conn: &mut Connection, row: &PostRow) -> Work<()> {
+    let sql = format!(
+        "SELECT {} FROM actor_server_posts AS p WHERE p.id = $1 OR (p.platform = $2 AND p.destination = $3 \
+             AND p.holds_until IS NOT NULL AND p.deliver_at > actor_server_now()) {}",
+        PostRow::COLUMNS,
+        dialect::LOCK_POSTS
+    );
+    let _locked: Vec<PostRow> = sql_query(sql)
+        .bind::<BigInt, _>(row.id)
+        .bind::<Text, _>(&row.platform)
+        .bind::<Text, _>(&row.destination)
+        .load(conn)
+        .await?;
+    Ok(())
 }
 
 /// The destination is asked again at once, by the post whose turn it is.

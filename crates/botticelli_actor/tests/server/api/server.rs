@@ -145,7 +145,8 @@ impl ApiServer {
 
     /// Returns when nothing happens any more until the test does something, or time goes on.
     pub(crate) async fn rest(&self) {
-        let Some(mut activity) = self.app.activity().await else { return };
+        let Some(engine) = self.app.engine().await else { return };
+        let mut activity = engine.activity();
         let mut sleepers = self.database.clock().sleepers();
         loop {
             sleepers.mark_unchanged();
