@@ -377,9 +377,7 @@ impl ActorServer for App {
         // Last of all loops: until then people can see how the stop goes on.
         if let Some(RunningApi { serving, stop, .. }) = running.api.take() {
             stop.cancel();
-            if let Err(error) = serving.await {
-                warn!(error = %error, "the API did not end well");
-            }
+            ends(serving, &shutdown).await;
         }
         // What is being sent until then is still this node's, and known to have arrived.
         let has_left = running.engine.leave().await;

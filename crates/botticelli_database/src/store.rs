@@ -9,7 +9,8 @@ use crate::sqlite::{self, ServerLock, Sqlite};
 use crate::statement::Statement;
 use crate::target::DatabaseUrl;
 use crate::views::{
-    AttemptView, ExecutionView, HealthView, PostAttemptView, PostFilter, PostView, TaskFilter, TaskView,
+    AttemptView, ExecutionView, HealthView, HistoryFilter, NodeView, PostAttemptView, PostFilter, PostView,
+    TaskFilter, TaskView,
 };
 use async_trait::async_trait;
 use botticelli_server::clock::Clock;
@@ -64,6 +65,18 @@ pub enum PostDecision {
 }
 
 impl PostDecision {
+    /// What is written down of it.
+    fn audited(&self) -> (&'static str, Value) {
+        match self {
+            Self::Retry => ("post.retry", Value::Null),
+            Self::Resend => ("post.resend", Value::Null),
+            Self::MarkPosted { message_id, link } => {
+                ("post.mark_posted", serde_json::json!({ "message_id": message_id, "link": link }))
+            }
+            Self::Dismiss => ("post.dismiss", Value::Null),
+        }
+    }
+
     /// Whether it can be decided about a post in this state. `in_doubt`: the post may be there. What follows a post that
     /// is there is another matter.
     pub(crate) fn applies_to(&self, state: PostState, in_doubt: bool) -> bool {
@@ -104,6 +117,57 @@ pub enum Resumed {
     NotInConfiguration,
     /// There is no such task.
     UnknownTask,
+}
+
+/// What a request brings so that it is carried out once, however often it arrives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestKey {
+    /// Whoever asks has chosen it; it is unlike all others for this task.
+    pub key: String,
+    /// A hash of what is asked.
+    pub request: String,
+}
+
+/// What became of an event that may have a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    /// It is stored: this execution will run.
+    Execution(ExecutionId),
+    /// It was stored before, as this execution.
+    Again(ExecutionId),
+    /// Another request has brought this key before.
+    OtherRequest,
+    /// There is no such task.
+    UnknownTask,
+}
+
+/// What became of a wish to end an execution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It waited for a node, and is over.
+    Done,
+    /// The node that has it is told.
+    Requested,
+    /// It was over.
+    AlreadyOver,
+    /// There is no such execution.
+    UnknownExecution,
+}
+
+/// What was done after a backup was restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Restored {
+    /// Nothing: this server runs.
+    ServerRuns(NodeId),
+    /// So many tasks leave out what they missed, executions are cancelled, and posts are in doubt.
+    Done {
+        /// Tasks that were due.
+        tasks: usize,
+        /// Executions that were not over.
+        executions: usize,
+        /// Posts that were to be sent.
+        posts: usize,
+    },
 }
 
 /// How a database stands.
@@ -276,12 +340,24 @@ impl Store {
         Ok(resumed)
     }
 
+    /// To be called once after a backup was restored, before a server starts: what the backup believes to be due has
+    /// been done since.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn restored(&self) -> Result<Restored, LedgerError> {
+        let audit = self.audit("database.restored", "database", Value::Null);
+        write!(self, restored(audit))
+    }
+
     /// Carries out a person's decision about a post.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn decide(&self, post: PostId, decision: PostDecision) -> Result<Decided, LedgerError> {
-        let decided = write!(self, decide(post, decision))?;
+        let (action, detail) = decision.audited();
+        let audit = self.audit(action, post, detail);
+        let decided = write!(self, decide(post, decision, audit))?;
         self.notify("posts").await;
         Ok(decided)
     }
@@ -332,8 +408,51 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn history(&self, task: &TaskId, limit: usize) -> Result<Vec<ExecutionView>, LedgerError> {
-        let (task, limit) = (task.clone(), limit_of(limit));
-        read!(self, history(task, limit))
+        let task = task.clone();
+        self.history_where(HistoryFilter { task, outcome: None, trigger: None, before: None, limit }).await
+    }
+
+    /// Executions, newest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn history_where(&self, filter: HistoryFilter) -> Result<Vec<ExecutionView>, LedgerError> {
+        read!(self, history(filter))
+    }
+
+    /// Nodes by name, those after `after`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn nodes(&self, after: Option<String>, limit: usize) -> Result<Vec<NodeView>, LedgerError> {
+        read!(self, node_views(after, limit))
+    }
+
+    /// Ends an execution that is not over.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn cancel(&self, execution: ExecutionId) -> Result<Cancelled, LedgerError> {
+        let audit = self.audit("execution.cancel", execution, Value::Null);
+        let cancelled = write!(self, cancel(execution, audit))?;
+        self.notify("executions").await;
+        Ok(cancelled)
+    }
+
+    /// Stores an event as an execution that waits for a node; with a key once, however often it comes.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn publish_once(
+        &self,
+        event: Event,
+        key: Option<RequestKey>,
+    ) -> Result<Published, LedgerError> {
+        let task = event.task.clone();
+        let audit = self.audit("task.trigger", &task, Value::Null);
+        let published = write!(self, publish(event, key, audit))?;
+        self.notify(task.as_str()).await;
+        Ok(published)
     }
 
     /// How many executions the history holds.
@@ -611,6 +730,9 @@ fn microseconds(duration: Duration) -> i64 {
     i64::try_from(duration.min(FOR_EVER).as_micros()).unwrap_or(i64::MAX)
 }
 
+/// A request that comes again so much later counts as another one.
+const REQUESTS_ARE_KNOWN_FOR: Duration = Duration::from_secs(7 * 86_400);
+
 /// A database that does not answer for so long is not there.
 const LOOK_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -751,6 +873,7 @@ impl Ledger for Store {
     }
 
     async fn prune_nodes(&self, gone_for: Duration) -> Result<usize, LedgerError> {
+        write!(self, prune_request_keys(microseconds(REQUESTS_ARE_KNOWN_FOR)))?;
         let gone_for = microseconds(gone_for);
         write!(self, prune_nodes(gone_for))
     }
@@ -758,6 +881,11 @@ impl Ledger for Store {
     async fn owned(&self, node: &NodeId) -> Result<Vec<Attempt>, LedgerError> {
         let node = node.clone();
         read!(self, owned(node))
+    }
+
+    async fn cancelled(&self, node: &NodeId) -> Result<Vec<ExecutionId>, LedgerError> {
+        let node = node.clone();
+        write!(self, cancelled(node))
     }
 
     async fn withdraw_paused(&self, node: &NodeId) -> Result<Vec<ExecutionId>, LedgerError> {
@@ -856,9 +984,9 @@ impl PostHistory for Store {
 #[async_trait]
 impl EventServer for Store {
     async fn publish(&self, event: Event) -> Result<Accepted, LedgerError> {
-        let task = event.task.clone();
-        let accepted = write!(self, publish(event))?;
-        self.notify(task.as_str()).await;
-        Ok(accepted)
+        Ok(match self.publish_once(event, None).await? {
+            Published::Execution(id) | Published::Again(id) => Accepted::Execution(id),
+            Published::OtherRequest | Published::UnknownTask => Accepted::UnknownTask,
+        })
     }
 }

@@ -267,6 +267,70 @@ pub struct TaskFilter {
     pub limit: Option<usize>,
 }
 
+/// A node in a listing.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct NodeView {
+    /// Its name: one process.
+    pub node: String,
+    /// Of its program.
+    pub version: String,
+    /// When it started.
+    pub started_at: DateTime<Utc>,
+    /// When it last said that it lives.
+    pub heartbeat_at: DateTime<Utc>,
+    /// So long it counts as alive after that.
+    pub lease_until: DateTime<Utc>,
+    /// When it went, or was given up.
+    pub left_at: Option<DateTime<Utc>>,
+    /// Whether it counts as alive.
+    pub lives: bool,
+    /// Executions that it has.
+    pub open_executions: u64,
+}
+
+/// Which executions, by how they ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OutcomeFilter {
+    /// They have not: they run, or wait for a node.
+    Open,
+    /// Well.
+    Succeeded,
+    /// Not well.
+    Failed,
+    /// They were left out.
+    Skipped,
+    /// A person ended them.
+    Cancelled,
+}
+
+impl OutcomeFilter {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Which executions to list, newest first.
+#[derive(Debug, Clone)]
+pub struct HistoryFilter {
+    /// Of this task.
+    pub task: TaskId,
+    /// That ended like this.
+    pub outcome: Option<OutcomeFilter>,
+    /// Started by this.
+    pub trigger: Option<Trigger>,
+    /// Older than this one.
+    pub before: Option<ExecutionId>,
+    /// At most so many.
+    pub limit: usize,
+}
+
 /// Which posts to list.
 #[derive(Debug, Clone, Default)]
 pub struct PostFilter {
@@ -276,6 +340,8 @@ pub struct PostFilter {
     pub execution_id: Option<ExecutionId>,
     /// In this state.
     pub state: Option<PostState>,
+    /// Older than this one.
+    pub before: Option<PostId>,
     /// At most so many, newest first.
     pub limit: usize,
 }

@@ -6,7 +6,11 @@ use super::output::{time_or, visible, write_json, write_table};
 use super::task::{Runner, in_database, not_enabled, runner_of};
 use super::{load_config, show};
 use crate::clock::SystemClock;
-use botticelli_database::{Decided, Mode, PostDecision, PostFilter, PostView, Resumed, Store, TaskView};
+use crate::config::env;
+use crate::engine::is_on;
+use botticelli_database::{
+    Decided, Mode, PostDecision, PostFilter, PostView, Restored, Resumed, Store, TaskView,
+};
 use botticelli_server::ids::{ExecutionId, PostId};
 use botticelli_server::ledger::Trigger;
 use botticelli_server::outbox::PostState;
@@ -39,6 +43,35 @@ pub(super) async fn migrate(global: &GlobalArgs, out: &mut impl Write) -> anyhow
     }
     if done.is_empty() {
         writeln!(out, "up to date")?;
+    }
+    Ok(())
+}
+
+pub(super) async fn restored(global: &GlobalArgs, out: &mut impl Write) -> anyhow::Result<()> {
+    match open(global).await?.restored().await? {
+        Restored::Done { tasks, executions, posts } => Ok(writeln!(
+            out,
+            "{tasks} tasks leave out what was due since the backup\n{executions} executions are cancelled\n\
+             {posts} posts may be there already: they are looked up before they are sent"
+        )?),
+        Restored::ServerRuns(node) => Err(Failure::new(format!("server {node} runs on this database"))
+            .hint("stop it: this is for a database that was restored from a backup, before a server starts on it")
+            .into()),
+    }
+}
+
+/// Whether a server of this machine (or container) has just said to its database that it lives.
+pub(super) async fn health(global: &GlobalArgs, out: &mut impl Write) -> anyhow::Result<()> {
+    let host = env::host_name();
+    let nodes = open(global).await?.nodes(None, usize::MAX).await?;
+    let here: Vec<_> = nodes.into_iter().filter(|node| node.lives && is_on(&node.node, &host)).collect();
+    for node in &here {
+        let (beat, open) = (time_or(Some(node.heartbeat_at), "-"), node.open_executions);
+        writeln!(out, "{} lives: last said so {beat}; it has {open} executions", node.node)?;
+    }
+    if here.is_empty() {
+        let failure = Failure::new(format!("no server of {host:?} lives"));
+        return Err(failure.hint("servers of other machines are not looked at").into());
     }
     Ok(())
 }
@@ -132,6 +165,7 @@ pub(super) async fn posts(
                 task,
                 execution_id: execution.map(ExecutionId),
                 state,
+                before: None,
                 limit: usize::try_from(*limit)?,
             };
             let posts = store.posts(filter).await?;

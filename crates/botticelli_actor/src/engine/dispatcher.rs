@@ -13,7 +13,9 @@ use super::{Activity, Command, LAST_MOMENTS, Parts, Shutdown};
 use botticelli_server::clock::Clock as _;
 use botticelli_server::ids::{ExecutionId, TaskId};
 use botticelli_server::ledger::{Attempt, EndedAttempt, POISON_INTERRUPTIONS, Recorded, Trigger};
+use botticelli_server::outcome::AttemptEnd;
 use botticelli_server::plan::{Settlement, settle};
+use botticelli_server::server::Run;
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,6 +37,8 @@ pub(super) struct Dispatcher {
     running: JoinSet<Ended>,
     /// Started, and not recorded.
     under_way: BTreeMap<ExecutionId, TaskId>,
+    /// Ends one of those that run.
+    cancels: BTreeMap<ExecutionId, CancellationToken>,
     question: Option<JoinHandle<Reply>>,
     /// The next part of a long agenda is read while the part before it is claimed: they are other tasks.
     reading: Option<JoinHandle<Reply>>,
@@ -69,6 +73,7 @@ impl Dispatcher {
             timetable: Timetable::default(),
             ready: BTreeMap::new(),
             running: JoinSet::new(),
+            cancels: BTreeMap::new(),
             question: None,
             reading: None,
             ask_not_before: None,
@@ -186,9 +191,10 @@ impl Dispatcher {
             return;
         };
         let parts = self.parts.clone();
-        let abort = self.abort.child_token();
+        let (abort, cancel) = (self.abort.child_token(), CancellationToken::new());
+        self.cancels.insert(attempt.execution_id, cancel.clone());
         self.under_way.insert(attempt.execution_id, attempt.task_id.clone());
-        self.running.spawn(run_attempt(parts, task, attempt, abort));
+        self.running.spawn(run_attempt(parts, task, attempt, abort, cancel));
     }
 
     fn give_back(&self, attempts: Vec<Attempt>) {
@@ -202,14 +208,38 @@ impl Dispatcher {
         });
     }
 
+    /// A person wants these to end.
+    fn cancel(&mut self, executions: &[ExecutionId]) {
+        let now = self.now();
+        for execution in executions {
+            if let Some(running) = self.cancels.get(execution) {
+                running.cancel();
+                continue;
+            }
+            let waiting = self.ready.extract_if(.., |(_, ready), _| ready == execution).next();
+            let Some((_, attempt)) = waiting else { continue };
+            let Some(task) = self.timetable.task(&attempt.task_id) else { continue };
+            self.under_way.insert(attempt.execution_id, attempt.task_id.clone());
+            let run = Run::ended(AttemptEnd::Cancelled);
+            self.ended(Ok(Ended { attempt, task, started_at: now, ended_at: now, run }));
+        }
+    }
+
     // Ending.
 
     fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
-        let ended = match ended {
+        let mut ended = match ended {
             Ok(ended) => ended,
             // `run_attempt` catches panics; what is left is the end of the grace period.
             Err(error) => return error!(error = %error, "a run was cut off"),
         };
+        let cancelled = self.cancels.remove(&ended.attempt.execution_id);
+        if cancelled.is_some_and(|cancel| cancel.is_cancelled())
+            && matches!(ended.run.end, AttemptEnd::Failed { .. } | AttemptEnd::Interrupted)
+        {
+            // It shall not be tried again, whatever it came to.
+            ended.run = Run::ended(AttemptEnd::Cancelled);
+        }
         // By the definition of now, which may have changed since the run started: so is `next_run`.
         let task = self.timetable.task(&ended.attempt.task_id).unwrap_or_else(|| ended.task.clone());
         let next_run = self.timetable.next_run(&ended.attempt.task_id);

@@ -286,7 +286,7 @@ pub(crate) async fn take(
     let columns = OpenExecutionRow::COLUMNS;
     let sql = format!(
         "SELECT {columns} FROM actor_server_open_executions AS o WHERE o.id IN (SELECT r.id FROM {{r}}) \
-             AND o.ready_at <= actor_server_now_plus($1) ORDER BY o.id"
+             AND o.ready_at <= actor_server_now_plus($1) AND o.cancel_requested_at IS NULL ORDER BY o.id"
     );
     let candidates = async |conn: &mut Connection| -> Work<Vec<OpenExecutionRow>> {
         Ok(sql_query(&sql).bind::<BigInt, _>(ahead).rows(&refs)?.load(conn).await?)

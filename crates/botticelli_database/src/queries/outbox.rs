@@ -5,6 +5,7 @@ use super::follow_ups;
 use super::record::{StateAfter, write_states};
 use super::rows::{PostRow, json, task_id, word};
 use super::*;
+use crate::access::NewAudit;
 use crate::fail_points::{Point, pass};
 use crate::store::{Decided, PostDecision};
 use crate::views::MARKED_POSTED;
@@ -627,7 +628,12 @@ pub(super) async fn waits_for(conn: &mut Connection, posts: &[i64]) -> Work<Hash
 }
 
 /// A person decides about a post.
-pub(crate) async fn decide(conn: &mut Connection, post: PostId, decision: PostDecision) -> Work<Decided> {
+pub(crate) async fn decide(
+    conn: &mut Connection,
+    post: PostId,
+    decision: PostDecision,
+    audit: Option<NewAudit>,
+) -> Work<Decided> {
     let find = async |conn: &mut Connection, lock: &str| -> Work<Option<PostRow>> {
         let columns = PostRow::COLUMNS;
         let sql = format!("SELECT {columns} FROM actor_server_posts AS p WHERE p.id = $1 {lock}");
@@ -674,6 +680,7 @@ pub(crate) async fn decide(conn: &mut Connection, post: PostId, decision: PostDe
             skip_parts_after(conn, &row, now).await?;
         }
     }
+    super::access::write_down(conn, audit).await?;
     Ok(Decided::Done)
 }
 

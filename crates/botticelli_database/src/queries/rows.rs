@@ -159,7 +159,7 @@ impl TryFrom<OpenExecutionRow> for views::ExecutionView {
     }
 }
 
-#[derive(Debug, Clone, Queryable, Selectable)]
+#[derive(Debug, Clone, Queryable, Selectable, QueryableByName)]
 #[diesel(table_name = actor_server_executions)]
 pub(super) struct ActorServerExecutionRow {
     id: i64,
@@ -181,6 +181,12 @@ pub(super) struct ActorServerExecutionRow {
     skills_failed: i32,
     skills_skipped: i32,
     metadata: Value,
+}
+
+impl ActorServerExecutionRow {
+    pub(super) const COLUMNS: &str = "e.id, e.task_id, e.actor_name, e.trigger, e.scheduled_for, e.scheduled_until, e.occurrences, e.started_at, \
+         e.completed_at, e.outcome, e.skip_reason, e.success, e.error_message, e.attempt, e.node, e.skills_succeeded, \
+         e.skills_failed, e.skills_skipped, e.metadata";
 }
 
 impl TryFrom<ActorServerExecutionRow> for views::ExecutionView {

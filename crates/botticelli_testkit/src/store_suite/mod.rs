@@ -8,6 +8,7 @@ mod posts;
 mod readings;
 mod records;
 mod registrations;
+mod restores;
 mod walk;
 
 pub use claims::*;
@@ -18,6 +19,7 @@ pub use posts::*;
 pub use readings::*;
 pub use records::*;
 pub use registrations::*;
+pub use restores::*;
 pub use walk::*;
 
 /// A test for each rule: `store_suite!(sqlite, TestStore::sqlite());`. Needs `tokio` with its macros.
@@ -74,6 +76,7 @@ macro_rules! store_suite {
             what_was_missed_in_a_pause_is_skipped_at_the_resume,
             the_first_occurrence_after_a_resume_runs_even_if_nobody_looked_before,
             setting_is_paused_to_false_by_sql_resumes_a_task,
+            what_a_restored_backup_believes_to_be_due_is_left_out_or_doubted,
             a_registration_that_changes_nothing_writes_nothing,
             a_changed_schedule_causes_no_catch_up,
             a_task_that_is_gone_is_retired_and_can_come_back,

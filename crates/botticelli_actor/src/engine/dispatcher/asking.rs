@@ -31,6 +31,8 @@ pub(super) enum Reply {
         node: NodeId,
         known: BTreeSet<ExecutionId>,
         owned: Vec<Attempt>,
+        /// Of those: what a person wants to end.
+        cancelled: Vec<ExecutionId>,
     },
     Agenda {
         until: DateTime<Utc>,
@@ -139,7 +141,10 @@ impl Dispatcher {
             self.note_good(shown);
         }
         match reply {
-            Reply::Owned { node, known, owned } => self.note_owned(&node, &known, owned),
+            Reply::Owned { node, known, owned, cancelled } => {
+                self.note_owned(&node, &known, owned);
+                self.cancel(&cancelled);
+            }
             Reply::Agenda { until, agenda } => self.note_agenda(until, agenda),
             Reply::States { states, refused } => self.note_states(states, &refused),
             Reply::Work { node, wanted, claimed, taken, trouble } => {
@@ -289,10 +294,11 @@ async fn check(parts: &Parts, known: BTreeSet<ExecutionId>) -> Reply {
     let node = parts.node();
     let owned = async {
         parts.ledger.withdraw_paused(&node).await?;
-        parts.ledger.owned(&node).await
+        let cancelled = parts.ledger.cancelled(&node).await?;
+        Ok((parts.ledger.owned(&node).await?, cancelled))
     };
     match owned.await {
-        Ok(owned) => Reply::Owned { node, known, owned },
+        Ok((owned, cancelled)) => Reply::Owned { node, known, owned, cancelled },
         Err(error) => Reply::Failed { error, tasks: Vec::new() },
     }
 }

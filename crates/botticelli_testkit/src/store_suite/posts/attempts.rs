@@ -158,7 +158,7 @@ pub async fn a_post_in_doubt_comes_with_what_others_say_that_may_be_there(db: &T
         settle(&player, &post, needs_review()).await;
         let decision = match text {
             "left out" => PostDecision::Dismiss,
-            "seen" => seen(),
+            "seen" => decisions::seen(),
             _ => continue,
         };
         assert_eq!(db.decide(post.id, decision).await.expect("an answer"), Decided::Done);

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn seen() -> PostDecision {
+pub(super) fn seen() -> PostDecision {
     PostDecision::MarkPosted { message_id: "77".into(), link: Some("https://example.org/77".into()) }
 }
 
