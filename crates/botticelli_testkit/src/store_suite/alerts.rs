@@ -120,7 +120,9 @@ pub async fn what_begins_and_ends_is_told_once_each(db: &TestStore) {
     assert_eq!(told[0].1.incident, told[1].1.incident);
     let keys: HashSet<&str> = told.iter().map(|(post, _)| post.key.as_str()).collect();
     assert_eq!(keys.len(), 2, "the receiver takes one for the other otherwise");
-    assert!(told.iter().all(|(post, _)| post.state == PostState::Pending && post.task_id.as_str() == "alert:ops"));
+    assert!(
+        told.iter().all(|(post, _)| post.state == PostState::Pending && post.task_id.as_str() == "alert:ops")
+    );
 
     // The same trouble another time is another incident.
     db.advance(MINUTE).await;
@@ -142,7 +144,8 @@ pub async fn one_node_at_a_time_watches(db: &TestStore) {
     }
     assert_eq!(look(&first).await.begun.len(), 1);
     // It has other rules, and would end what it does not want.
-    let nothing = || async { second.store.watch_alerts(watch(&second, Vec::new())).await.expect("an answer") };
+    let nothing =
+        || async { second.store.watch_alerts(watch(&second, Vec::new())).await.expect("an answer") };
     assert_eq!(nothing().await, AlertsSeen::default());
     db.advance(5 * SECOND).await;
     assert!(look(&first).await.watches, "it says so again");
@@ -344,11 +347,10 @@ pub async fn what_a_node_has_found_itself_is_told_like_the_rest(db: &TestStore) 
     watch.found.clear();
     assert_eq!(db.watch_alerts(watch).await.expect("an answer").ended, 2);
     let told = told(db).await;
-    assert_eq!(told.iter().map(|(_, event)| event.notice).collect::<Vec<_>>(), [
-        Notice::Started,
-        Notice::Started,
-        Notice::Ended
-    ]);
+    assert_eq!(
+        told.iter().map(|(_, event)| event.notice).collect::<Vec<_>>(),
+        [Notice::Started, Notice::Started, Notice::Ended]
+    );
 }
 
 /// But not what is open or on its way.

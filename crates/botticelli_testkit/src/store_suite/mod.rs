@@ -2,7 +2,6 @@
 
 mod alerts;
 mod claims;
-mod follow_ups;
 mod nodes;
 mod operators;
 mod players;
@@ -15,7 +14,6 @@ mod walk;
 
 pub use alerts::*;
 pub use claims::*;
-pub use follow_ups::*;
 pub use nodes::*;
 pub use operators::*;
 pub use players::*;
