@@ -6,10 +6,10 @@
 use crate::actor::{PipelineActor, RegisteredActors, RunContext};
 use crate::api::{self, ApiError, ApiParts};
 use crate::config::server_file::PlatformName;
-use crate::config::{ActorFile, BotPost, LoadedConfig, Problems, ServerSettings};
+use crate::config::{ActorFile, LoadedConfig, Problems, ServerSettings};
 use crate::deliverer::{Deliverer, DeliverySettings, DeliverySignals};
 use crate::engine::{CurrentNode, DatabaseClock, Engine, EngineParts, EngineSettings, Shutdown};
-use crate::platforms::{Finding, Platforms, SetupError};
+use crate::platforms::{Finding, Intended, Platforms, SetupError};
 use crate::skills::SkillRegistry;
 use async_trait::async_trait;
 use botticelli_database::{DatabaseStatePersistence, Mode, OpenError, Store, Wakeups};
@@ -17,7 +17,7 @@ use botticelli_server::clock::Clock;
 use botticelli_server::ids::{ActorName, DefinitionHash, NodeId, TaskId};
 use botticelli_server::ledger::{Attempt, Ledger as _, LedgerError, Registered, Registration};
 use botticelli_server::outbox::PostHistory;
-use botticelli_server::post::{Destination, TextLimit, TextUnit};
+use botticelli_server::post::Destination;
 use botticelli_server::server::{ActorManager, ActorServer, StatePersistence as _, TaskScheduler as _};
 use botticelli_server::task::Task;
 use chrono::{DateTime, Utc};
@@ -28,7 +28,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
@@ -135,6 +135,7 @@ pub struct App {
 }
 
 struct Running {
+    signals: DeliverySignals,
     /// Cancelled when one of the loops has ended, be it by a panic.
     broken_down: CancellationToken,
     engine: Arc<Engine>,
@@ -230,7 +231,8 @@ impl App {
         let actors = Arc::new(RegisteredActors::default());
         enter_actors(&actors, build_actors(&config.actors, &parts.skills, url)?);
         let clock = Arc::new(DatabaseClock::new(parts.clock.clone()));
-        let (wakeups, posts_waiting) = (Wakeups::default(), Arc::new(Notify::new()));
+        let wakeups = Wakeups::default();
+        let signals = DeliverySignals { changed: wakeups.clone(), ..DeliverySignals::default() };
         let node = Arc::new(CurrentNode::new(parts.node.clone()));
         let engine = Arc::new(Engine::new(EngineParts {
             ledger: store_arc.clone(),
@@ -239,7 +241,7 @@ impl App {
             contexts: Arc::new(contexts(store_arc.clone(), clock.clone(), parts.platforms.clone())),
             clock: clock.clone(),
             wakeups: wakeups.clone(),
-            posts_waiting: posts_waiting.clone(),
+            posts_waiting: signals.posts_waiting.clone(),
             node: node.clone(),
             settings: engine_settings(&config.settings),
         }));
@@ -249,7 +251,7 @@ impl App {
             clock.clone(),
             node.clone(),
             parts.delivery.clone(),
-            DeliverySignals { posts_waiting, changed: wakeups.clone() },
+            signals.clone(),
         );
         let (stop, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
         let snapshot = snapshot(&store);
@@ -277,7 +279,7 @@ impl App {
         let registered = register_tasks(&store, &config.tasks, true).await?;
         tell_what_was_recovered(&snapshot, &registered).await?;
         engine.hold(runnable(config));
-        look_ahead(parts, &config.bot_posts, &stop);
+        look_ahead(parts, Intended::all(config, &parts.skills), &signals, &stop);
         let guard = || broken_down.clone().drop_guard();
         let loops = vec![
             tokio::spawn({
@@ -311,6 +313,7 @@ impl App {
             RunningApi { address, serving, stop }
         });
         Ok(Running {
+            signals,
             broken_down,
             engine,
             actors,
@@ -421,9 +424,10 @@ impl ActorServer for App {
             running.engine.cancel(&gone.id).await?;
         }
         running.engine.hold(runnable(&new));
-        if new.bot_posts != config.bot_posts {
-            look_ahead(&self.parts, &new.bot_posts, &running.stop);
-        }
+        let before = Intended::all(&config, &self.parts.skills);
+        let mut intended = Intended::all(&new, &self.parts.skills);
+        intended.retain(|one| before.iter().all(|before| !before.is_like(one)));
+        look_ahead(&self.parts, intended, &running.signals, &running.stop);
         let tasks = running.engine.scheduled().await?.len();
         info!(
             tasks,
@@ -534,16 +538,35 @@ fn left_out(config: &LoadedConfig) -> BTreeMap<&TaskId, &'static str> {
     config.tasks.iter().filter_map(|task| Some((&task.id, lacking(task)?))).collect()
 }
 
-/// Warns of what stands in the way of posts, before the first one finds it out. Nothing waits for that.
-fn look_ahead(parts: &AppParts, posts: &[BotPost], stop: &CancellationToken) {
-    let (platforms, posts, stop, now) =
-        (parts.platforms.clone(), posts.to_vec(), stop.clone(), parts.clock.now());
-    tokio::spawn(async move {
-        let found = stop.run_until_cancelled(platforms.preflight(&posts, now)).await;
-        for Finding { problem, .. } in found.unwrap_or_default() {
+/// So long posts to Discord wait until the way has been looked at. Without an answer they go all the same.
+const LOOK_AHEAD: Duration = Duration::from_secs(10);
+
+/// Warns of what stands in the way of posts, before the first of them finds it out.
+fn look_ahead(
+    parts: &AppParts,
+    intended: Vec<Intended>,
+    signals: &DeliverySignals,
+    stop: &CancellationToken,
+) {
+    if intended.is_empty() {
+        return;
+    }
+    let hold = signals.hold(PlatformName::Discord.as_str());
+    let (platforms, stop, now) = (parts.platforms.clone(), stop.clone(), parts.clock.now());
+    tokio::spawn(stop.run_until_cancelled_owned(async move {
+        let mut looking = std::pin::pin!(platforms.preflight(&intended, now));
+        let (found, hold) = match tokio::time::timeout(LOOK_AHEAD, &mut looking).await {
+            Ok(found) => (found, Some(hold)),
+            Err(_) => {
+                drop(hold);
+                (looking.await, None)
+            }
+        };
+        for Finding { problem, .. } in found {
             warn!("{problem}; {}", problem.hint.as_deref().unwrap_or_default());
         }
-    });
+        drop(hold);
+    }));
 }
 
 /// A reload may bring tasks for webhooks that this process was not started with.
@@ -586,7 +609,7 @@ pub fn contexts(
         task_id: task.id.clone(),
         scheduled_for: attempt.scheduled_for.unwrap_or(attempt.opened_at),
         destinations: task.destinations.clone(),
-        text_limit: tightest(task, &platforms),
+        text_limits: platforms.text_limits(&task.destinations),
         platforms: platforms.clone(),
         history: history.clone(),
         clock: clock.clone(),
@@ -595,11 +618,4 @@ pub fn contexts(
         stop,
         trace: None,
     }
-}
-
-/// The limit that fits every destination of a task.
-pub fn tightest(task: &Task, platforms: &Platforms) -> TextLimit {
-    let limits = task.destinations.iter().filter_map(|to| platforms.capabilities(to)).map(|can| can.text);
-    let no_limit = TextLimit { max: None, unit: TextUnit::Scalars };
-    limits.min_by_key(|limit| limit.max.unwrap_or(usize::MAX)).unwrap_or(no_limit)
 }

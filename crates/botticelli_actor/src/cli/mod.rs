@@ -73,7 +73,13 @@ fn start(cli: &Cli) -> anyhow::Result<()> {
             clap_complete::generate(*shell, &mut Cli::command(), "actor-server", &mut script);
             Ok(out.write_all(&script)?)
         }),
-        Command::Run | Command::Once(_) | Command::Tasks(_) | Command::Posts(_) | Command::Migrate => {
+        Command::Run
+        | Command::Once(_)
+        | Command::Tasks(_)
+        | Command::Posts(_)
+        | Command::Migrate
+        | Command::Restored
+        | Command::Health => {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             let result = runtime.block_on(with_database(cli, command));
             // Whatever still blocks a thread must not hold up the end.
@@ -98,6 +104,8 @@ async fn with_database(cli: &Cli, command: &Command) -> anyhow::Result<()> {
         Command::Tasks(command) => database::tasks(&cli.global, command, &mut out).await,
         Command::Posts(command) => database::posts(&cli.global, command, &mut out).await,
         Command::Migrate => database::migrate(&cli.global, &mut out).await,
+        Command::Restored => database::restored(&cli.global, &mut out).await,
+        Command::Health => database::health(&cli.global, &mut out).await,
         Command::Next(_) | Command::Schema(_) | Command::Completions { .. } => Ok(()),
     };
     // Also, and above all, what led to a failure.

@@ -32,6 +32,7 @@ use botticelli_server::task::Task;
 use chrono::{DateTime, SecondsFormat, Utc};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -185,8 +186,11 @@ impl Trace for Stages {
         }
         for entry in &draft.entries {
             let key = format!("{}/{}", entry.item.source, entry.item.key);
+            let counts: BTreeSet<usize> =
+                entry.deliveries.iter().filter_map(|delivery| Some(delivery.parts.as_ref()?.len())).collect();
+            let counts: Vec<String> = counts.iter().map(usize::to_string).collect();
             let parts =
-                entry.parts.as_ref().map_or(String::new(), |parts| format!(", {} part(s)", parts.len()));
+                if counts.is_empty() { String::new() } else { format!(", {} part(s)", counts.join(" or ")) };
             lines.push_str(&format!("   draft: {}{parts}\n", visible(&key)));
         }
     }

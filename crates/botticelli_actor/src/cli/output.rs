@@ -284,6 +284,7 @@ mod tests {
             state: PostState::NeedsReview,
             reason: Some("nobody can tell".into()),
             deliver_at: None,
+            follow_up_at: None,
             attempts: 1,
             node: None,
             receipt: None,

@@ -11,6 +11,7 @@ mod access;
 mod agenda;
 mod claim;
 mod conditions;
+mod follow_ups;
 mod health;
 mod known;
 mod nodes;
@@ -19,6 +20,7 @@ mod outbox;
 mod read;
 mod record;
 mod register;
+mod restored;
 mod rows;
 mod schema;
 mod snapshot;
@@ -39,6 +41,7 @@ pub(crate) use read::{
 };
 pub(crate) use record::record;
 pub(crate) use register::register;
+pub(crate) use restored::restored;
 pub(crate) use snapshot::{snapshot_clear, snapshot_load, snapshot_save};
 
 type Work<T> = Result<T, WorkError>;
