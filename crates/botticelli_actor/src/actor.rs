@@ -132,14 +132,16 @@ impl PipelineActor {
         for (index, section) in file.skills.iter().enumerate() {
             let place = |fault: Fault| fault.within(KeyPath::entry("skills", index));
             // A disabled skill is checked too: it is to work when somebody enables it.
-            match registry.build(&section.name, &section.settings) {
-                Ok(skill) => {
-                    faults.extend(skill.check(&sources).into_iter().map(place));
-                    let skill = section.enabled.then_some(skill);
-                    steps.push(PipelineStep { name: section.name.clone(), skill });
-                }
-                Err(wrong) => faults.extend(wrong.into_iter().map(place)),
-            }
+            let (skill, wrong) = registry.build_what_is_right(&section.name, &section.settings);
+            let checked = skill.as_ref().map(|skill| skill.check(&sources)).unwrap_or_default();
+            // Of a skill with wrong settings, others may only seem to be wrong; but not which source it names.
+            let source = KeyPath::from("source");
+            let names_a_source =
+                section.settings.contains_key("source") && wrong.iter().all(|fault| fault.path != source);
+            let stands = |fault: &Fault| wrong.is_empty() || (names_a_source && fault.path == source);
+            let checked: Vec<Fault> = checked.into_iter().filter(stands).collect();
+            faults.extend(wrong.into_iter().chain(checked).map(place));
+            steps.push(PipelineStep { name: section.name.clone(), skill: skill.filter(|_| section.enabled) });
         }
         if file.skills.is_empty() {
             faults.push(Fault::new("skills", "the actor has no skills").hint(SELECT_HINT));

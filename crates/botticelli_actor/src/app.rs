@@ -8,7 +8,7 @@ use crate::api::{self, ApiError, ApiParts};
 use crate::config::server_file::PlatformName;
 use crate::config::{ActorFile, BotPost, LoadedConfig, Problems, ServerSettings};
 use crate::deliverer::{Deliverer, DeliverySettings, DeliverySignals};
-use crate::engine::{Activity, CurrentNode, DatabaseClock, Engine, EngineParts, EngineSettings, Shutdown};
+use crate::engine::{CurrentNode, DatabaseClock, Engine, EngineParts, EngineSettings, Shutdown};
 use crate::platforms::{Finding, Platforms, SetupError};
 use crate::skills::SkillRegistry;
 use async_trait::async_trait;
@@ -28,7 +28,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
@@ -167,6 +167,9 @@ pub struct ServerState {
     pub stopped_at: Option<DateTime<Utc>>,
     /// What it ran.
     pub definitions: BTreeMap<TaskId, DefinitionHash>,
+    /// What of that it could not run, and why.
+    #[serde(default)]
+    pub left_out: BTreeMap<TaskId, String>,
 }
 
 fn snapshot(store: &Store) -> DatabaseStatePersistence<ServerState> {
@@ -203,6 +206,11 @@ impl App {
         self.stopping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Its engine; `None` while the server does not run.
+    pub async fn engine(&self) -> Option<Arc<Engine>> {
+        Some(self.running.lock().await.as_ref()?.engine.clone())
+    }
+
     /// What this configuration has: its tasks and actors. `None`: it is being changed at this moment.
     pub fn with_config<T>(&self, look: impl FnOnce(&LoadedConfig) -> T) -> Option<T> {
         self.config.try_lock().ok().map(|config| look(&config))
@@ -227,11 +235,6 @@ impl App {
         let context = context(&task, &rehearsal(&task, now), stop);
         // The actor is gone: the task is about to be, too.
         Ok(actors.run(&task.actor_name, context).await.ok())
-    }
-
-    /// What its engine is doing, as that changes; `None` while the server does not run.
-    pub async fn activity(&self) -> Option<watch::Receiver<Activity>> {
-        Some(self.running.lock().await.as_ref()?.engine.activity())
     }
 
     /// Returns when a part of the running server has come to an end that nobody asked for. A server that goes on without
@@ -355,6 +358,10 @@ impl App {
             started_at: self.parts.clock.now(),
             stopped_at,
             definitions: config.tasks.iter().map(|task| definition(task)).collect(),
+            left_out: left_out(config)
+                .into_iter()
+                .map(|(task, why)| (task.clone(), why.to_owned()))
+                .collect(),
         }
     }
 }
@@ -484,7 +491,12 @@ fn is_set_up_differently(new: &LoadedConfig, old: &LoadedConfig) -> bool {
         let discord = &config.discord;
         let times =
             [discord.connect_timeout, discord.request_timeout, discord.nonce_window, discord.history_grace];
-        (discord.api_base_url.clone(), times, secret(config.discord_token.as_ref()))
+        (
+            discord.api_base_url.clone(),
+            discord.about_url.clone(),
+            times,
+            secret(config.discord_token.as_ref()),
+        )
     };
     plain(new) != plain(old) || webhooks(new) != webhooks(old)
 }
@@ -526,6 +538,15 @@ fn enter_actors(actors: &RegisteredActors, built: Vec<(ActorName, PipelineActor)
 /// The tasks that this node can run. The others are registered too, and so they are kept: another node may have what
 /// is lacking here, or this one when it is started again, and what they missed is theirs to catch up.
 fn runnable(config: &LoadedConfig) -> Vec<Arc<Task>> {
+    let left_out = left_out(config);
+    for (task, why) in &left_out {
+        warn!(task.id = %task, "left out on this node: {why}");
+    }
+    config.tasks.iter().filter(|task| !left_out.contains_key(&task.id)).cloned().collect()
+}
+
+/// What this node can't run, and why.
+fn left_out(config: &LoadedConfig) -> BTreeMap<&TaskId, &'static str> {
     let without_token: HashSet<&TaskId> = config.without_token().into_iter().map(|(task, _)| task).collect();
     let lacking = |task: &Task| {
         if without_token.contains(&task.id) {
@@ -536,14 +557,7 @@ fn runnable(config: &LoadedConfig) -> Vec<Arc<Task>> {
             None
         }
     };
-    let is_runnable = |task: &&Arc<Task>| match lacking(task) {
-        None => true,
-        Some(lacking) => {
-            warn!(task.id = %task.id, "left out on this node: {lacking}");
-            false
-        }
-    };
-    config.tasks.iter().filter(is_runnable).cloned().collect()
+    config.tasks.iter().filter_map(|task| Some((&task.id, lacking(task)?))).collect()
 }
 
 /// Warns of what stands in the way of posts, before the first one finds it out. Nothing waits for that.

@@ -11,12 +11,16 @@ pub mod config;
 pub mod deliverer;
 #[cfg(feature = "discord")]
 pub mod discord;
+#[cfg(feature = "discord")]
+pub mod discord_server;
 pub mod draft;
 pub mod engine;
 pub mod knowledge;
 pub mod names;
 pub mod platforms;
 mod regular_file;
+#[cfg(feature = "fail-points")]
+pub mod rehearsal;
 pub mod shown;
 pub mod skill;
 pub mod skills;

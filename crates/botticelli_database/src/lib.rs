@@ -9,6 +9,7 @@
 
 mod access;
 mod error;
+pub mod fail_points;
 mod persistence;
 mod postgres;
 pub mod reader;

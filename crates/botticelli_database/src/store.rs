@@ -2,6 +2,7 @@
 
 use crate::access::{AuditFilter, AuditView, NewAudit, Requester, TokenView, ValidToken};
 use crate::error::{OpenError, Schema};
+use crate::fail_points::{Point, pass};
 use crate::postgres::{self, Postgres};
 use crate::reader::{ReadError, Reader};
 use crate::sqlite::{self, ServerLock, Sqlite};
@@ -19,7 +20,7 @@ use botticelli_server::ledger::{
     Registered, Registration, Rescued, TakeRequest,
 };
 use botticelli_server::outbox::{
-    ClaimedPost, EarlierItem, EgressScope, Outbox, PostHistory, PostState, PostsSettled, SettledPost,
+    ClaimedPost, EarlierItem, EgressScope, Outbox, PostEnd, PostHistory, PostState, PostsSettled, SettledPost,
 };
 use botticelli_server::post::Destination;
 use botticelli_server::server::{Accepted, Event, EventServer};
@@ -28,11 +29,12 @@ use chrono::{DateTime, Utc};
 use futures::FutureExt as _;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 /// Who opens a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -244,6 +246,7 @@ impl Store {
         let target = DatabaseUrl::parse(url)?;
         let failed = |reason: String| OpenError::Connect { target: target.clone(), reason };
         if let DatabaseUrl::Sqlite(path) = &target {
+            check_names(path)?;
             sqlite::may_write(path).map_err(|error| failed(error.to_string()))?;
             if !path.exists() {
                 return Ok(Condition::New);
@@ -562,7 +565,8 @@ impl Store {
         }
     }
 
-    /// Calls [`Wakeups::changed`] when somebody else has changed something, until `stop`.
+    /// Calls [`Wakeups::changed`] when somebody else has changed something, until `stop`; or until the database is not
+    /// what was opened any more, which it logs. Then nothing can be stored.
     pub async fn watch(self, wakeups: Wakeups, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -612,6 +616,10 @@ const WATCH_FILE: Duration = Duration::from_millis(200);
 async fn watch_file(database: &Sqlite, wakeups: &Wakeups) {
     let mut seen = None;
     loop {
+        if let Err(error) = database.check_place() {
+            let hint = "stop the server before you move or restore a database, with its -wal and -shm files";
+            return error!("{error}: nothing can be stored any more; {hint}");
+        }
         if let Ok(version) = database.data_version().await {
             if seen.is_some_and(|seen| seen != version) {
                 wakeups.changed();
@@ -646,6 +654,7 @@ fn connect(
             if !may_make && !path.exists() {
                 return Err(OpenError::NotMade { target: target.clone(), is_there: false });
             }
+            check_names(path)?;
             // First, so that a server and a command say the same of a file that can't be.
             let database = Sqlite::open(path, may_make, &clock).map_err(failed)?;
             let lock = match opener {
@@ -660,6 +669,13 @@ fn connect(
             };
             Ok((Backend::Sqlite(database), lock))
         }
+    }
+}
+
+fn check_names(path: &Path) -> Result<(), OpenError> {
+    match sqlite::names(path) {
+        0 | 1 => Ok(()),
+        names => Err(OpenError::ManyNames { path: path.to_owned(), names }),
     }
 }
 
@@ -748,7 +764,11 @@ impl Ledger for Store {
         ahead: Duration,
     ) -> Result<Vec<Attempt>, LedgerError> {
         let (node, requests, ahead) = (node.clone(), Arc::from(requests), microseconds(ahead));
-        write!(self, claim(node, requests, ahead))
+        let claimed = write!(self, claim(node, requests, ahead))?;
+        if !claimed.is_empty() {
+            pass(Point::Claimed);
+        }
+        Ok(claimed)
     }
 
     async fn take(
@@ -768,7 +788,10 @@ impl Ledger for Store {
         while let Some(batch) = batches.pop() {
             let (node, ended, ledger_id) = (node.clone(), Arc::from(batch), self.inner.ledger_id.clone());
             match write!(self, record(node, ended, ledger_id)) {
-                Ok(answers) => recorded.extend(answers),
+                Ok(answers) => {
+                    pass(Point::RunRecorded);
+                    recorded.extend(answers);
+                }
                 Err(LedgerError::Refused(error)) if batch.len() == 1 => {
                     recorded.push(Recorded::Refused { reason: error.to_string() });
                 }
@@ -800,6 +823,7 @@ impl Ledger for Store {
     async fn leave(&self, node: &NodeId) -> Result<Rescued, LedgerError> {
         let id = node.clone();
         let left = write!(self, leave(id))?;
+        pass(Point::Left);
         self.notify(node.as_str()).await;
         Ok(left)
     }
@@ -807,7 +831,11 @@ impl Ledger for Store {
     async fn rescue(&self, node: &NodeId) -> Result<Rescued, LedgerError> {
         // A server on SQLite holds the file's lock: whoever else has a row there is gone.
         let (node, sole_server) = (node.clone(), self.inner._lock.is_some());
-        write!(self, rescue(node, sole_server))
+        let rescued = write!(self, rescue(node, sole_server))?;
+        if !rescued.nodes.is_empty() {
+            pass(Point::Rescued);
+        }
+        Ok(rescued)
     }
 
     async fn register(&self, registration: Registration) -> Result<Registered, LedgerError> {
@@ -851,6 +879,17 @@ impl Ledger for Store {
     }
 }
 
+/// The point that is passed when such an end is stored.
+fn stored(end: &PostEnd) -> Option<Point> {
+    match end {
+        PostEnd::Posted(_) => Some(Point::ReceiptStored),
+        PostEnd::Deferred { uncertain: true, .. } => Some(Point::DoubtStored),
+        PostEnd::Deferred { uncertain: false, .. } => Some(Point::RetryStored),
+        PostEnd::NeedsReview { .. } => Some(Point::ReviewStored),
+        PostEnd::Failed { .. } | PostEnd::Skipped { .. } => None,
+    }
+}
+
 #[async_trait]
 impl Outbox for Store {
     async fn take_egress(
@@ -860,7 +899,11 @@ impl Outbox for Store {
         lease: Duration,
     ) -> Result<Vec<String>, LedgerError> {
         let (node, scopes, lease) = (node.clone(), Arc::from(scopes), microseconds(lease));
-        write!(self, take_egress(node, scopes, lease))
+        let of_others = write!(self, take_egress(node, scopes, lease))?;
+        if of_others.is_empty() {
+            pass(Point::EgressTaken);
+        }
+        Ok(of_others)
     }
 
     async fn claim_posts(
@@ -872,12 +915,18 @@ impl Outbox for Store {
     ) -> Result<Vec<ClaimedPost>, LedgerError> {
         let (node, limit, lease) = (node.clone(), limit_of(limit), microseconds(lease));
         let without = Arc::from(without);
-        write!(self, claim_posts(node, limit, lease, without))
+        let claimed = write!(self, claim_posts(node, limit, lease, without))?;
+        if !claimed.is_empty() {
+            pass(Point::PostsLeased);
+        }
+        Ok(claimed)
     }
 
     async fn settle_posts(&self, node: &NodeId, ended: &[SettledPost]) -> Result<PostsSettled, LedgerError> {
-        let (node, ended) = (node.clone(), Arc::from(ended));
-        write!(self, settle_posts(node, ended))
+        let (node, settled) = (node.clone(), Arc::from(ended));
+        let settled = write!(self, settle_posts(node, settled))?;
+        ended.iter().filter_map(|ended| stored(&ended.end)).for_each(pass);
+        Ok(settled)
     }
 
     async fn rescue_posts(&self) -> Result<usize, LedgerError> {

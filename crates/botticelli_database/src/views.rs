@@ -43,13 +43,39 @@ pub struct TaskView {
     pub breaker: Breaker,
     /// How many executions of it are not over.
     pub open_executions: u32,
+    /// How many of its posts wait because their destination did not take one.
+    pub waiting_posts: u64,
+    /// When the first of them was made.
+    pub waiting_since: Option<DateTime<Utc>>,
+    /// What such a destination said last.
+    pub waiting_reason: Option<String>,
     /// The row's last change.
     pub updated_at: DateTime<Utc>,
 }
 
+/// The posts of a task that wait because their destination did not take one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Waiting {
+    pub(crate) posts: u64,
+    pub(crate) since: Option<DateTime<Utc>>,
+    pub(crate) reason: Option<String>,
+}
+
 impl TaskView {
+    pub(crate) fn with_waiting(self, waiting: Waiting) -> Self {
+        Self {
+            waiting_posts: waiting.posts,
+            waiting_since: waiting.since,
+            waiting_reason: waiting.reason,
+            ..self
+        }
+    }
+
     pub(crate) fn new(state: TaskState) -> Self {
         Self {
+            waiting_posts: 0,
+            waiting_since: None,
+            waiting_reason: None,
             breaker: state.breaker(),
             schedule_text: state.schedule.describe(),
             updated_at: state.updated_at,

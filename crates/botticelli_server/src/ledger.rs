@@ -8,6 +8,7 @@ use crate::ids::{ActorName, DefinitionHash, ExecutionId, Fence, NodeId, TaskId};
 use crate::outbox::{NewPost, UsedItem};
 use crate::outcome::{AttemptEnd, SkillCounts, SkipReason};
 use crate::plan::{ClaimPlan, Settlement};
+use crate::post::Origin;
 use crate::task::{Task, TaskState};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -127,6 +128,16 @@ pub struct Attempt {
     pub interruptions: u32,
     /// Parameters of a manual trigger, or the event.
     pub parameters: serde_json::Value,
+}
+
+impl Attempt {
+    /// What tells its execution from all others.
+    pub fn origin(&self) -> Origin<'_> {
+        match self.scheduled_for {
+            Some(scheduled_for) => Origin::Occurrence { task: &self.task_id, scheduled_for },
+            None => Origin::Asked { execution: self.execution_id, opened_at: self.opened_at },
+        }
+    }
 }
 
 /// An execution that waits for a node.

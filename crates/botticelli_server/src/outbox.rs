@@ -166,6 +166,8 @@ pub struct ClaimedPost {
     /// Then also: the receipts of other posts that this one could be mistaken for, because they appeared at its
     /// destination since, or shortly before.
     pub taken: Vec<String>,
+    /// And what other posts of its destination say that may be there although nobody knows.
+    pub rivals: Vec<PostContent>,
     /// After this time the request must not be sent any more: the lease is over.
     pub lease_until: DateTime<Utc>,
     /// What to do when nothing can tell whether it is there.

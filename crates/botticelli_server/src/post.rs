@@ -1,6 +1,6 @@
 //! What is posted, where, and what a platform must promise.
 
-use crate::ids::ExecutionId;
+use crate::ids::{ExecutionId, TaskId};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -64,19 +64,42 @@ pub struct Receipt {
     pub missing: Vec<String>,
 }
 
+/// What tells an execution from all others, also where a database has lost its last moments and does them again: an
+/// occurrence is the same one then, and the number of an execution may be that of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin<'a> {
+    /// A nominal time of a task's schedule.
+    Occurrence {
+        /// The task.
+        task: &'a TaskId,
+        /// The nominal time.
+        scheduled_for: DateTime<Utc>,
+    },
+    /// A trigger or an event.
+    Asked {
+        /// The execution.
+        execution: ExecutionId,
+        /// When it began to exist.
+        opened_at: DateTime<Utc>,
+    },
+}
+
 /// By which a platform recognises a post that is sent again. Derived from the post's identity, never random: a process
 /// that is started again builds the same key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct IdempotencyKey(String);
 
 impl IdempotencyKey {
-    /// The key of part `part` of what `execution` posts to `destination`. `ledger` tells databases apart: two servers
-    /// that post to one channel both have an execution 1.
-    pub fn derive(ledger: &str, execution: ExecutionId, destination: &Destination, part: u32) -> Self {
+    /// The key of part `part` of what the execution `origin` posts to `destination`. `ledger` tells databases apart: two
+    /// servers that post to one channel may have tasks of one name.
+    pub fn derive(ledger: &str, origin: &Origin<'_>, destination: &Destination, part: u32) -> Self {
+        let (kind, name, at) = match origin {
+            Origin::Occurrence { task, scheduled_for } => ("occurrence", task.to_string(), scheduled_for),
+            Origin::Asked { execution, opened_at } => ("asked", execution.to_string(), opened_at),
+        };
+        let (at, part) = (at.timestamp_micros().to_string(), part.to_string());
         let mut hash = Sha256::new();
-        for field in
-            [ledger, &execution.to_string(), &destination.platform, &destination.target, &part.to_string()]
-        {
+        for field in [ledger, kind, &name, &at, &destination.platform, &destination.target, &part] {
             hash.update((field.len() as u64).to_be_bytes());
             hash.update(field.as_bytes());
         }
@@ -169,6 +192,8 @@ pub struct Doubt {
     pub first_sent: DateTime<Utc>,
     /// Messages there that are known to be other posts: their ids. A post may have the same text as this one.
     pub taken: Vec<String>,
+    /// What other posts say that may be there, too: a message that could be one of theirs tells nothing.
+    pub rivals: Vec<PostContent>,
 }
 
 /// Why something did not work: in words, and in the numbers that the platform gave.
@@ -326,15 +351,28 @@ pub type Platform = dyn ContentPoster<Content = PostContent, Destination = Desti
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono::TimeDelta;
 
     #[test]
     fn a_key_is_the_same_after_every_restart_and_differs_in_each_part_of_its_identity() {
         let file = Destination { platform: "file".into(), target: "posts.jsonl".into() };
-        let key =
-            |ledger, execution, part| IdempotencyKey::derive(ledger, ExecutionId(execution), &file, part);
-        assert_eq!(key("a", 1, 0).as_str(), "uuKrJlqg4wB-ciuAE50eMA");
-        assert_eq!(key("a", 1, 0).as_str().len(), 22);
-        let keys = [key("a", 1, 0), key("b", 1, 0), key("a", 2, 0), key("a", 1, 1), key("a", 11, 0)];
+        let (task, at) = (TaskId::new("daily").expect("an id"), DateTime::UNIX_EPOCH);
+        let occurrence = Origin::Occurrence { task: &task, scheduled_for: at };
+        let later = Origin::Occurrence { task: &task, scheduled_for: at + TimeDelta::microseconds(1) };
+        let asked = |execution| Origin::Asked { execution: ExecutionId(execution), opened_at: at };
+        let key = |ledger, origin, part| IdempotencyKey::derive(ledger, &origin, &file, part);
+        assert_eq!(key("a", occurrence, 0).as_str(), "RUOffvfJvliqcvw_zIqapw");
+        assert_eq!(key("a", asked(1), 0).as_str(), "Y3CCZetCOdMLKCgOh5a7sg");
+        let keys = [
+            key("a", occurrence, 0),
+            key("a", later, 0),
+            key("b", occurrence, 0),
+            key("a", occurrence, 1),
+            key("a", asked(1), 0),
+            key("a", asked(2), 0),
+            key("a", asked(11), 0),
+        ];
+        assert!(keys.iter().all(|key| key.as_str().len() == 22));
         assert_eq!(keys.iter().collect::<std::collections::HashSet<_>>().len(), keys.len());
     }
 

@@ -37,7 +37,7 @@ pub use ledger::{Entry, Event, Visible};
 pub use limits::{Limits, Rate, Scope, ScopeHeader};
 pub use nonce::{NonceRules, NonceScope};
 pub use permissions::Permissions;
-pub use pings::Pings;
+pub use pings::{Pings, Writes};
 pub use scenario::{BotPlan, ChannelPlan, GuildPlan, Scenario, ScenarioError, WebhookPlan};
 pub use state::{AfterOrder, ContentUnit, Request, Settings};
 pub use world::{

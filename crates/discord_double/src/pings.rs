@@ -1,8 +1,11 @@
 //! Whom a message wakes: mentions in the text, what `allowed_mentions` lets through, and permissions.
 
+use crate::call::Payload;
 use crate::error::FormErrors;
 use crate::id::Id;
 use crate::permissions::Permissions;
+use crate::state::Settings;
+use crate::validation::{self, Form};
 use crate::world::Guild;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -23,11 +26,45 @@ pub struct Pings {
 }
 
 impl Pings {
+    /// Whom a request with this body wakes, by the rules that hold for requests to a double: for those who have millions
+    /// of bodies to judge. Its author may mention everybody; what it answers, if it does, was written by `replied`.
+    ///
+    /// # Errors
+    /// Discord's answer where it would refuse the body.
+    pub fn of(body: &Value, writes: Writes, replied: Id) -> Result<Self, Value> {
+        let form = match writes {
+            Writes::Message => Form::Create,
+            Writes::Edit => Form::Edit { flags: 0, webhook: false },
+            Writes::Webhook => Form::Webhook { components: true },
+            Writes::ForumPost => Form::ForumStarter,
+        };
+        let checked = validation::check(&Settings::default(), form, body, &Payload::default(), 0);
+        let draft = checked.map_err(|refusal| refusal.body())?;
+        let mut texts: Vec<&str> = draft.content.iter().map(String::as_str).collect();
+        let components = draft.components.iter().flatten();
+        components.for_each(|component| component_texts(component, &mut texts));
+        let replied = draft.reference.as_ref().filter(|reference| !reference.forward).map(|_| replied);
+        Ok(pinged(&texts, &draft.allowed, Permissions::ALL, None, replied))
+    }
+
     /// Whether nobody is pinged.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// What a request's body is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writes {
+    /// Create Message.
+    Message,
+    /// Edit Message.
+    Edit,
+    /// Execute Webhook.
+    Webhook,
+    /// The `message` of Start Thread in Forum Channel.
+    ForumPost,
 }
 
 /// The `allowed_mentions` of a request.
@@ -131,6 +168,15 @@ pub(crate) fn pinged(
     }
     pings.users.extend(replied.filter(|_| allowed.replied_user));
     pings
+}
+
+/// Texts of components ping as content does.
+pub(crate) fn component_texts<'a>(component: &'a Value, texts: &mut Vec<&'a str>) {
+    if component["type"] == 10 {
+        texts.extend(component["content"].as_str());
+    }
+    let inside = component["components"].as_array();
+    inside.into_iter().flatten().for_each(|inside| component_texts(inside, texts));
 }
 
 enum Mention {

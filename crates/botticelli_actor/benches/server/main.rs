@@ -2,6 +2,8 @@
 //!
 //! `scripts/bench.sh` starts a PostgreSQL with its default durability and runs this; `--only NAME` and `--runs N` pick.
 
+#[cfg(feature = "discord")]
+mod discord;
 mod floor;
 mod harness;
 mod lateness;
@@ -25,6 +27,10 @@ struct Args {
     /// So many runs of each
     #[arg(long, default_value_t = 3)]
     runs: usize,
+    /// So long each fault script of the benchmark `discord_faults` goes on, in seconds
+    #[arg(long, default_value_t = 600)]
+    #[cfg_attr(not(feature = "discord"), expect(dead_code, reason = "it has no fault scripts then"))]
+    seconds: u64,
     /// What cargo passes to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
@@ -65,6 +71,8 @@ async fn run(args: &Args) {
             repeat(args, "sqlite", case.name, case.unit, async || process::measure(case).await).await;
         }
     }
+    #[cfg(feature = "discord")]
+    discord::run(args).await;
 }
 
 /// Prints every run and the median of each figure with its spread.

@@ -95,9 +95,19 @@ async fn trigger(store: &Store, task: &TaskView, out: &mut impl Write) -> anyhow
     let Accepted::Execution(id) = store.publish(event).await? else {
         return Err(gone(task.task_id.as_str()));
     };
-    writeln!(out, "{}: execution {id} will run as soon as a server can", task.task_id)?;
+    let what = if matches!(runner, Runner::Lacking(_)) {
+        "waits for a server that can run it"
+    } else {
+        "will run as soon as a server can"
+    };
+    writeln!(out, "{}: execution {id} {what}", task.task_id)?;
     match runner {
         Runner::Lives => {}
+        Runner::Lacking(why) => {
+            tracing::warn!(
+                "the server that started last leaves this task out: {why}; start one that has what it lacks"
+            );
+        }
         Runner::Awaited => {
             tracing::warn!("no server runs on this database: execution {id} starts when one does")
         }

@@ -13,6 +13,7 @@ pub mod output;
 mod run;
 mod schema;
 mod show;
+mod supervisor;
 mod task;
 mod token;
 
@@ -39,7 +40,15 @@ pub fn main() -> ExitCode {
     };
     match start(&cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => errors::report(&error),
+        Err(error) => errors::report(&error, form_of_errors(&cli)),
+    }
+}
+
+/// Who reads the server's log by program reads its end so, too.
+fn form_of_errors(cli: &Cli) -> errors::Form {
+    match (&cli.command, cli.global.log_format) {
+        (None | Some(Command::Run), LogFormat::Json) => errors::Form::JsonLog,
+        (None | Some(Command::Run), LogFormat::Text) | (Some(_), _) => errors::Form::Text,
     }
 }
 

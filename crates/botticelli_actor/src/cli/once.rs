@@ -323,9 +323,20 @@ async fn publish(task: &Task, store: &Store) -> anyhow::Result<ExecutionId> {
 
 async fn run_there(task: &Task, store: &Store, out: &mut impl Write) -> anyhow::Result<()> {
     let known = in_database(store, task.id.as_str()).await?;
-    if runner_of(store, &known).await? == Runner::Awaited {
-        let hint = "it may be another `once`; try again when that is over";
-        return Err(Failure::new("the database is in use, but not by a server").hint(hint).into());
+    match runner_of(store, &known).await? {
+        Runner::Lives => {}
+        Runner::Awaited => {
+            let hint = "it may be another `once`; try again when that is over";
+            return Err(Failure::new("the database is in use, but not by a server").hint(hint).into());
+        }
+        Runner::Lacking(why) => {
+            let hint = "start the server with what is lacking, or stop it: then `once` runs the task itself";
+            return Err(Failure::new(format!(
+                "the server that has the database leaves this task out: {why}"
+            ))
+            .hint(hint)
+            .into());
+        }
     }
     let execution = publish(task, store).await?;
     writeln!(out, "a server has the database: it runs execution {execution}")?;

@@ -1,12 +1,12 @@
 //! `actor-server run`: the server, until a signal.
 
 use super::args::GlobalArgs;
-use super::load_config;
+use super::{load_config, supervisor};
 use crate::app::{App, AppParts};
 use crate::clock::SystemClock;
 use crate::config::{LoadedConfig, Problems, env};
 use crate::engine::node_name;
-use botticelli_server::clock::Clock as _;
+use botticelli_server::clock::Clock;
 use botticelli_server::server::ActorServer as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ pub(super) async fn run(global: GlobalArgs) -> anyhow::Result<()> {
     let config = load_runnable(&global)?;
     let mut signals = Signals::new()?;
     let node = node_name(&env::host_name(), std::process::id(), SystemClock.now());
-    let parts = AppParts::new(&config, Arc::new(SystemClock), node.clone())?;
+    let parts = AppParts::new(&config, clock()?, node.clone())?;
     let app = App::build(config, parts, Box::new(move || load_runnable(&global)));
     info!(%node, "starting");
     tokio::select! {
@@ -25,6 +25,8 @@ pub(super) async fn run(global: GlobalArgs) -> anyhow::Result<()> {
         _ = signals.stop() => return Ok(()),
     }
     info!("running; Ctrl-C stops");
+    supervisor::ready();
+    let _watched = supervisor::keep_watchdog_quiet(app.engine().await);
     let first = loop {
         let told = tokio::select! {
             told = signals.next() => told,
@@ -32,15 +34,20 @@ pub(super) async fn run(global: GlobalArgs) -> anyhow::Result<()> {
         };
         match told {
             Told::Stop(signal) => break Some(signal),
-            Told::Reload => tokio::select! {
-                reloaded = app.reload() => {
-                    if let Err(error) = reloaded {
-                        error!("not reloaded, the server goes on as before: {error}");
+            Told::Reload => {
+                info!("reloading the configuration");
+                supervisor::reloading();
+                tokio::select! {
+                    reloaded = app.reload() => {
+                        if let Err(error) = reloaded {
+                            error!("not reloaded, the server goes on as before: {error}");
+                        }
                     }
+                    // A database that does not answer keeps a reload waiting, but nobody who wants the server to end.
+                    signal = signals.stop() => break Some(signal),
                 }
-                // A database that does not answer keeps a reload waiting, but nobody who wants the server to end.
-                signal = signals.stop() => break Some(signal),
-            },
+                supervisor::ready();
+            }
         }
     };
     let broke_down = first.is_none();
@@ -48,6 +55,7 @@ pub(super) async fn run(global: GlobalArgs) -> anyhow::Result<()> {
         error!("a part of the server has broken down: stopping, so that it can be started again");
     }
     info!("stopping; a second signal stops at once");
+    supervisor::stopping();
     tokio::select! {
         stopped = app.stop() => stopped?,
         () = signals.stop_again(first) => {
@@ -58,6 +66,16 @@ pub(super) async fn run(global: GlobalArgs) -> anyhow::Result<()> {
     info!("stopped");
     anyhow::ensure!(!broke_down, "a part of the server broke down; the log above says which");
     Ok(())
+}
+
+#[cfg(not(feature = "fail-points"))]
+fn clock() -> anyhow::Result<Arc<dyn Clock>> {
+    Ok(Arc::new(SystemClock))
+}
+
+#[cfg(feature = "fail-points")]
+fn clock() -> anyhow::Result<Arc<dyn Clock>> {
+    crate::rehearsal::begin()
 }
 
 /// The configuration, if all of its tasks can run, or the others shall.

@@ -16,6 +16,12 @@ pub fn log_filter() -> Option<String> {
     process("RUST_LOG").filter(|filter| !filter.trim().is_empty())
 }
 
+/// What a test asks of this process: see `rehearsal`.
+#[cfg(feature = "fail-points")]
+pub(crate) fn rehearsal() -> (Option<String>, Option<String>) {
+    (process(crate::rehearsal::FAIL_POINT), process(crate::rehearsal::CLOCK))
+}
+
 /// Who has started this process, as far as that is told.
 pub fn user_name() -> String {
     process("USER").or_else(|| process("LOGNAME")).unwrap_or_else(|| "unknown".to_owned())

@@ -7,7 +7,7 @@ use super::discord::{self, BotPost, DiscordSettings};
 use super::document::Document;
 use super::env::Environment;
 use super::problem::{Problem, Problems};
-use super::read::{Fault, KeyPath, read};
+use super::read::{Fault, KeyPath, Step, read_what_is_right};
 use super::server_file::{
     ActorInstanceConfig, ActorServerConfig, CatchUpMode, DEFAULT_DATABASE_URL, PlatformName, ServerSettings,
 };
@@ -23,6 +23,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use toml::{Table, Value};
+
+/// The keys that say how long to wait after failures.
+const BACKOFF: [&str; 2] = ["backoff_initial_seconds", "backoff_max_seconds"];
 
 /// What the command line says. It wins over the file.
 #[derive(Debug, Clone)]
@@ -152,17 +155,24 @@ impl Loader<'_> {
     fn server(&mut self, document: &Document, mut root: Table, given: &Given) -> Option<LoadedConfig> {
         let entries = entries(&mut root, "actors");
         self.check_brackets(document, &mut root);
-        let config = self.read::<ActorServerConfig>(document, None, KeyPath::default(), &root);
+        let (config, wrong) = self.read::<ActorServerConfig>(document, None, KeyPath::default(), &root);
+        let is_wrong = |path: &KeyPath| {
+            wrong.iter().any(|wrong| wrong.0.starts_with(&path.0) || path.0.starts_with(&wrong.0))
+        };
         let settings = config.as_ref().map(|config| ServerSettings::from(&config.server)).unwrap_or_default();
-        self.check_backoff(document, None, "server".into(), &settings.backoff);
-        let database_url = self.database_url(document, config.as_ref(), given);
+        if !BACKOFF.iter().any(|key| is_wrong(&KeyPath::from("server").key(key))) {
+            self.check_backoff(document, None, "server".into(), &settings.backoff);
+        }
+        let known_database = config.as_ref().filter(|_| !is_wrong(&"database".into()));
+        let database_url = self.database_url(document, known_database, given);
         if let Some(url) = &database_url {
             self.database_url = url.clone();
         }
         let discord_token = self.discord_token(document, config.as_ref(), given);
         let api = self.api(document, config.as_ref());
         self.refuse_discord_if_left_out(document, &root);
-        self.discord = config.map(|config| self.discord(document, config.discord.into()));
+        let discord = config.map(|config| self.discord(document, config.discord.into()));
+        self.discord = discord.filter(|_| !is_wrong(&KeyPath::from("discord").key("webhooks")));
 
         if entries.is_empty() {
             self.warn(document, "there are no [[actors]] entries: there is nothing to run");
@@ -252,20 +262,20 @@ impl Loader<'_> {
         token
     }
 
-    fn api(&mut self, document: &Document, config: Option<&ActorServerConfig>) -> ApiSettings {
-        let Some(config) = config else { return ApiSettings::default() };
-        for fault in api::faults(&config.api) {
-            self.report(document, None, fault);
-        }
-        ApiSettings::of(&config.api, document.path.parent().unwrap_or(Path::new("")))
-    }
-
     /// A build without Discord reads none of it.
     fn refuse_discord_if_left_out(&mut self, document: &Document, root: &Table) {
         if !discord::AVAILABLE && root.contains_key("discord") {
             let fault = Fault::new("discord", format!("discord: {}", discord::LEFT_OUT));
             self.report(document, None, fault.hint(discord::LEFT_OUT_HINT));
         }
+    }
+
+    fn api(&mut self, document: &Document, config: Option<&ActorServerConfig>) -> ApiSettings {
+        let Some(config) = config else { return ApiSettings::default() };
+        for fault in api::faults(&config.api) {
+            self.report(document, None, fault);
+        }
+        ApiSettings::of(&config.api, document.path.parent().unwrap_or(Path::new("")))
     }
 
     /// The section with what the environment says.
@@ -282,6 +292,11 @@ impl Loader<'_> {
             let path = KeyPath::from("discord").key("api_base_url");
             let message = format!("{path} {wrong}");
             self.report(document, None, Fault::new(path, message).hint(HINT));
+        }
+        if let Some(wrong) = discord::wrong::about_url(&settings.about_url) {
+            let path = KeyPath::from("discord").key("about_url");
+            let message = format!("{path} {wrong}");
+            self.report(document, None, Fault::new(path, message).hint("such as https://example.org/my-bot"));
         }
         for fault in discord::wrong_webhooks(&settings.webhooks) {
             self.report(document, None, fault);
@@ -303,25 +318,35 @@ impl Loader<'_> {
     }
 
     fn task(&mut self, entry: &Entry<'_>, server: &ServerSettings) -> Option<Task> {
-        let config: Option<ActorInstanceConfig> = match read(entry.table) {
-            Ok(config) => Some(config),
-            Err(faults) => {
-                for fault in faults {
-                    self.fault(entry, task::schedule_fault(entry.table, &fault).unwrap_or(fault));
-                }
-                None
-            }
+        let schedule = task::schedule(entry.table);
+        let mut table = entry.table.clone();
+        // Read above, with more to say about it.
+        table.insert(
+            "schedule".to_owned(),
+            Table::from_iter([("type".to_owned(), "Immediate".into())]).into(),
+        );
+        let (config, faults) = read_what_is_right::<ActorInstanceConfig>(&table);
+        let is_right = faults.is_empty();
+        let is_wrong =
+            |keys: &[&str]| keys.iter().any(|key| faults.iter().any(|fault| fault.path.begins_with(key)));
+        let knows_backoff = !is_wrong(&BACKOFF);
+        let knows_places = !is_wrong(&["platform", "destination", "channel_id", "destinations"]);
+        let (schedule, more) = match schedule {
+            Ok(schedule) => (Some(schedule), Vec::new()),
+            Err(more) => (None, more),
         };
-        // Also when the entry is wrong: all problems of all files are reported in one run.
+        faults.into_iter().chain(more).for_each(|fault| self.fault(entry, fault));
+        // Checked also when the entry is wrong: all problems of all files are reported in one run.
         let actor = entry.table.get("config_file").and_then(Value::as_str);
         let actor = actor.and_then(|file| self.actor(entry, file));
         let config = config?;
         self.warn_of_no_effect(entry, &config);
-        let destinations = self.destinations(entry, &config);
+        let destinations = if knows_places { self.destinations(entry, &config) } else { None };
         let policy = task::policy(&config, server, actor.as_ref().map(|(file, _)| &file.execution));
-        if policy.backoff != server.backoff {
+        if knows_backoff && policy.backoff != server.backoff {
             self.check_backoff(entry.document, Some(&entry.subject()), entry.path.clone(), &policy.backoff);
         }
+        let schedule = schedule.filter(|_| is_right)?;
         let (actor, content) = actor?;
         let mut written = entry.table.clone();
         written.remove("config_file");
@@ -329,7 +354,7 @@ impl Loader<'_> {
         Some(Task {
             id: config.name,
             actor_name: actor.actor.name,
-            schedule: config.schedule,
+            schedule,
             policy,
             destinations: destinations?,
             enabled: config.enabled,
@@ -423,10 +448,11 @@ impl Loader<'_> {
             }
         };
         // Checked also when another section is wrong: all problems are reported in one run.
-        let file = self.read_actor(&document);
+        let (file, wrong) = self.read_actor(&document);
         if let Some(file) = &file {
             let subject = format!("actor {:?}", file.actor.name);
-            for fault in self.check.actor(file, &self.database_url) {
+            let found = self.check.actor(file, &self.database_url);
+            for fault in found.into_iter().filter(|fault| !follows(fault, &wrong)) {
                 self.report(&document, Some(&subject), fault);
             }
         }
@@ -439,7 +465,8 @@ impl Loader<'_> {
         }
     }
 
-    fn read_actor(&mut self, document: &Document) -> Option<ActorFile> {
+    /// What is right in the file, and where it is wrong.
+    fn read_actor(&mut self, document: &Document) -> (Option<ActorFile>, Vec<KeyPath>) {
         /// What is left when the sources and skills are taken out, which are read one by one.
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -461,28 +488,43 @@ impl Loader<'_> {
         let subject = subject.as_deref();
         let knowledge = entries(&mut root, "knowledge");
         let skills = entries(&mut root, "skills");
-        let frame = self.read::<Frame>(document, subject, KeyPath::default(), &root);
-        let knowledge = self.read_all(document, subject, "knowledge", &knowledge);
-        let skills = self.read_all(document, subject, "skills", &skills);
+        let (frame, mut wrong) = self.read::<Frame>(document, subject, KeyPath::default(), &root);
+        let knowledge = self.read_all(document, subject, "knowledge", &knowledge, &mut wrong);
+        let skills = self.read_all(document, subject, "skills", &skills, &mut wrong);
         let folder = document.path.parent().unwrap_or(Path::new("")).to_owned();
         let (actor, execution, cache) = match frame {
             Some(frame) => (frame.actor, frame.execution, frame.cache),
             // What is wrong there is reported; the rest is read on, and checked.
             None => {
-                let name = ActorName::new(name.unwrap_or_else(|| "unnamed".to_owned())).ok()?;
-                let actor = ActorSection { name, description: None };
-                (actor, ExecutionSection::default(), CacheSection::default())
+                let name = name.and_then(|name| ActorName::new(name).ok());
+                let name = name.or_else(|| ActorName::new("unnamed").ok());
+                let Some(name) = name else { return (None, wrong) };
+                (
+                    ActorSection { name, description: None },
+                    ExecutionSection::default(),
+                    CacheSection::default(),
+                )
             }
         };
-        Some(ActorFile { actor, knowledge: knowledge?, skills: skills?, execution, cache, folder })
+        let file = knowledge.zip(skills).map(|(knowledge, skills)| ActorFile {
+            actor,
+            knowledge,
+            skills,
+            execution,
+            cache,
+            folder,
+        });
+        (file, wrong)
     }
 
     /// An actor's name stands in the history: two files can't share one.
     fn one_name_each(&mut self) {
-        let mut names: HashMap<ActorName, &Path> = HashMap::new();
+        let mut names: HashMap<&str, &Path> = HashMap::new();
         for actor in self.actors.values() {
-            let Some(file) = &actor.file else { continue };
-            let name = &file.actor.name;
+            // Also of a file in which something else is wrong.
+            let name =
+                actor.content.get("actor").and_then(|section| section.get("name")).and_then(Value::as_str);
+            let Some(name) = name else { continue };
             if let Some(first) = names.get(name) {
                 let message = format!("{} has the same name", first.display());
                 self.problems.push(Problem {
@@ -492,44 +534,48 @@ impl Loader<'_> {
                         .hint("several tasks may share one actor file; two files need two names")
                 });
             } else {
-                names.insert(name.clone(), &actor.path);
+                names.insert(name, &actor.path);
             }
         }
     }
 
+    /// All of them, as far as they are right; the places of what is not go to `wrong`.
     fn read_all<T: DeserializeOwned>(
         &mut self,
         document: &Document,
         subject: Option<&str>,
         key: &str,
         tables: &[Table],
+        wrong: &mut Vec<KeyPath>,
     ) -> Option<Vec<T>> {
-        let read: Vec<Option<T>> = tables
-            .iter()
-            .enumerate()
-            .map(|(index, table)| self.read(document, subject, KeyPath::entry(key, index), table))
-            .collect();
+        let read = |(index, table)| {
+            let (read, more) = self.read(document, subject, KeyPath::entry(key, index), table);
+            wrong.extend(more);
+            read
+        };
+        let read: Vec<Option<T>> = tables.iter().enumerate().map(read).collect();
         read.into_iter().collect()
     }
 
+    /// What is right at `path`, and the places of what is not, which is reported.
     fn read<T: DeserializeOwned>(
         &mut self,
         document: &Document,
         subject: Option<&str>,
         path: KeyPath,
         table: &Table,
-    ) -> Option<T> {
+    ) -> (Option<T>, Vec<KeyPath>) {
         let place = path.to_string();
-        let faults = match read(table) {
-            Ok(read) => return Some(read),
-            Err(faults) => faults,
-        };
+        let (read, faults) = read_what_is_right(table);
+        let mut wrong = Vec::new();
         for fault in faults {
             let message =
                 if place.is_empty() { fault.message.clone() } else { format!("{place}: {}", fault.message) };
-            self.report(document, subject, Fault { message, ..fault.within(path.clone()) });
+            let fault = Fault { message, ..fault.within(path.clone()) };
+            wrong.push(fault.path.clone());
+            self.report(document, subject, fault);
         }
-        None
+        (read, wrong)
     }
 
     fn fault(&mut self, entry: &Entry<'_>, fault: Fault) {
@@ -545,6 +591,28 @@ impl Loader<'_> {
     fn warn(&mut self, document: &Document, warning: &str) {
         self.warnings.push(format!("{}: {warning}", document.path.display()));
     }
+}
+
+/// Whether a fault is seen only because something else is wrong in the file: at the same place, in a section of which is
+/// not known what it is, or about sources of which not all are known.
+fn follows(fault: &Fault, wrong: &[KeyPath]) -> bool {
+    let key = |path: &KeyPath| match path.0.last() {
+        Some(Step::Key(key)) => key.clone(),
+        Some(Step::Index(_)) | None => String::new(),
+    };
+    wrong.iter().any(|wrong| {
+        let section = &wrong.0[..wrong.0.len().min(2)];
+        let hides_a_source =
+            wrong.begins_with("knowledge") && ["knowledge", "name"].contains(&key(wrong).as_str());
+        let hides_its_section = match key(wrong).as_str() {
+            "type" => wrong.begins_with("knowledge"),
+            "name" => wrong.begins_with("skills"),
+            _ => false,
+        };
+        *wrong == fault.path
+            || (hides_a_source && key(&fault.path) == "source")
+            || (hides_its_section && fault.path.0.starts_with(section))
+    })
 }
 
 /// One `[[actors]]` entry as it stands in the file.

@@ -25,5 +25,5 @@ pub use api::ApiSettings;
 pub use discord::{BotPost, DiscordSettings};
 pub use load::{Check, Given, LoadedConfig, load};
 pub use problem::{Problem, Problems};
-pub use read::{Fault, KeyPath, read};
+pub use read::{Fault, KeyPath, read, read_what_is_right};
 pub use server_file::{ActorInstanceConfig, ActorServerConfig, ServerSettings};

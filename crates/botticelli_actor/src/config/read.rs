@@ -26,6 +26,11 @@ impl KeyPath {
         Self(vec![Step::Key(key.to_owned()), Step::Index(index)])
     }
 
+    /// Whether it leads to that key of the outermost table, or into it.
+    pub fn begins_with(&self, key: &str) -> bool {
+        matches!(self.0.first(), Some(Step::Key(first)) if first == key)
+    }
+
     /// The key of the table that stands here.
     #[must_use]
     pub fn key(&self, key: &str) -> Self {
@@ -86,31 +91,76 @@ impl Fault {
 /// Reads `table` as a `T`.
 ///
 /// # Errors
-/// All faults: what is found wrong is taken out, and the rest is read again. Of several keys missing in one table only
-/// the first is reported.
+/// All faults.
 pub fn read<T: DeserializeOwned>(table: &Table) -> Result<T, Vec<Fault>> {
+    match read_what_is_right(table) {
+        (Some(read), faults) if faults.is_empty() => Ok(read),
+        (_, faults) => Err(faults),
+    }
+}
+
+/// Reads `table` as a `T` without what is wrong in it, and with anything that fits in the place of what is missing: for
+/// those who check the rest, so that one fault hides no other. Returns the faults too; where there are any, the `T` is
+/// good for nothing else.
+pub fn read_what_is_right<T: DeserializeOwned>(table: &Table) -> (Option<T>, Vec<Fault>) {
     let mut value = Value::Table(table.clone());
-    let mut faults = Vec::new();
-    let mut removed = Vec::new();
+    let (mut faults, mut removed, mut fillers) = (Vec::new(), Vec::new(), Vec::<Filler>::new());
     loop {
         let error = match T::deserialize(Node(&value)) {
-            Ok(read) if faults.is_empty() => return Ok(read),
-            Ok(_) => return Err(faults),
+            Ok(read) => return (Some(read), faults),
             Err(error) => error.located(&value),
         };
         let path = error.path();
-        let culprit = match error.kind {
-            // What is missing can't be taken out: the table that lacks it is.
-            Kind::Missing(_) => KeyPath(path.0[..path.0.len() - 1].to_vec()),
-            Kind::Unknown { .. } | Kind::Value { .. } | Kind::Choice { .. } | Kind::Custom(_) => path.clone(),
-        };
+        if let Some(filler) = fillers.iter_mut().find(|filler| path.0.starts_with(&filler.path.0)) {
+            filler.tried += 1;
+            if filler.put_into(&mut value).is_none() {
+                return (None, faults);
+            }
+            continue;
+        }
+        let is_missing = matches!(error.kind, Kind::Missing(_));
         if !removed.contains(&path) {
             faults.push(error.into());
         }
-        match remove(&mut value, &culprit) {
-            Some(gone) => removed.push(gone),
-            None => return Err(faults),
+        if is_missing {
+            let filler = Filler { path, tried: 0 };
+            if filler.put_into(&mut value).is_none() {
+                return (None, faults);
+            }
+            fillers.push(filler);
+        } else {
+            match remove(&mut value, &path) {
+                Some(gone) => removed.push(gone),
+                None => return (None, faults),
+            }
         }
+    }
+}
+
+/// What stands in the place of a key that is missing.
+struct Filler {
+    path: KeyPath,
+    /// Which kind of value.
+    tried: usize,
+}
+
+impl Filler {
+    /// `None`: nothing fits, or there is no table for it.
+    fn put_into(&self, value: &mut Value) -> Option<()> {
+        let kinds = [
+            Value::String("x".to_owned()),
+            Value::Integer(1),
+            Value::Boolean(false),
+            Value::Array(Vec::new()),
+            Value::Table(Table::new()),
+        ];
+        let (Step::Key(key), around) = self.path.0.split_last()? else { return None };
+        let around = around.iter().try_fold(value, |value, step| match step {
+            Step::Key(key) => value.get_mut(key.as_str()),
+            Step::Index(index) => value.get_mut(*index),
+        });
+        around?.as_table_mut()?.insert(key.clone(), kinds.get(self.tried)?.clone());
+        Some(())
     }
 }
 
@@ -470,6 +520,30 @@ mod tests {
                 "size is missing",
             ]
         );
+    }
+
+    #[test]
+    fn all_that_is_missing_is_found_and_the_rest_is_read() {
+        #[derive(Debug, Deserialize, PartialEq)]
+        struct Lacking {
+            name: String,
+            count: u32,
+            inner: Inner,
+            list: Vec<Inner>,
+        }
+        let table: Table = "list = [{}, { ratio = 2.5 }]\ninner = { ratio = 'x' }".parse().unwrap();
+        let (read, faults) = read_what_is_right::<Lacking>(&table);
+        let messages: Vec<&str> = faults.iter().map(|fault| fault.message.as_str()).collect();
+        assert_eq!(
+            messages,
+            [
+                "inner.ratio is \"x\" (allowed: a number)",
+                "list[0].ratio is missing",
+                "name is missing",
+                "count is missing"
+            ]
+        );
+        assert_eq!(read.unwrap().list[1], Inner { ratio: 2.5 });
     }
 
     #[test]

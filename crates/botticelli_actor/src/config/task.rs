@@ -2,7 +2,7 @@
 
 use super::actor_file::ExecutionSection;
 use super::discord::{self, Webhooks};
-use super::read::{Fault, KeyPath, read};
+use super::read::{Fault, KeyPath, read_what_is_right};
 use super::server_file::{
     ActorInstanceConfig, CatchUpMode, DestinationSection, PlatformName, ServerSettings,
 };
@@ -10,9 +10,10 @@ use crate::names::unknown;
 use botticelli_server::post::Destination;
 use botticelli_server::schedule::{ScheduleError, ScheduleType, WrittenSchedule};
 use botticelli_server::task::{Backoff, CatchUp, TaskPolicy};
+use serde::Deserialize;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
-use toml::{Table, Value};
+use toml::Table;
 
 /// What a destination may refer to.
 pub(super) struct Around<'a> {
@@ -220,25 +221,45 @@ fn catch_up(config: &ActorInstanceConfig) -> CatchUp {
     }
 }
 
-/// Says what is wrong with a schedule in the schedule's own words, at the key that is wrong.
-pub(super) fn schedule_fault(entry: &Table, fault: &Fault) -> Option<Fault> {
-    if fault.path != KeyPath::from("schedule") {
-        return None;
+/// The schedule of an entry.
+///
+/// # Errors
+/// All that is wrong with it, in the schedule's own words, each at the key that is wrong.
+pub(super) fn schedule(entry: &Table) -> Result<ScheduleType, Vec<Fault>> {
+    #[derive(Deserialize)]
+    struct Only {
+        schedule: WrittenSchedule,
     }
-    let error = schedule_error(entry.get("schedule")?)?;
-    let key = match &error {
+    let only =
+        entry.iter().filter(|(key, _)| *key == "schedule").map(|(key, value)| (key.clone(), value.clone()));
+    let (written, mut faults) = read_what_is_right::<Only>(&only.collect());
+    let Some(Only { schedule: written }) = written else { return Err(faults) };
+    let problems = written.problems();
+    if let (true, true, Ok(schedule)) = (faults.is_empty(), problems.is_empty(), written.try_into()) {
+        return Ok(schedule);
+    }
+    let is_named = |key: &str| faults.iter().any(|fault| fault.path == KeyPath::from("schedule").key(key));
+    let no_consequence = |(key, error): &(&str, ScheduleError)| {
+        let of_the_zone = matches!(error, ScheduleError::AtWithoutOffset { .. }) && is_named("timezone");
+        !is_named(key) && !of_the_zone
+    };
+    let wrong: Vec<_> =
+        problems.into_iter().map(|error| (key_of_error(&error), error)).filter(no_consequence).collect();
+    faults.extend(wrong.into_iter().map(|(key, error)| {
+        let hint = error.hint();
+        Fault { hint, ..Fault::new(KeyPath::from("schedule").key(key), error.to_string()) }
+    }));
+    Err(faults)
+}
+
+fn key_of_error(error: &ScheduleError) -> &'static str {
+    match error {
         ScheduleError::Cron { .. } => "expression",
         ScheduleError::Timezone { .. } => "timezone",
         ScheduleError::FoldOfElapsed { .. } => "fold",
         ScheduleError::Interval { .. } => "seconds",
         ScheduleError::At { .. } | ScheduleError::AtWithoutOffset { .. } => "at",
-        _ => return None,
-    };
-    let hint = error.hint();
-    Some(Fault { hint, ..Fault::new(KeyPath::from("schedule").key(key), error.to_string()) })
-}
-
-fn schedule_error(schedule: &Value) -> Option<ScheduleError> {
-    let written: WrittenSchedule = read(schedule.as_table()?).ok()?;
-    ScheduleType::try_from(written).err()
+        // Of a kind that is new: somewhere in it.
+        _ => "type",
+    }
 }

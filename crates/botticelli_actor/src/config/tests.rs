@@ -1,6 +1,8 @@
 //! What is said about each input that is wrong, and what comes of one that is right.
 
 use super::*;
+use crate::actor::PipelineActor;
+use crate::skills::SkillRegistry;
 use botticelli_server::outbox::OnUnknown;
 use botticelli_server::schedule::ScheduleType;
 use botticelli_server::task::{CatchUp, Overlap};
@@ -232,8 +234,61 @@ hint: looked for gone.toml and, from the working directory, gone.toml
 server.toml:18: actors[2]: nam is not a known key
 hint: did you mean "name"?
 server.toml:17: actors[2]: name is missing
+server.toml:17: actors[2]: schedule is missing
 "#
     );
+}
+
+#[test]
+fn one_wrong_key_hides_no_other_problem_of_its_table() {
+    let files = Files::new(
+        r#"[server]
+lease_seconds = 1
+backoff_initial_seconds = 20
+backoff_max_seconds = 10
+[database]
+url = "mysql://x"
+[[actors]]
+name = "t"
+config_file = "a.toml"
+platform = "file"
+jitter_seconds = -1
+[actors.schedule]
+type = "Cron"
+expression = "0 0 25 * * * *"
+timezone = "Mars/Olympus"
+[[actors]]
+schedule = { type = "Once", timezone = "Mars/Olympus", ad = 1 }
+"#,
+    )
+    .with(
+        "a.toml",
+        r#"[actor]
+name = "a"
+[[knowledge]]
+name = "one"
+type = 7
+[[knowledge]]
+name = "two"
+type = "inline"
+items = 3
+[[knowledge]]
+name = "two"
+type = "inline"
+items = []
+[[skills]]
+name = "content_selection"
+source = "three"
+limit = "x"
+[[skills]]
+source = "four"
+"#,
+    );
+    let check = |file: &ActorFile, _: &SecretString| {
+        PipelineActor::build(file, &SkillRegistry::standard(), "sqlite://x").err().unwrap_or_default()
+    };
+    let problems = load(&files.given(), &environment, &check).expect_err("problems");
+    insta::assert_snapshot!(files.shown(&problems));
 }
 
 #[test]
@@ -266,7 +321,11 @@ fn wrong_schedules_are_explained_at_their_key() {
     );
     assert_eq!(
         said("type = \"Interval\"\nseconds = \"5m\""),
-        "server.toml:6: task \"t\": schedule.seconds is \"5m\" (allowed: a whole number)\n"
+        "server.toml:6: task \"t\": schedule.seconds is \"5m\" (allowed: a whole number, 1-316224000)\n"
+    );
+    assert_eq!(
+        said("type = \"Interval\"\nseconds = 99999999999999999999"),
+        "server.toml:6: task \"t\": schedule.seconds is 99999999999999999999 (allowed: a whole number, 1-316224000)\n"
     );
     assert_eq!(
         said("type = \"Cron\"\nexpression = \"@daily\"\nfold = \"secnd\""),
@@ -639,7 +698,7 @@ fn a_number_beyond_all_bounds_is_one_problem_among_the_others() {
          server.toml:4: server.chek_interval_seconds is not a known key\n\
          hint: did you mean \"check_interval_seconds\"?\n\
          server.toml:3: server.lease_seconds is -9223372036854775809 (allowed: a whole number, 2-600)\n\
-         server.toml:8: task \"t\": schedule.seconds is 10000000000000000000 (allowed: a whole number)\n"
+         server.toml:8: task \"t\": schedule.seconds is 10000000000000000000 (allowed: a whole number, 1-316224000)\n"
     );
 }
 

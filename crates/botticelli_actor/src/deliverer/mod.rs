@@ -11,12 +11,12 @@ mod tests;
 use crate::engine::{CurrentNode, Shutdown};
 use crate::platforms::Platforms;
 use botticelli_database::Wakeups;
+use botticelli_database::fail_points::{Point, pass};
 use botticelli_server::clock::Clock;
 use botticelli_server::ids::{NodeId, PostId};
 use botticelli_server::ledger::LedgerError;
 use botticelli_server::outbox::{
-    Asked, ClaimedPost, EGRESS_LEASE, EgressScope, Exchange, Outbox, PlatformAnswer, PostEnd, PostsSettled,
-    SettledPost,
+    Asked, ClaimedPost, EGRESS_LEASE, EgressScope, Exchange, Outbox, PostEnd, PostsSettled, SettledPost,
 };
 use botticelli_server::outcome::panic_message;
 use botticelli_server::post::{Destination, Doubt, LookUp, Platform, PostError, Receipt};
@@ -474,8 +474,8 @@ impl Report {
                 if pause == Pause::Begins {
                     warn!(
                         post.id = %id, task.id = %task, destination = %to, %until, uncertain,
-                        "{reason}. Its posts wait; when that is put right, `actor-server posts retry {id}` asks again \
-                         at once"
+                        "deferred: {reason}. Posts to this destination wait, and it is asked again now and then, which \
+                         is not said each time; when it is put right, `actor-server posts retry {id}` asks at once"
                     );
                     return;
                 }
@@ -507,10 +507,11 @@ enum Pause {
 
 impl Paused {
     fn note(&mut self, ended: &Ended) -> Pause {
-        let answer = ended.exchanges.last().and_then(|exchange| exchange.answer);
+        let was_asked = !ended.exchanges.is_empty();
         let destination = &ended.post.destination;
         match &ended.end {
-            PostEnd::Deferred { .. } if answer == Some(PlatformAnswer::DestinationClosed) => {
+            // A wait that the platform asks for, or that the actor's limits do, is no trouble.
+            PostEnd::Deferred { holds: true, counts: true, .. } if was_asked => {
                 if self.0.insert(destination.clone()) { Pause::Begins } else { Pause::AsBefore }
             }
             PostEnd::Posted(_) if self.0.remove(destination) => Pause::Ends,
@@ -575,7 +576,9 @@ impl Courier {
             return case.failed(error, self.clock.now());
         }
         let request = platform.post(content, destination, key);
-        match self.ask(case, Asked::Post, request, Exchange::taken).await {
+        let answer = self.ask(case, Asked::Post, request, Exchange::taken).await;
+        pass(Point::AnswerRead);
+        match answer {
             Ok(receipt) => PostEnd::Posted(receipt),
             Err(error) => case.failed(error, self.clock.now()),
         }
@@ -587,10 +590,14 @@ impl Courier {
         platform: &Platform,
         first_sent: DateTime<Utc>,
     ) -> Result<LookUp<Receipt>, PostError> {
-        let ClaimedPost { content, destination, key, taken, .. } = case.post;
-        let doubt = Doubt { first_sent, taken: taken.clone() };
+        let ClaimedPost { content, destination, key, taken, rivals, .. } = case.post;
+        let doubt = Doubt { first_sent, taken: taken.clone(), rivals: rivals.clone() };
         let request = platform.look_up(content, destination, key, &doubt);
-        self.ask(case, Asked::LookUp, request, Exchange::looked_up).await
+        let answer = self.ask(case, Asked::LookUp, request, Exchange::looked_up).await;
+        if answer.is_ok() {
+            pass(Point::LookedUp);
+        }
+        answer
     }
 
     /// The last look at the lease before the request leaves; and the request is given up when its time, or the lease,

@@ -4,7 +4,7 @@ use super::*;
 use async_trait::async_trait;
 use botticelli_server::ids::{ExecutionId, Fence, TaskId};
 use botticelli_server::limits::DeliveryLimits;
-use botticelli_server::outbox::OnUnknown;
+use botticelli_server::outbox::{OnUnknown, PlatformAnswer};
 use botticelli_server::post::{
     Capabilities, ContentPoster, Destination, Doubt, IdempotencyKey, PostContent, TextLimit, TextUnit,
 };
@@ -24,12 +24,13 @@ pub(super) fn claimed(id: i64, target: &str) -> ClaimedPost {
         execution_id: ExecutionId(1),
         task_id: TaskId::new("task").expect("a name"),
         content: PostContent::text(format!("post {id}")),
-        key: IdempotencyKey::derive("test", ExecutionId(1), &destination, id as u32),
+        key: IdempotencyKey::stored(format!("key of {id}")),
         destination,
         attempt: 1,
         tries: 1,
         uncertain_since: None,
         taken: Vec::new(),
+        rivals: Vec::new(),
         lease_until: DateTime::<Utc>::MAX_UTC,
         on_unknown: OnUnknown::NeedsReview,
         limits: DeliveryLimits::default(),
@@ -779,7 +780,26 @@ async fn a_destination_that_is_closed_says_so_in_its_posts_and_once_in_the_log()
     assert_eq!(note(ended(3, "elsewhere", &end, closed.clone())), Pause::Begins);
     assert_eq!(note(ended(4, "open", &posted, Vec::new())), Pause::AsBefore);
     assert_eq!(note(ended(1, "somewhere", &posted, Vec::new())), Pause::Ends);
-    assert_eq!(note(ended(5, "somewhere", &end, closed)), Pause::Begins, "a new pause");
+    assert_eq!(note(ended(5, "somewhere", &end, closed.clone())), Pause::Begins, "a new pause");
+    let deferred = |counts| PostEnd::Deferred {
+        until: stage.clock.now(),
+        reason: "why".into(),
+        uncertain: false,
+        holds: true,
+        counts,
+    };
+    assert_eq!(
+        note(ended(6, "busy", &deferred(false), closed.clone())),
+        Pause::AsBefore,
+        "it asked for a wait"
+    );
+    assert_eq!(
+        note(ended(6, "full", &deferred(true), closed.clone())),
+        Pause::Begins,
+        "whatever the trouble is"
+    );
+    assert_eq!(note(ended(6, "full", &deferred(true), closed)), Pause::AsBefore);
+    assert_eq!(note(ended(6, "full", &posted, Vec::new())), Pause::Ends);
 }
 
 #[tokio::test]

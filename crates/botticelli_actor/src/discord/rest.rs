@@ -14,6 +14,7 @@ use super::message::{
 use super::routes::Route;
 use super::snowflake::{Nonce, Snowflake};
 use super::types::{Channel, Guild, Member, PostedMessage, Role, Threads, User};
+use botticelli_database::fail_points::{Point, pass};
 use botticelli_server::clock::Clock;
 use botticelli_server::post::fingerprint;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -73,6 +74,9 @@ impl Sender {
                 return Err(error);
             }
         };
+        if route.creates_message() {
+            pass(Point::AnswerBegun);
+        }
         let reply = Reply::read(response).await;
         self.compare_clocks(reply.date, sent_at);
         let refusal = reply.refusal(route);

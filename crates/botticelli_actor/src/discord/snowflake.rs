@@ -98,7 +98,7 @@ impl Nonce {
 mod tests {
     use super::*;
     use botticelli_server::ids::ExecutionId;
-    use botticelli_server::post::Destination;
+    use botticelli_server::post::{Destination, Origin};
 
     #[test]
     fn an_id_tells_its_time_as_in_discords_documentation() {
@@ -124,7 +124,8 @@ mod tests {
     #[test]
     fn a_nonce_is_the_key_and_always_fits() {
         let to = Destination { platform: "discord".into(), target: "1".into() };
-        let key = IdempotencyKey::derive("a", ExecutionId(1), &to, 0);
+        let origin = Origin::Asked { execution: ExecutionId(1), opened_at: DateTime::UNIX_EPOCH };
+        let key = IdempotencyKey::derive("a", &origin, &to, 0);
         assert_eq!(Nonce::of(&key).as_str(), key.as_str());
         let other = |key: &str| Nonce::of(&IdempotencyKey::stored(key.into()));
         let long = [other(&"x".repeat(26)), other(&"x".repeat(27)), other(""), other("ä"), other("a b")];

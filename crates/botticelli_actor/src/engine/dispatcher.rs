@@ -3,7 +3,7 @@
 mod asking;
 mod attempt;
 
-use asking::{CLAIM_AT, Reply, answer};
+use asking::{ASK_AGAIN, Able, CLAIM_AT, Reply, answer};
 use attempt::{Ended, log_end, run_attempt};
 
 use super::recorder::{Answer, Recorder};
@@ -43,7 +43,8 @@ pub(super) struct Dispatcher {
     /// The next part of a long agenda is read while the part before it is claimed: they are other tasks.
     reading: Option<JoinHandle<Reply>>,
     ask_not_before: Option<DateTime<Utc>>,
-    unreachable: bool,
+    /// What the database lacks.
+    trouble: Option<Able>,
     refill_at: Option<DateTime<Utc>>,
     /// What this node has is to be compared with what the store says that it has.
     check: bool,
@@ -76,7 +77,7 @@ impl Dispatcher {
             question: None,
             reading: None,
             ask_not_before: None,
-            unreachable: false,
+            trouble: None,
             refill_at: Some(DateTime::<Utc>::MIN_UTC),
             check: false,
             work_next: false,
@@ -145,7 +146,7 @@ impl Dispatcher {
             running: self.running.len(),
             recording: self.recording,
             asking: self.question.is_some() || self.reading.is_some(),
-            reachable: !self.unreachable,
+            reachable: self.trouble.is_none(),
             next_look,
         };
         self.parts.activity.send_if_modified(|known| std::mem::replace(known, activity) != activity);
@@ -198,7 +199,13 @@ impl Dispatcher {
 
     fn give_back(&self, attempts: Vec<Attempt>) {
         let parts = self.parts.clone();
-        tokio::spawn(async move { release(&parts, &attempts).await });
+        tokio::spawn(async move {
+            if !release(&parts, &attempts).await {
+                // Looking at what this node has finds them again.
+                parts.clock.sleep_until(parts.clock.now() + ASK_AGAIN).await;
+                parts.wakeups.changed();
+            }
+        });
     }
 
     /// A person wants these to end.
@@ -287,6 +294,7 @@ impl Dispatcher {
                 return;
             }
         };
+        self.note_good(Able::Written);
         log_end(&ended);
         if !ended.posts.is_empty() {
             self.parts.posts_waiting.notify_one();
@@ -425,11 +433,14 @@ impl Dispatcher {
     }
 }
 
-async fn release(parts: &Parts, attempts: &[Attempt]) {
+/// Says whether they are given back.
+async fn release(parts: &Parts, attempts: &[Attempt]) -> bool {
     if attempts.is_empty() {
-        return;
+        return true;
     }
-    if let Err(error) = parts.ledger.release(&parts.node(), attempts).await {
+    let released = parts.ledger.release(&parts.node(), attempts).await;
+    if let Err(error) = &released {
         warn!(error = %error, "claimed work could not be given back; it is handed on when the lease runs out");
     }
+    released.is_ok()
 }

@@ -19,7 +19,7 @@ use schemars::{JsonSchema, Schema, schema_for};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -72,20 +72,18 @@ impl KnowledgeSet {
     /// All that can be seen to be wrong without reading.
     pub fn build(actor: &ActorFile, own_database_url: &str) -> Result<Self, Vec<Fault>> {
         let mut set = Self { sources: BTreeMap::new(), cache: Cache::new(&actor.cache) };
-        let mut faults = Vec::new();
+        let (mut faults, mut names) = (Vec::new(), HashSet::new());
         for (index, section) in actor.knowledge.iter().enumerate() {
-            let added = Source::build(section, &actor.folder, own_database_url).and_then(|source| match set
-                .sources
-                .insert(section.name.clone(), source)
-            {
-                None => Ok(()),
-                Some(_) => {
-                    let message = format!("name: there is another knowledge source {:?}", section.name);
-                    Err(vec![Fault::new("name", message)])
-                }
-            });
-            let place = |fault: Fault| fault.within(KeyPath::entry("knowledge", index));
-            faults.extend(added.err().into_iter().flatten().map(place));
+            let mut wrong = Vec::new();
+            if !names.insert(&section.name) {
+                let message = format!("name: there is another knowledge source {:?}", section.name);
+                wrong.push(Fault::new("name", message));
+            }
+            match Source::build(section, &actor.folder, own_database_url) {
+                Ok(source) => drop(set.sources.insert(section.name.clone(), source)),
+                Err(more) => wrong.extend(more),
+            }
+            faults.extend(wrong.into_iter().map(|fault| fault.within(KeyPath::entry("knowledge", index))));
         }
         if faults.is_empty() { Ok(set) } else { Err(faults) }
     }

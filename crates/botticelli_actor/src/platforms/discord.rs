@@ -4,9 +4,10 @@ use super::{Finding, Platforms, SetupError};
 use crate::config::{BotPost, DiscordSettings, LoadedConfig, Problem};
 use crate::discord::limits::{LimitSettings, Limiter};
 use crate::discord::message::FileLimits;
-use crate::discord::platform::{Bot, BotSettings, Webhooks};
+use crate::discord::platform::{BotSettings, Webhooks};
 use crate::discord::preflight::{self, Check, Weight};
 use crate::discord::{HttpSettings, Message, Rest, Snowflake, WebhookRest};
+use crate::discord_server::DiscordContentPoster;
 use botticelli_server::clock::Clock;
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,8 +22,8 @@ pub(super) fn register(
 ) -> Result<(), SetupError> {
     let limiter = Limiter::new(LimitSettings::default(), clock.clone());
     if let Some(rest) = client(config, &limiter, clock)? {
-        let bot = Bot::new(rest.clone(), clock.clone(), bot_settings(&config.discord));
-        platforms.register("discord", Arc::new(bot));
+        let poster = DiscordContentPoster::new(rest.clone(), clock.clone(), bot_settings(&config.discord));
+        platforms.register("discord", Arc::new(poster));
         platforms.bot = Some(rest);
     }
     let webhooks = webhooks(&config.discord, &limiter, clock)?;
@@ -92,6 +93,7 @@ fn webhooks(
 fn http(settings: &DiscordSettings) -> HttpSettings {
     HttpSettings {
         api_base_url: settings.api_base_url.clone(),
+        about_url: settings.about_url.clone(),
         connect_timeout: settings.connect_timeout,
         total_timeout: settings.request_timeout,
     }

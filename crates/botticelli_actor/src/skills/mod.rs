@@ -20,7 +20,7 @@ pub use discord_message::DiscordMessage;
 pub use duplicate_check::DuplicateCheck;
 pub use rate_limiting::RateLimiting;
 
-use crate::config::{Fault, discord, read};
+use crate::config::{Fault, discord, read_what_is_right};
 use crate::names::unknown;
 use crate::skill::Skill;
 use schemars::{JsonSchema, Schema, schema_for};
@@ -42,7 +42,7 @@ pub struct SkillRegistry {
 /// The one skill that not every build has.
 const DISCORD_MESSAGE: &str = "discord_message";
 
-type Built = Result<Arc<dyn Skill>, Vec<Fault>>;
+type Built = (Option<Arc<dyn Skill>>, Vec<Fault>);
 
 #[derive(Clone)]
 struct Registered {
@@ -83,15 +83,23 @@ impl SkillRegistry {
     /// # Errors
     /// When there is no such skill, or settings are unknown, missing or wrong: all of them.
     pub fn build(&self, name: &str, settings: &toml::Table) -> Result<Arc<dyn Skill>, Vec<Fault>> {
+        match self.build_what_is_right(name, settings) {
+            (Some(skill), faults) if faults.is_empty() => Ok(skill),
+            (_, faults) => Err(faults),
+        }
+    }
+
+    /// The skill with those settings that are right, to be checked and not to be run, and the faults of the others.
+    pub(crate) fn build_what_is_right(&self, name: &str, settings: &toml::Table) -> Built {
         match self.skills.get(name) {
             Some(skill) => (skill.build)(settings),
             None if !discord::AVAILABLE && name == DISCORD_MESSAGE => {
                 let message = format!("skill {name:?}: {}", discord::LEFT_OUT);
-                Err(vec![Fault::new("name", message).hint(discord::LEFT_OUT_HINT)])
+                (None, vec![Fault::new("name", message).hint(discord::LEFT_OUT_HINT)])
             }
             None => {
                 let (message, hint) = unknown("skill", name, self.names());
-                Err(vec![Fault::new("name", message).hint(hint)])
+                (None, vec![Fault::new("name", message).hint(hint)])
             }
         }
     }
@@ -108,7 +116,8 @@ impl SkillRegistry {
 }
 
 fn build<S: Skill + DeserializeOwned + 'static>(settings: &toml::Table) -> Built {
-    Ok(Arc::new(read::<S>(settings)?))
+    let (skill, faults) = read_what_is_right::<S>(settings);
+    (skill.map(|skill| Arc::new(skill) as Arc<dyn Skill>), faults)
 }
 
 /// The state of a pseudo-random choice that every node and every attempt makes alike.

@@ -92,9 +92,14 @@ impl Server {
         assert!(sent.expect("a shell").success(), "{signal} could not be sent:\n{}", self.log.text());
     }
 
+    /// Whether it has not ended by itself.
+    pub(crate) fn lives(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// `kill -9`. It must have lived until then.
     pub(crate) fn kill(mut self) -> Ended {
-        assert!(self.child.try_wait().unwrap().is_none(), "it had ended by itself:\n{}", self.log.text());
+        assert!(self.lives(), "it had ended by itself:\n{}", self.log.text());
         self.child.kill().unwrap();
         self.ended_within(PATIENCE)
     }

@@ -224,5 +224,5 @@ async fn hostile_texts_ping_nobody_wherever_they_stand() {
 
 /// It may have been sent since the place was made, and nothing else is known of it.
 fn doubt(place: &BotUnderTest) -> Doubt {
-    Doubt { first_sent: place.before(), taken: Vec::new() }
+    Doubt { first_sent: place.before(), taken: Vec::new(), rivals: Vec::new() }
 }

@@ -1,7 +1,11 @@
 //! The Discord client against a Discord on loopback, through real sockets.
 
 mod bad_luck;
+mod chance;
 mod content;
+#[cfg(feature = "fail-points")]
+mod crash_points;
+mod judge;
 mod limits;
 mod platform;
 mod posting;

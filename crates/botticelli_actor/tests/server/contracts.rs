@@ -3,13 +3,13 @@
 use crate::support::*;
 use async_trait::async_trait;
 use botticelli_actor::actor::{RegisteredActors, RunContext};
-use botticelli_actor::app::{App, AppError, AppParts};
+use botticelli_actor::app::{App, AppError, AppParts, ServerState};
 use botticelli_actor::config::{ActorFile, Given, LoadedConfig, Problems, load};
 use botticelli_actor::deliverer::DeliverySettings;
 use botticelli_actor::engine::DatabaseClock;
 use botticelli_actor::platforms::Platforms;
 use botticelli_database::{DatabaseStatePersistence, Store};
-use botticelli_server::ids::{ActorName, NodeId, TaskId};
+use botticelli_server::ids::{ActorName, DefinitionHash, NodeId, TaskId};
 use botticelli_server::ledger::LedgerError;
 use botticelli_server::outcome::Outcome;
 use botticelli_server::server::{ActorManager, ActorServer, StatePersistence, TaskScheduler};
@@ -20,7 +20,6 @@ use botticelli_testkit::contract_suites::{
 use botticelli_testkit::databases::TestStore;
 use botticelli_testkit::{manager_suite, persistence_suite, scheduler_suite, server_suite};
 use secrecy::SecretString;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -124,14 +123,24 @@ struct Snapshot(TestStore);
 
 #[async_trait]
 impl PersistenceUnderTest for Snapshot {
-    type State = BTreeMap<String, u32>;
+    type State = ServerState;
 
     async fn open(&self) -> Arc<dyn StatePersistence<State = Self::State>> {
         Arc::new(DatabaseStatePersistence::new(self.0.another().await, "test"))
     }
 
     fn states(&self) -> [Self::State; 2] {
-        [BTreeMap::from([("a".into(), 1), ("b".into(), 2)]), BTreeMap::from([("b".into(), 3)])]
+        let task = |name| (TaskId::new(name).expect("a name"), DefinitionHash::new("first").expect("a hash"));
+        let smaller = ServerState {
+            node: NodeId::new("node").expect("a name"),
+            version: "1".into(),
+            started_at: self.0.time(),
+            stopped_at: None,
+            left_out: Default::default(),
+            definitions: [task("a")].into(),
+        };
+        let definitions = [task("a"), task("b")].into();
+        [ServerState { stopped_at: Some(self.0.time()), definitions, ..smaller.clone() }, smaller]
     }
 }
 
@@ -172,7 +181,8 @@ impl Serving {
     async fn rest(&self) {
         let app = self.server.app.lock().await.clone();
         let Some(app) = app else { return };
-        let Some(mut activity) = app.activity().await else { return };
+        let Some(engine) = app.engine().await else { return };
+        let mut activity = engine.activity();
         let mut sleepers = self.database.clock().sleepers();
         loop {
             sleepers.mark_unchanged();

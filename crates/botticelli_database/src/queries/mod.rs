@@ -12,6 +12,7 @@ mod agenda;
 mod claim;
 mod conditions;
 mod health;
+mod known;
 mod nodes;
 mod operate;
 mod outbox;

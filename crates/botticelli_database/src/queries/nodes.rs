@@ -5,6 +5,7 @@ use super::conditions::Conditions;
 use super::record::{NewAttempt, StateAfter, insert_attempts, write_states};
 use super::rows::{NewActorServerExecution, OpenExecutionRow, insert_executions, task_id};
 use super::*;
+use crate::fail_points::{Point, pass};
 use crate::views::NodeView;
 use botticelli_server::ids::{ExecutionId, Fence, NodeId};
 use botticelli_server::ledger::{Attempt, Lease, POISON_INTERRUPTIONS, Rescued};
@@ -99,6 +100,9 @@ pub(crate) async fn rescue(conn: &mut Connection, myself: NodeId, sole_server: b
     );
     let silent: Vec<NodeRow> = sql_query(sql).bind::<Text, _>(myself.as_str()).load(conn).await?;
     let mut rescued = hand_on(conn, &silent, Counting::Interruption).await?;
+    if !silent.is_empty() {
+        pass(Point::RescueWritten);
+    }
     super::operate::end_cancelled(conn).await?;
     for silent in silent {
         rescued.nodes.push(NodeId::new(silent.node).map_err(|error| WorkError::corrupt("node", error))?);
@@ -158,11 +162,16 @@ pub(crate) async fn leave(conn: &mut Connection, node: NodeId) -> Work<Rescued> 
     // First the node, then its tasks, as in a rescue, which may come at the same time.
     let sql = format!("SELECT node FROM actor_server_nodes WHERE node = $1 {}", dialect::LOCK_ROWS);
     let leaving: Vec<NodeRow> = sql_query(sql).bind::<Text, _>(node.as_str()).load(conn).await?;
-    hand_on(conn, &leaving, Counting::Nothing).await
+    let left = hand_on(conn, &leaving, Counting::Nothing).await;
+    pass(Point::LeaveWritten);
+    left
 }
 
-/// Deletes the rows of nodes that went so long ago, and of which nothing is left to hand on.
+/// Deletes the rows of nodes that went so long ago, and of which nothing is left to hand on; and of tokens that nobody
+/// has sent for since then.
 pub(crate) async fn prune_nodes(conn: &mut Connection, gone_for: i64) -> Work<usize> {
+    let tokens = "DELETE FROM actor_server_egress_leases WHERE lease_until <= actor_server_now_plus($1)";
+    sql_query(tokens).bind::<BigInt, _>(-gone_for).execute(conn).await?;
     let sql = "DELETE FROM actor_server_nodes WHERE left_at <= actor_server_now_plus($1) \
          AND node NOT IN (SELECT o.node FROM actor_server_open_executions AS o WHERE o.node IS NOT NULL)";
     Ok(sql_query(sql).bind::<BigInt, _>(-gone_for).execute(conn).await?)

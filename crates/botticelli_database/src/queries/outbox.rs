@@ -5,13 +5,14 @@ use super::record::{StateAfter, write_states};
 use super::rows::{PostRow, json, task_id, word};
 use super::*;
 use crate::access::NewAudit;
+use crate::fail_points::{Point, pass};
 use crate::store::{Decided, PostDecision};
 use crate::views::MARKED_POSTED;
 use botticelli_server::clock::to_microseconds;
 use botticelli_server::ids::{ExecutionId, Fence, NodeId, PostId};
 use botticelli_server::outbox::{ClaimedPost, EgressScope, HOLDS_FOR, PostEnd, PostsSettled, SettledPost};
 use botticelli_server::plan::BreakerEffect;
-use botticelli_server::post::{Destination, IdempotencyKey, Receipt};
+use botticelli_server::post::{Destination, IdempotencyKey, PostContent, Receipt};
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text};
@@ -124,6 +125,7 @@ pub(crate) async fn claim_posts(
     let mut claimed = Vec::with_capacity(rows.len());
     for (row, fence) in rows.into_iter().zip(fences) {
         let (earlier, taken) = (earlier_posts(conn, &row).await?, taken_receipts(conn, &row).await?);
+        let rivals = rivals(conn, &row).await?;
         claimed.push(ClaimedPost {
             id: PostId(row.id),
             fence: Fence(fence),
@@ -136,6 +138,7 @@ pub(crate) async fn claim_posts(
             tries: row.attempts.saturating_sub(row.waits).unsigned_abs() + 1,
             uncertain_since: row.uncertain_since,
             taken,
+            rivals,
             lease_until: lease.until,
             on_unknown: word("on_unknown", &row.on_unknown)?,
             limits: json("limits", row.limits)?,
@@ -143,6 +146,7 @@ pub(crate) async fn claim_posts(
         });
     }
     enter_attempts(conn, &node, &claimed, lease.now).await?;
+    pass(Point::LeaseWritten);
     Ok(claimed)
 }
 
@@ -210,6 +214,29 @@ async fn taken_receipts(conn: &mut Connection, row: &PostRow) -> Work<Vec<String
         .load(conn)
         .await?;
     Ok(rows.into_iter().map(|row| row.message_id).collect())
+}
+
+/// What other posts say that may be at the destination although nobody knows. One that a person left out may be there
+/// all the same.
+async fn rivals(conn: &mut Connection, row: &PostRow) -> Work<Vec<PostContent>> {
+    if row.uncertain_since.is_none() {
+        return Ok(Vec::new());
+    }
+    #[derive(QueryableByName)]
+    struct Rival {
+        #[diesel(sql_type = Json)]
+        content: Value,
+    }
+    let sql = "SELECT content FROM actor_server_posts \
+         WHERE platform = $1 AND destination = $2 AND id <> $3 AND uncertain_since IS NOT NULL AND state <> 'posted' \
+         ORDER BY id DESC LIMIT 1000";
+    let rows: Vec<Rival> = sql_query(sql)
+        .bind::<Text, _>(&row.platform)
+        .bind::<Text, _>(&row.destination)
+        .bind::<BigInt, _>(row.id)
+        .load(conn)
+        .await?;
+    rows.into_iter().map(|row| json("content", row.content)).collect()
 }
 
 /// The attempt rows are committed before any request leaves.
@@ -299,6 +326,7 @@ pub(crate) async fn settle_posts(
     let settled: Vec<&PostRow> =
         ours.iter().filter(|(ended, _)| is_settled(&ended.end)).map(|(_, row)| *row).collect();
     forget_failures(conn, &settled).await?;
+    pass(Point::EndsWritten);
     Ok(PostsSettled { lost, paused })
 }
 
@@ -581,7 +609,10 @@ pub(crate) async fn decide(
         Ok(sql_query(sql).bind::<BigInt, _>(post.0).load::<PostRow>(conn).await?.into_iter().next())
     };
     let Some(row) = find(conn, "").await? else { return Ok(Decided::UnknownPost) };
-    lock_state(conn, &task_id(row.task_id)?).await?;
+    lock_state(conn, &task_id(row.task_id.clone())?).await?;
+    if decision == PostDecision::Retry {
+        lock_with_waiting(conn, &row).await?;
+    }
     let Some(row) = find(conn, dialect::LOCK_POSTS).await? else { return Ok(Decided::UnknownPost) };
     let state = word("state", &row.state)?;
     if !decision.applies_to(state, row.uncertain_since.is_some()) {
@@ -627,6 +658,24 @@ async fn send_again(
         .execute(conn)
         .await?;
     take_up_parts_after(conn, row, now).await
+}
+
+/// Locks the post, and those of its destination that [`ask_again`] would change, in their order: somebody else may retry
+/// one of those.
+async fn lock_with_waiting(conn: &mut Connection, row: &PostRow) -> Work<()> {
+    let sql = format!(
+        "SELECT {} FROM actor_server_posts AS p WHERE p.id = $1 OR (p.platform = $2 AND p.destination = $3 \
+             AND p.holds_until IS NOT NULL AND p.deliver_at > actor_server_now()) {}",
+        PostRow::COLUMNS,
+        dialect::LOCK_POSTS
+    );
+    let _locked: Vec<PostRow> = sql_query(sql)
+        .bind::<BigInt, _>(row.id)
+        .bind::<Text, _>(&row.platform)
+        .bind::<Text, _>(&row.destination)
+        .load(conn)
+        .await?;
+    Ok(())
 }
 
 /// The destination is asked again at once, by the post whose turn it is.

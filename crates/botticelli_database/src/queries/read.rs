@@ -7,7 +7,7 @@ use super::schema::*;
 use super::*;
 use crate::views::{
     AttemptView, ExecutionView, HistoryFilter, OutcomeFilter, PostAttemptView, PostFilter, PostView,
-    TaskFilter, TaskView,
+    TaskFilter, TaskView, Waiting,
 };
 use botticelli_server::clock::to_microseconds;
 use botticelli_server::ids::{ExecutionId, PostId, TaskId};
@@ -116,7 +116,46 @@ pub(crate) async fn task_views(conn: &mut Connection, filter: TaskFilter) -> Wor
         wanted.text()
     );
     let rows: Vec<TaskRow> = wanted.bind(sql_query(sql)).load(conn).await?;
-    rows.into_iter().map(TaskView::try_from).collect()
+    let mut waiting = waiting(conn).await?;
+    let view = |row: TaskRow| {
+        let view = TaskView::try_from(row)?;
+        let waiting = waiting.remove(view.task_id.as_str());
+        Ok(match waiting {
+            Some(waiting) => view.with_waiting(waiting),
+            None => view,
+        })
+    };
+    rows.into_iter().map(view).collect()
+}
+
+/// By task: the posts that are due, or would be, if their destination had not refused one that still waits.
+async fn waiting(conn: &mut Connection) -> Work<HashMap<String, Waiting>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        task_id: String,
+        #[diesel(sql_type = BigInt)]
+        posts: i64,
+        #[diesel(sql_type = Nullable<Instant>)]
+        since: Option<DateTime<Utc>>,
+        #[diesel(sql_type = Nullable<Text>)]
+        reason: Option<String>,
+    }
+    // Few destinations are in trouble, and those that are stand in an index.
+    let sql = "SELECT p.task_id, count(*) AS posts, min(p.created_at) AS since, \
+             max((SELECT h.reason FROM actor_server_posts AS h \
+                 WHERE h.platform = p.platform AND h.destination = p.destination \
+                     AND h.holds_until IS NOT NULL AND h.deliver_at IS NOT NULL \
+                 ORDER BY h.updated_at DESC LIMIT 1)) AS reason \
+         FROM actor_server_posts AS p \
+         WHERE p.deliver_at IS NOT NULL AND (p.deliver_at <= actor_server_now() OR p.holds_until IS NOT NULL) \
+             AND EXISTS (SELECT 1 FROM actor_server_posts AS h \
+                 WHERE h.platform = p.platform AND h.destination = p.destination \
+                     AND h.holds_until IS NOT NULL AND h.deliver_at IS NOT NULL) \
+         GROUP BY p.task_id";
+    let rows: Vec<Row> = sql_query(sql).load(conn).await?;
+    let view = |row: Row| Waiting { posts: row.posts.unsigned_abs(), since: row.since, reason: row.reason };
+    Ok(rows.into_iter().map(|row| (row.task_id.clone(), view(row))).collect())
 }
 
 /// Executions of a task, newest first, those that are open too.

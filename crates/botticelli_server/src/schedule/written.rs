@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::de::{Error, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::zone::Zone;
 use super::{
     CronSchedule, Fold, Gap, ImmediateSchedule, IntervalSchedule, MAX_INTERVAL_SECONDS, OnceSchedule,
     ScheduleError, ScheduleType,
@@ -38,6 +39,7 @@ pub enum WrittenSchedule {
     /// Again and again after the same time; the first time at once.
     Interval {
         /// The period.
+        #[serde(deserialize_with = "seconds")]
         #[schemars(range(min = 1, max = MAX_INTERVAL_SECONDS))]
         seconds: i64,
     },
@@ -57,6 +59,26 @@ pub enum WrittenSchedule {
         #[serde(default)]
         every_start: bool,
     },
+}
+
+impl WrittenSchedule {
+    /// All that is wrong with it: each part is looked at also when another one is wrong.
+    pub fn problems(&self) -> Vec<ScheduleError> {
+        let (time, zone) = match self {
+            Self::Cron { expression, timezone, gap, fold } => {
+                let cron =
+                    CronSchedule::new(expression, "UTC").and_then(|cron| cron.with_policy(*gap, *fold));
+                (cron.err(), Zone::get(timezone).err())
+            }
+            Self::Interval { seconds } => (IntervalSchedule::new(*seconds).err(), None),
+            Self::Once { at, timezone } => {
+                let time = OnceSchedule::parse(at, timezone.as_ref().map(|_| "UTC"));
+                (time.err(), timezone.as_ref().and_then(|zone| Zone::get(zone).err()))
+            }
+            Self::Immediate { .. } => (None, None),
+        };
+        time.into_iter().chain(zone).collect()
+    }
 }
 
 impl TryFrom<WrittenSchedule> for ScheduleType {
@@ -88,6 +110,10 @@ impl From<ScheduleType> for WrittenSchedule {
             ScheduleType::Interval(interval) => {
                 Self::Interval { seconds: interval.period().as_secs().cast_signed() }
             }
+            ScheduleType::Once(once) if once.offset().is_some() => Self::Once {
+                at: once.local(once.at()).to_rfc3339_opts(SecondsFormat::AutoSi, true),
+                timezone: None,
+            },
             ScheduleType::Once(once) => Self::Once {
                 // Not the local time: RFC 3339 can't say the odd offsets that old local times have.
                 at: once.at().to_rfc3339_opts(SecondsFormat::AutoSi, true),
@@ -126,4 +152,28 @@ fn text_or_toml_datetime<'de, D: Deserializer<'de>>(deserializer: D) -> Result<S
     }
 
     deserializer.deserialize_any(Text)
+}
+
+/// Any whole number: which are allowed, the schedule says, with a hint. Of what is no whole number, or too large for one,
+/// it is said here.
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    struct Seconds;
+
+    impl Visitor<'_> for Seconds {
+        type Value = i64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a whole number, 1-{MAX_INTERVAL_SECONDS}")
+        }
+
+        fn visit_i64<E: Error>(self, seconds: i64) -> Result<i64, E> {
+            Ok(seconds)
+        }
+
+        fn visit_u64<E: Error>(self, seconds: u64) -> Result<i64, E> {
+            i64::try_from(seconds).map_err(|_| E::invalid_value(Unexpected::Unsigned(seconds), &self))
+        }
+    }
+
+    deserializer.deserialize_i64(Seconds)
 }

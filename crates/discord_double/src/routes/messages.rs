@@ -230,20 +230,8 @@ fn pinged(
     replied: Option<Id>,
 ) -> Pings {
     let mut texts = vec![body.content.as_str()];
-    body.components.iter().for_each(|component| component_texts(component, &mut texts));
+    body.components.iter().for_each(|component| pings::component_texts(component, &mut texts));
     pings::pinged(&texts, allowed, permissions, context.state.world.guild(channel.guild_id), replied)
-}
-
-/// Texts of components ping as content does.
-fn component_texts<'a>(component: &'a Value, texts: &mut Vec<&'a str>) {
-    if component["type"] == json!(10) {
-        texts.extend(component["content"].as_str());
-    }
-    component["components"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .for_each(|inside| component_texts(inside, texts));
 }
 
 pub(super) fn edit(context: &mut Context<'_>) -> Result<Reply, ApiError> {

@@ -1,7 +1,7 @@
 //! Who is pinged.
 
 use crate::{double, messages};
-use discord_double::{Overwrite, OverwriteTarget, Permissions, Pings, standard};
+use discord_double::{Overwrite, OverwriteTarget, Permissions, Pings, Writes, standard};
 use serde_json::{Value, json};
 
 fn everything() -> String {
@@ -103,4 +103,26 @@ async fn a_reply_pings_whom_it_answers_unless_told_not_to() {
         json!({"message_reference": {"type": 1, "channel_id": standard::GENERAL, "message_id": id}});
     let forwarded = http.post(&messages(standard::RANDOM), forward).await;
     assert_eq!(forwarded.json["message_snapshots"][0]["message"]["content"], "x");
+}
+
+#[test]
+fn a_body_is_judged_without_a_double_as_with_one() {
+    let replied = discord_double::Id(5);
+    let judge = |body: Value, writes| Pings::of(&body, writes, replied).expect("it is taken");
+    let loud = || json!({"content": everything()});
+    for writes in [Writes::Message, Writes::Edit, Writes::ForumPost] {
+        let pings = judge(loud(), writes);
+        assert!(
+            pings.everyone && pings.here && pings.users.len() == 2 && pings.roles.len() == 2,
+            "{writes:?}"
+        );
+        let quiet = json!({"content": everything(), "allowed_mentions": {"parse": []}});
+        assert!(judge(quiet, writes).is_empty(), "{writes:?}");
+    }
+    let by_webhook = judge(loud(), Writes::Webhook);
+    assert!(!by_webhook.everyone && by_webhook.roles.is_empty() && by_webhook.users.len() == 2);
+    let answer = json!({"content": "x", "message_reference": {"message_id": "9"}});
+    assert_eq!(judge(answer, Writes::Message).users, [replied].into());
+    let refused = Pings::of(&json!({"content": ""}), Writes::Message, replied).expect_err("it is empty");
+    assert_eq!(refused["code"], 50006);
 }

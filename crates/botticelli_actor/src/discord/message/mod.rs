@@ -2,6 +2,8 @@
 
 mod files;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;
 mod validate;
 mod wire;

@@ -1,7 +1,6 @@
 use super::*;
 use crate::discord::Nonce;
 use botticelli_server::post::IdempotencyKey;
-use proptest::prelude::*;
 use serde_json::{Value, json};
 
 fn nonce() -> Nonce {
@@ -299,16 +298,4 @@ fn files_are_read_up_to_their_limit() {
     assert_eq!(reason(&two, limits(4, 4)), "files[1] together the files are too large (allowed: 4 bytes)");
     assert!(reason(&[on_disk(folder.path())], limits(4, 4)).ends_with("is a directory"));
     assert!(reason(&[on_disk(&folder.path().join("none"))], limits(4, 4)).contains("can't read"));
-}
-
-proptest! {
-    /// Texts of the kind that hostile content is made of never widen what may ping, and never panic.
-    #[test]
-    fn no_text_pings(text in "(@everyone|@here|<@!?[0-9]{1,20}>|<@&[0-9]{1,20}>|\u{200b}|\u{301}|\\PC){0,40}") {
-        for body in bodies(&Message::text(text.clone())) {
-            prop_assert_eq!(&body["allowed_mentions"], &json!({"parse": [], "replied_user": false}));
-        }
-        let fits = Message::text(text.clone()).validate(Place::Channel).is_ok();
-        prop_assert_eq!(fits, !text.trim().is_empty());
-    }
 }

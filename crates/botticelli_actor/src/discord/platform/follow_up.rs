@@ -6,6 +6,7 @@ use super::{Bot, locked};
 use crate::discord::error::{Class, DiscordError};
 use crate::discord::message::Message;
 use crate::discord::snowflake::Snowflake;
+use botticelli_database::fail_points::{Point, pass};
 use botticelli_server::post::{PostError, Receipt};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::HashMap;
@@ -40,6 +41,9 @@ impl Bot {
         posted: Snowflake,
         mut receipt: Receipt,
     ) -> Result<Receipt, PostError> {
+        if message.thread.is_some() || message.crosspost {
+            pass(Point::FollowUpDue);
+        }
         if let Some(thread) = &message.thread {
             let starting = async { self.rest.start_thread(channel, posted, thread).await.map(drop) };
             let done = self.step(channel, FollowUp::Thread, starting).await;

@@ -1,6 +1,7 @@
 //! One attempt, from its start to its end.
 
 use crate::engine::Parts;
+use botticelli_database::fail_points::{Point, pass};
 use botticelli_server::clock::Clock as _;
 use botticelli_server::ledger::{Attempt, EndedAttempt};
 use botticelli_server::outcome::{AttemptEnd, panic_message};
@@ -80,6 +81,7 @@ pub(super) async fn run_attempt(
         Run::ended(AttemptEnd::Failed { error, recoverable: true })
     });
     let ended_at = parts.clock.now().max(started_at);
+    pass(Point::RunProduced);
     Ended { attempt, task, started_at, ended_at, run }
 }
 

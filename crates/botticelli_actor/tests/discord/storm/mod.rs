@@ -5,12 +5,14 @@
 
 mod fate;
 
+use super::chance::seeds;
+use super::judge::{Judge, are_settled};
 use super::*;
 use botticelli_actor::deliverer::{Deliverer, DeliverySettings, DeliverySignals};
 use botticelli_actor::discord::platform::{Bot, BotSettings, Webhooks};
 use botticelli_actor::engine::CurrentNode;
 use botticelli_actor::platforms::Platforms;
-use botticelli_database::{PostFilter, PostView, Store};
+use botticelli_database::{Decided, PostDecision, PostFilter, PostView, Store};
 use botticelli_server::ids::NodeId;
 use botticelli_server::outbox::{NewPost, Outbox as _, PostState};
 use botticelli_server::post::{Destination, Platform};
@@ -20,8 +22,7 @@ use botticelli_testkit::random::Random;
 use botticelli_testkit::store_suite::{Player, each_minute, part, register};
 use chrono::TimeDelta;
 use discord_double::{
-    Change, Event, Fault, Limits, NonceRules, NonceScope, Overwrite, OverwriteTarget, Permissions, Scope,
-    What,
+    Change, Fault, Limits, NonceRules, NonceScope, Overwrite, OverwriteTarget, Permissions, Scope, What,
 };
 use fate::{Fate, FatedOutbox, FatedPlatform, Life};
 use tokio::task::JoinHandle;
@@ -64,7 +65,7 @@ impl Storm {
         if is_blind {
             stage.double.change(no_history(standard::GENERAL)).expect("it is there");
         }
-        bad_luck(&mut random, &stage.double);
+        bad_luck(&mut random, &stage.double, Duration::from_millis(400), seconds(30));
         let mut nodes = Vec::new();
         for _ in 0..=random.below(3) {
             nodes.push(Node { store: database.another().await, process: None });
@@ -99,6 +100,8 @@ impl Storm {
             self.time_passes().await;
         }
         self.stage.double.clear_faults();
+        // Nor is the machine so busy that an answer seems lost.
+        self.stage.http.total_timeout = seconds(60);
         for _ in 0..GOOD_ROUNDS {
             if self.is_settled().await {
                 break;
@@ -196,9 +199,11 @@ impl Storm {
 
     /// Until nothing is on the wire any more: what a dead process has sent arrives before time goes on.
     async fn quiet(&mut self) {
+        // With all the time that a busy machine takes.
+        let http = HttpSettings { total_timeout: seconds(60), ..self.stage.http.clone() };
         let limiter = Limiter::new(LimitSettings::default(), self.stage.clock.clone());
         let token = SecretString::from(standard::TOKEN.to_owned());
-        let bot = Rest::new(&self.stage.http, &token, limiter, self.stage.clock.clone()).expect("a client");
+        let bot = Rest::new(&http, &token, limiter, self.stage.clock.clone()).expect("a client");
         for _ in 0..3 {
             bot.current_user().await.expect("no fault strikes this");
         }
@@ -226,46 +231,18 @@ impl Storm {
     }
 
     async fn is_settled(&self) -> bool {
-        let posts = self.posts().await;
-        posts.iter().all(|post| match post.state {
-            PostState::Posted | PostState::Failed | PostState::NeedsReview | PostState::Skipped => true,
-            PostState::Pending => waits_for_a_person(post, &posts),
-            PostState::Deferred | PostState::Sending => false,
-        })
+        are_settled(&self.posts().await)
     }
 
     async fn judge(&self) {
-        let ledger = self.stage.double.ledger();
-        let posts = self.posts().await;
-        for post in &posts {
-            let is_its = |entry: &&discord_double::Entry| match post.platform.as_str() {
-                "discord" => entry.nonce.as_deref() == Some(post.key.as_str()),
-                _ => entry.author_id == standard::WEBHOOK && entry.message["content"] == post.content,
-            };
-            let created: Vec<String> = ledger
-                .iter()
-                .filter(|entry| entry.event == Event::Created)
-                .filter(is_its)
-                .map(|entry| entry.message_id.to_string())
-                .collect();
-            let story = || format!("seed {}: {post:#?}\nmessages: {created:?}", self.seed);
-            assert!(created.len() <= 1, "it appeared twice. {}", story());
-            let receipt = post.receipt.as_ref().map(|receipt| &receipt.message_id);
-            match post.state {
-                PostState::Posted => assert_eq!(receipt, created.first(), "no such receipt. {}", story()),
-                PostState::NeedsReview => {
-                    assert!(self.is_undecidable(post), "it can be decided. {}", story())
-                }
-                PostState::Pending if waits_for_a_person(post, &posts) => {
-                    assert!(created.is_empty(), "a part came before its turn. {}", story());
-                }
-                PostState::Failed
-                | PostState::Skipped
-                | PostState::Pending
-                | PostState::Deferred
-                | PostState::Sending => panic!("it is lost, or never settled. {}", story()),
-            }
-        }
+        let judge = Judge {
+            story: format!("storm {}", self.seed),
+            ledger: self.stage.double.ledger(),
+            posts: self.posts().await,
+        };
+        judge.every_post_is_there_once(|post| self.is_undecidable(post));
+        judge.posts_of_a_destination_are_in_order();
+        judge.nothing_else_appeared();
     }
 
     /// The only cases that nothing can decide: webhooks, and channels whose history can't be read.
@@ -273,15 +250,6 @@ impl Storm {
         let blind = standard::GENERAL.to_string();
         post.platform == "discord_webhook" || self.is_blind && post.destination == blind
     }
-}
-
-/// A part of a message, an earlier part of which nobody can tell about.
-fn waits_for_a_person(post: &PostView, posts: &[PostView]) -> bool {
-    posts.iter().any(|earlier| {
-        earlier.state == PostState::NeedsReview
-            && (&earlier.destination, earlier.first_part) == (&post.destination, post.first_part)
-            && earlier.part < post.part
-    })
 }
 
 impl Node {
@@ -320,7 +288,19 @@ fn posts(random: &mut Random) -> Vec<NewPost> {
             posts.push(NewPost { first_part, ..message(platform, &target, number, &text) });
         }
     }
+    for number in 0..u32::try_from(random.below(3)).expect("small") {
+        posts.push(in_forum(number));
+    }
     posts
+}
+
+/// In a forum there are no nonces either.
+fn in_forum(number: u32) -> NewPost {
+    let text = format!("question {number}");
+    let extra = serde_json::json!({"forum": {"name": text}});
+    let mut post = message("discord", &standard::FORUM.to_string(), number, &text);
+    post.content.extras = [("discord".to_owned(), extra)].into();
+    post
 }
 
 fn message(platform: &str, target: &str, number: u32, text: &str) -> NewPost {
@@ -341,13 +321,15 @@ fn stage(random: &mut Random, seed: u64, clock: Arc<ManualClock>) -> Stage {
     stage
 }
 
-fn no_history(channel: Id) -> Change {
+pub(crate) fn no_history(channel: Id) -> Change {
     let target = OverwriteTarget::Role(standard::BOT_ROLE);
     let (allow, deny) = (Permissions::NONE, Permissions::READ_MESSAGE_HISTORY);
     Change::Overwrite { channel, overwrite: Overwrite { target, allow, deny } }
 }
 
-fn bad_luck(random: &mut Random, double: &Double) {
+/// `slow` is longer than the client waits for an answer, and `hidden` no longer than it expects the history to lag.
+pub(crate) fn bad_luck(random: &mut Random, double: &Double, slow: Duration, hidden: Duration) {
+    let [slow, hidden] = [slow, hidden].map(|time| u64::try_from(time.as_millis()).expect("short"));
     // A message that something on the way sends twice can't be told from two, without a nonce.
     let is_ours = |fault: &Fault| {
         fault.what != What::DeliverTwice || fault.when.route.as_deref() == Some("create_message")
@@ -360,9 +342,9 @@ fn bad_luck(random: &mut Random, double: &Double) {
         What::RateLimit { scope: Scope::User, retry_after_seconds: 7.5, header_seconds: None, code: 0 };
     let forbidden = What::Error { status: 403, code: 50013, message: "Missing Permissions".into() };
     let rare = [
-        (What::HideInReads { millis: random.below(30_000) }, 4.0),
-        (What::SlowReply { millis: 400 }, 0.3),
-        (What::SlowRequest { millis: 400 }, 0.3),
+        (What::HideInReads { millis: random.below(hidden) }, 4.0),
+        (What::SlowReply { millis: slow }, 0.3),
+        (What::SlowRequest { millis: slow }, 0.3),
         (limited, 1.0),
         (forbidden, 0.5),
     ];
@@ -375,17 +357,6 @@ fn bad_luck(random: &mut Random, double: &Double) {
     for fault in Fault::storm(strength).into_iter().filter(is_ours).chain(reads).chain(rare) {
         double.next(fault);
     }
-}
-
-/// `STORMS` of them (or those asked for), from `STORM_SEED` (or 1) on.
-fn seeds(share: u64) -> impl Iterator<Item = u64> {
-    let first = setting("STORM_SEED").unwrap_or(1);
-    first..first + setting("STORMS").unwrap_or(share)
-}
-
-#[expect(clippy::disallowed_methods, reason = "the caller's wishes for this test")]
-fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name}={value}")))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -408,9 +379,32 @@ async fn what_a_moderator_removed_before_we_knew_that_it_was_there_is_not_posted
     assert!(post.reason.is_some_and(|reason| reason.contains("somebody deleted it")));
 }
 
+/// A person did not wait until it was known whether it is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_does_not_take_the_message_of_one_that_was_dismissed_in_doubt() {
+    let mut storm = Storm::calm(TestStore::sqlite().await).await;
+    let say_it = || vec![message("discord", &standard::GENERAL.to_string(), 0, "the same")];
+    storm.intend(say_it()).await;
+    storm.database.advance(seconds(50)).await;
+    storm.stage.double.next(Fault::from(What::DropReply).on_route("create_message"));
+    storm.round((0, 0)).await;
+    let id = storm.posts().await[0].id;
+    let dismissed = storm.database.decide(id, PostDecision::Dismiss).await.expect("an answer");
+    assert_eq!(dismissed, Decided::Done);
+    storm.database.advance(seconds(10)).await;
+    storm.intend(say_it()).await;
+    storm.stage.double.next(Fault::from(What::LoseRequest).on_route("create_message"));
+    storm.round((0, 0)).await;
+    storm.database.advance(seconds(200)).await;
+    storm.round((0, 0)).await;
+    let states: Vec<PostState> = storm.posts().await.iter().map(|post| post.state).collect();
+    assert_eq!(states, [PostState::NeedsReview, PostState::Skipped], "newest first");
+    assert_eq!(storm.stage.texts(standard::GENERAL), ["the same"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_happens_each_post_appears_once_on_sqlite() {
-    for seed in seeds(60) {
+    for seed in seeds("STORM_SEED", "STORMS", 60) {
         println!("storm {seed}: STORM_SEED={seed} STORMS=1 shows it again");
         Storm::new(seed, TestStore::sqlite().await).await.rage().await;
     }
@@ -418,7 +412,7 @@ async fn whatever_happens_each_post_appears_once_on_sqlite() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_happens_each_post_appears_once_on_postgres() {
-    for seed in seeds(10) {
+    for seed in seeds("STORM_SEED", "STORMS", 10) {
         println!("storm {seed}: STORM_SEED={seed} STORMS=1 shows it again");
         let Some(database) = TestStore::postgres().await else { return };
         Storm::new(seed, database).await.rage().await;
