@@ -10,6 +10,7 @@
 mod access;
 mod error;
 pub mod fail_points;
+mod invariants;
 mod persistence;
 mod postgres;
 pub mod reader;
@@ -22,6 +23,7 @@ mod views;
 
 pub use access::{AuditFilter, AuditView, Requester, Scope, TokenView, ValidToken};
 pub use error::OpenError;
+pub use invariants::{CensusView, HeldTasks, InvariantsView, PoolView, Progress, Standing};
 pub use persistence::DatabaseStatePersistence;
 pub use store::{Condition, Decided, Mode, PostDecision, Resumed, Store, Wakeups};
 pub use target::{DatabaseUrl, UrlError};

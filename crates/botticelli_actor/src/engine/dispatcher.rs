@@ -258,6 +258,7 @@ impl Dispatcher {
             }
         };
         log_end(&ended);
+        self.parts.metrics.recorded(&ended);
         if !ended.posts.is_empty() {
             self.parts.posts_waiting.notify_one();
         }

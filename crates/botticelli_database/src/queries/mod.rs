@@ -12,6 +12,7 @@ mod agenda;
 mod claim;
 mod conditions;
 mod health;
+mod invariants;
 mod nodes;
 mod operate;
 mod outbox;
@@ -29,6 +30,7 @@ pub(crate) use access::{audit_add, audits, token_add, token_revoke, tokens, vali
 pub(crate) use agenda::{agenda, now, states, withdraw_paused};
 pub(crate) use claim::{claim, release, take};
 pub(crate) use health::health;
+pub(crate) use invariants::{census, invariants, progress, standings};
 pub(crate) use nodes::{begin, leave, living, owned, prune_nodes, renew, rescue};
 pub(crate) use operate::{pause, publish, resume, retire};
 pub(crate) use outbox::{claim_posts, decide, next_post_due, rescue_posts, settle_posts, take_egress};

@@ -137,6 +137,7 @@ pub(crate) async fn claim_posts(
             uncertain_since: row.uncertain_since,
             taken,
             lease_until: lease.until,
+            wanted_at: row.not_before.unwrap_or(row.created_at).max(row.created_at),
             on_unknown: word("on_unknown", &row.on_unknown)?,
             limits: json("limits", row.limits)?,
             earlier,

@@ -2,6 +2,7 @@
 
 mod describe;
 pub(super) mod health;
+mod metrics;
 mod note;
 mod server;
 mod tasks;
@@ -12,6 +13,7 @@ use super::route::Routes;
 pub(super) fn all() -> Routes {
     let routes = Routes::default();
     let routes = health::add(routes);
+    let routes = metrics::add(routes);
     let routes = tasks::add(routes);
     let routes = server::add(routes);
     describe::add(routes)
