@@ -6,11 +6,11 @@
 use crate::actor::{PipelineActor, RegisteredActors, RunContext};
 use crate::api::{self, ApiError, ApiParts};
 use crate::config::server_file::PlatformName;
-use crate::config::{ActorFile, BotPost, LoadedConfig, Problems, ServerSettings};
+use crate::config::{ActorFile, LoadedConfig, Problems, ServerSettings};
 use crate::deliverer::{Deliverer, DeliverySettings, DeliverySignals};
-use crate::engine::{Activity, CurrentNode, DatabaseClock, Engine, EngineParts, EngineSettings, Shutdown};
+use crate::engine::{CurrentNode, DatabaseClock, Engine, EngineParts, EngineSettings, Shutdown};
 use crate::metrics::{DatabaseMetrics, Metrics, NodeMetrics, Source};
-use crate::platforms::{Finding, Platforms, SetupError};
+use crate::platforms::{Finding, Intended, Platforms, SetupError};
 use crate::self_audit::{SelfAudit, SelfAuditReport};
 use crate::skills::SkillRegistry;
 use async_trait::async_trait;
@@ -19,7 +19,7 @@ use botticelli_server::clock::Clock;
 use botticelli_server::ids::{ActorName, DefinitionHash, NodeId, TaskId};
 use botticelli_server::ledger::{Attempt, Ledger as _, LedgerError, Registered, Registration};
 use botticelli_server::outbox::PostHistory;
-use botticelli_server::post::{Destination, TextLimit, TextUnit};
+use botticelli_server::post::Destination;
 use botticelli_server::server::{ActorManager, ActorServer, StatePersistence as _, TaskScheduler as _};
 use botticelli_server::task::Task;
 use chrono::{DateTime, Utc};
@@ -30,7 +30,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
@@ -137,6 +137,7 @@ pub struct App {
 }
 
 struct Running {
+    signals: DeliverySignals,
     /// Cancelled when one of the loops has ended, be it by a panic.
     broken_down: CancellationToken,
     engine: Arc<Engine>,
@@ -170,6 +171,9 @@ pub struct ServerState {
     pub stopped_at: Option<DateTime<Utc>>,
     /// What it ran.
     pub definitions: BTreeMap<TaskId, DefinitionHash>,
+    /// What of that it could not run, and why.
+    #[serde(default)]
+    pub left_out: BTreeMap<TaskId, String>,
 }
 
 fn snapshot(store: &Store) -> DatabaseStatePersistence<ServerState> {
@@ -206,9 +210,9 @@ impl App {
         self.stopping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What its engine is doing, as that changes; `None` while the server does not run.
-    pub async fn activity(&self) -> Option<watch::Receiver<Activity>> {
-        Some(self.running.lock().await.as_ref()?.engine.activity())
+    /// Its engine; `None` while the server does not run.
+    pub async fn engine(&self) -> Option<Arc<Engine>> {
+        Some(self.running.lock().await.as_ref()?.engine.clone())
     }
 
     /// What it finds when it looks at itself, each minute; `None` while the server does not run.
@@ -235,7 +239,8 @@ impl App {
         let actors = Arc::new(RegisteredActors::default());
         enter_actors(&actors, build_actors(&config.actors, &parts.skills, url)?);
         let clock = Arc::new(DatabaseClock::new(parts.clock.clone()));
-        let (wakeups, posts_waiting) = (Wakeups::default(), Arc::new(Notify::new()));
+        let wakeups = Wakeups::default();
+        let signals = DeliverySignals { changed: wakeups.clone(), ..DeliverySignals::default() };
         let node = Arc::new(CurrentNode::new(parts.node.clone()));
         let engine = Arc::new(Engine::new(EngineParts {
             ledger: store_arc.clone(),
@@ -244,7 +249,7 @@ impl App {
             contexts: Arc::new(contexts(store_arc.clone(), clock.clone(), parts.platforms.clone())),
             clock: clock.clone(),
             wakeups: wakeups.clone(),
-            posts_waiting: posts_waiting.clone(),
+            posts_waiting: signals.posts_waiting.clone(),
             node: node.clone(),
             settings: engine_settings(&config.settings),
         }));
@@ -254,7 +259,7 @@ impl App {
             clock.clone(),
             node.clone(),
             parts.delivery.clone(),
-            DeliverySignals { posts_waiting, changed: wakeups.clone() },
+            signals.clone(),
         );
         let self_audit = SelfAudit::new(store.clone(), clock.clone());
         let self_audits = self_audit.reports();
@@ -293,7 +298,7 @@ impl App {
         let registered = register_tasks(&store, &config.tasks, true).await?;
         tell_what_was_recovered(&snapshot, &registered).await?;
         engine.hold(runnable(config));
-        look_ahead(parts, &config.bot_posts, &stop);
+        look_ahead(parts, Intended::all(config, &parts.skills), &signals, &stop);
         let guard = || broken_down.clone().drop_guard();
         let loops = vec![
             tokio::spawn({
@@ -334,6 +339,7 @@ impl App {
             RunningApi { address, serving, stop }
         });
         Ok(Running {
+            signals,
             broken_down,
             engine,
             actors,
@@ -356,6 +362,10 @@ impl App {
             started_at: self.parts.clock.now(),
             stopped_at,
             definitions: config.tasks.iter().map(|task| definition(task)).collect(),
+            left_out: left_out(config)
+                .into_iter()
+                .map(|(task, why)| (task.clone(), why.to_owned()))
+                .collect(),
         }
     }
 }
@@ -394,9 +404,7 @@ impl ActorServer for App {
         // Last of all loops: until then people can see how the stop goes on.
         if let Some(RunningApi { serving, stop, .. }) = running.api.take() {
             stop.cancel();
-            if let Err(error) = serving.await {
-                warn!(error = %error, "the API did not end well");
-            }
+            ends(serving, &shutdown).await;
         }
         // What is being sent until then is still this node's, and known to have arrived.
         let has_left = running.engine.leave().await;
@@ -443,9 +451,10 @@ impl ActorServer for App {
             running.engine.cancel(&gone.id).await?;
         }
         running.engine.hold(runnable(&new));
-        if new.bot_posts != config.bot_posts {
-            look_ahead(&self.parts, &new.bot_posts, &running.stop);
-        }
+        let before = Intended::all(&config, &self.parts.skills);
+        let mut intended = Intended::all(&new, &self.parts.skills);
+        intended.retain(|one| before.iter().all(|before| !before.is_like(one)));
+        look_ahead(&self.parts, intended, &running.signals, &running.stop);
         let tasks = running.engine.scheduled().await?.len();
         info!(
             tasks,
@@ -487,7 +496,12 @@ fn is_set_up_differently(new: &LoadedConfig, old: &LoadedConfig) -> bool {
         let discord = &config.discord;
         let times =
             [discord.connect_timeout, discord.request_timeout, discord.nonce_window, discord.history_grace];
-        (discord.api_base_url.clone(), times, secret(config.discord_token.as_ref()))
+        (
+            discord.api_base_url.clone(),
+            discord.about_url.clone(),
+            times,
+            secret(config.discord_token.as_ref()),
+        )
     };
     plain(new) != plain(old) || webhooks(new) != webhooks(old)
 }
@@ -529,6 +543,15 @@ fn enter_actors(actors: &RegisteredActors, built: Vec<(ActorName, PipelineActor)
 /// The tasks that this node can run. The others are registered too, and so they are kept: another node may have what
 /// is lacking here, or this one when it is started again, and what they missed is theirs to catch up.
 fn runnable(config: &LoadedConfig) -> Vec<Arc<Task>> {
+    let left_out = left_out(config);
+    for (task, why) in &left_out {
+        warn!(task.id = %task, "left out on this node: {why}");
+    }
+    config.tasks.iter().filter(|task| !left_out.contains_key(&task.id)).cloned().collect()
+}
+
+/// What this node can't run, and why.
+fn left_out(config: &LoadedConfig) -> BTreeMap<&TaskId, &'static str> {
     let without_token: HashSet<&TaskId> = config.without_token().into_iter().map(|(task, _)| task).collect();
     let lacking = |task: &Task| {
         if without_token.contains(&task.id) {
@@ -539,26 +562,38 @@ fn runnable(config: &LoadedConfig) -> Vec<Arc<Task>> {
             None
         }
     };
-    let is_runnable = |task: &&Arc<Task>| match lacking(task) {
-        None => true,
-        Some(lacking) => {
-            warn!(task.id = %task.id, "left out on this node: {lacking}");
-            false
-        }
-    };
-    config.tasks.iter().filter(is_runnable).cloned().collect()
+    config.tasks.iter().filter_map(|task| Some((&task.id, lacking(task)?))).collect()
 }
 
-/// Warns of what stands in the way of posts, before the first one finds it out. Nothing waits for that.
-fn look_ahead(parts: &AppParts, posts: &[BotPost], stop: &CancellationToken) {
-    let (platforms, posts, stop, now) =
-        (parts.platforms.clone(), posts.to_vec(), stop.clone(), parts.clock.now());
-    tokio::spawn(async move {
-        let found = stop.run_until_cancelled(platforms.preflight(&posts, now)).await;
-        for Finding { problem, .. } in found.unwrap_or_default() {
+/// So long posts to Discord wait until the way has been looked at. Without an answer they go all the same.
+const LOOK_AHEAD: Duration = Duration::from_secs(10);
+
+/// Warns of what stands in the way of posts, before the first of them finds it out.
+fn look_ahead(
+    parts: &AppParts,
+    intended: Vec<Intended>,
+    signals: &DeliverySignals,
+    stop: &CancellationToken,
+) {
+    if intended.is_empty() {
+        return;
+    }
+    let hold = signals.hold(PlatformName::Discord.as_str());
+    let (platforms, stop, now) = (parts.platforms.clone(), stop.clone(), parts.clock.now());
+    tokio::spawn(stop.run_until_cancelled_owned(async move {
+        let mut looking = std::pin::pin!(platforms.preflight(&intended, now));
+        let (found, hold) = match tokio::time::timeout(LOOK_AHEAD, &mut looking).await {
+            Ok(found) => (found, Some(hold)),
+            Err(_) => {
+                drop(hold);
+                (looking.await, None)
+            }
+        };
+        for Finding { problem, .. } in found {
             warn!("{problem}; {}", problem.hint.as_deref().unwrap_or_default());
         }
-    });
+        drop(hold);
+    }));
 }
 
 /// A reload may bring tasks for webhooks that this process was not started with.
@@ -601,7 +636,7 @@ pub fn contexts(
         task_id: task.id.clone(),
         scheduled_for: attempt.scheduled_for.unwrap_or(attempt.opened_at),
         destinations: task.destinations.clone(),
-        text_limit: tightest(task, &platforms),
+        text_limits: platforms.text_limits(&task.destinations),
         platforms: platforms.clone(),
         history: history.clone(),
         clock: clock.clone(),
@@ -610,11 +645,4 @@ pub fn contexts(
         stop,
         trace: None,
     }
-}
-
-/// The limit that fits every destination of a task.
-pub fn tightest(task: &Task, platforms: &Platforms) -> TextLimit {
-    let limits = task.destinations.iter().filter_map(|to| platforms.capabilities(to)).map(|can| can.text);
-    let no_limit = TextLimit { max: None, unit: TextUnit::Scalars };
-    limits.min_by_key(|limit| limit.max.unwrap_or(usize::MAX)).unwrap_or(no_limit)
 }

@@ -345,7 +345,7 @@ fn a_dry_run_of_the_examples_shows_all_four_schedules() {
             ),
             "trending: actor trending, every 20 seconds, to console:stdout",
             "welcome: actor welcome, once, at once, to console:stdout",
-            "announcement: actor announcement, once at 2026-01-01 11:00:00 +00:00, UTC, to console:stdout",
+            "announcement: actor announcement, once at 2026-01-01 12:00:00 +01:00, to console:stdout",
         ]
     );
     // Three times where there are three.
@@ -358,7 +358,8 @@ fn a_dry_run_that_finds_problems_is_exit_code_1_and_anything_else_2() {
     let folder = folder("[server]\nchek_interval_seconds = 1\n[[actors]]\nname = \"t\"\n");
     let problems = "error: actor_server.toml:2: server.chek_interval_seconds is not a known key\n\
                     hint: did you mean \"check_interval_seconds\"?\n\
-                    error: actor_server.toml:3: task \"t\": config_file is missing\n";
+                    error: actor_server.toml:3: task \"t\": config_file is missing\n\
+                    error: actor_server.toml:3: task \"t\": schedule is missing\n";
     let dry = answer(actor_server(folder.path()).arg("--dry-run"));
     assert_eq!(dry, Answer { out: String::new(), err: problems.to_owned(), code: 1 });
     let next = answer(actor_server(folder.path()).args(["next", "t"]));
@@ -606,6 +607,33 @@ fn the_log_goes_to_stderr_as_text_or_json() {
 
 #[cfg(feature = "discord")]
 #[test]
+fn with_a_log_in_json_the_last_words_of_run_are_json_too() {
+    let folder = folder(&ONE_TASK.replace("MON *", "MOM *").replace("actor.toml", "gone.toml"));
+    let answer_of = |arguments: &[&str]| {
+        answer(actor_server(folder.path()).args(["--log-format", "json"]).args(arguments))
+    };
+    let failed = answer_of(&["run"]);
+    assert_eq!(failed.code, 2);
+    let lines: Vec<serde_json::Value> =
+        failed.err.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2, "{failed:?}");
+    assert!(lines.iter().all(|line| line["level"] == "ERROR" && line["timestamp"].is_string()), "{failed:?}");
+    assert!(lines[0]["error"].as_str().unwrap().contains("MOM"), "{failed:?}");
+    assert!(lines[0]["hint"].as_str().unwrap().contains("7 fields"), "{failed:?}");
+    assert!(answer_of(&["next", "t"]).err.starts_with("error: "), "a command is asked by a person");
+}
+
+#[test]
+fn an_answer_that_can_not_be_written_is_a_failure() {
+    for arguments in [&["--help"][..], &["--version"], &["tasks", "--help"], &["schema", "server"]] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let status =
+            actor_server(&root()).args(arguments).stdout(full).stderr(Stdio::null()).status().unwrap();
+        assert_eq!(status.code(), Some(1), "{arguments:?}");
+    }
+}
+
+#[test]
 fn the_committed_schemas_are_current() {
     for (file, path) in
         [("server", "schemas/actor_server.schema.json"), ("actor", "schemas/actor.schema.json")]
@@ -711,7 +739,12 @@ struct Running(Child);
 
 impl Running {
     fn start(folder: &TempDir) -> Self {
+        Self::start_with(folder, &[])
+    }
+
+    fn start_with(folder: &TempDir, arguments: &[&str]) -> Self {
         let mut command = actor_server(folder.path());
+        command.args(arguments);
         let mut server = Self(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
         let mut log = BufReader::new(server.0.stderr.take().unwrap()).lines().map(Result::unwrap);
         assert!(log.any(|line| line.contains("running; Ctrl-C stops")));
@@ -826,6 +859,48 @@ fn a_person_settles_a_post_that_may_be_there() {
     assert!(list.out.contains("posted (marked as posted by an operator)"), "{list:?}");
     let twice = posts(&["mark-posted", "1", "--message-id", "77"]);
     assert_eq!(twice.err.lines().next(), Some("error: post 1 is posted: there is nothing to settle"));
+}
+
+#[test]
+fn a_trigger_says_when_the_server_leaves_the_task_out() {
+    let to_discord = "name = \"t\"\nchannel_id = \"1300000000000000100\"\nenabled = true";
+    let folder = folder(&ONE_TASK.replace("name = \"t\"", to_discord));
+    let server = Running::start_with(&folder, &["--allow-degraded"]);
+    let trigger = answer(actor_server(folder.path()).args(["tasks", "trigger", "t"]));
+    assert!(trigger.out.starts_with("t: execution 1 waits for a server that can run it"), "{trigger:?}");
+    assert!(
+        trigger.err.contains("leaves this task out: it posts to Discord, and there is no token"),
+        "{trigger:?}"
+    );
+    server.stop();
+}
+
+#[test]
+fn a_task_whose_destination_takes_no_posts_says_so() {
+    let folder = posting_to_file("no/such/folder.jsonl", "");
+    a_post_that_waits(&folder);
+    let ask = |arguments: &[&str]| answer(actor_server(folder.path()).args(arguments));
+    let show = ask(&["tasks", "show", "t"]).out;
+    let waiting = show.lines().find(|line| line.starts_with("waiting ")).unwrap_or_else(|| panic!("{show}"));
+    assert!(
+        waiting.contains("1 post waits since 2") && waiting.contains("its folder is not there"),
+        "{waiting}"
+    );
+    assert!(ask(&["tasks", "list"]).out.contains("; 1 post waits since 2"));
+    let json: serde_json::Value = serde_json::from_str(&ask(&["tasks", "list", "--json"]).out).unwrap();
+    assert_eq!(json[0]["waiting_posts"], 1);
+    assert!(json[0]["waiting_since"].is_string(), "{json}");
+    assert!(json[0]["waiting_reason"].as_str().unwrap().contains("its folder is not there"), "{json}");
+    ask(&["posts", "retry", "1"]);
+    fs::create_dir_all(folder.path().join("no/such")).unwrap();
+    // The one that waited goes first, and only then this one's.
+    let second = "\n[[knowledge.items]]\nid = \"2\"\ntitle = \"Second\"\ntext = \"post\"\n";
+    let actor = folder.path().join("actor.toml");
+    fs::write(&actor, fs::read_to_string(&actor).unwrap() + second).unwrap();
+    let sent = ask(&["once", "t", "--send"]);
+    assert_eq!(sent.code, 0, "{sent:?}");
+    let json: serde_json::Value = serde_json::from_str(&ask(&["tasks", "list", "--json"]).out).unwrap();
+    assert_eq!((&json[0]["waiting_posts"], &json[0]["waiting_reason"]), (&0.into(), &().into()));
 }
 
 #[test]

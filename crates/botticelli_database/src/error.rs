@@ -27,6 +27,14 @@ pub enum OpenError {
         /// Its lock.
         lock: PathBuf,
     },
+    /// The file could be opened twice without anybody noticing.
+    #[error("{} has {names} names (hard links): each would have a log and a lock of its own", path.display())]
+    ManyNames {
+        /// One of them.
+        path: PathBuf,
+        /// How many.
+        names: u64,
+    },
     /// The database belongs to a newer program.
     #[error("{target} needs actor-server {needed} or newer; this is {have}")]
     TooNew {
@@ -128,6 +136,8 @@ pub(crate) enum WorkError {
     Corrupt(String),
     #[error("{0}")]
     Refused(String),
+    #[error("{} was deleted, moved or replaced while it was in use", .0.display())]
+    Misplaced(PathBuf),
 }
 
 impl WorkError {
@@ -142,6 +152,7 @@ impl From<WorkError> for LedgerError {
             WorkError::NoConnection(_) => Self::Unavailable(Box::new(error)),
             WorkError::Corrupt(why) => Self::Corrupt(why),
             WorkError::Refused(_) => Self::Refused(Box::new(error)),
+            WorkError::Misplaced(_) => Self::NotWritable(Box::new(error)),
             WorkError::Diesel(error) => from_diesel(error),
         }
     }

@@ -25,10 +25,14 @@ pub use access::{AuditFilter, AuditView, Requester, Scope, TokenView, ValidToken
 pub use error::OpenError;
 pub use invariants::{CensusView, HeldTasks, InvariantsView, PoolView, Progress, Standing};
 pub use persistence::DatabaseStatePersistence;
-pub use store::{Condition, Decided, Mode, PostDecision, Resumed, Store, Wakeups};
+pub use store::{
+    Cancelled, Condition, Decided, Mode, PostDecision, Published, RequestKey, Restored, Resumed, Store,
+    Wakeups,
+};
 pub use target::{DatabaseUrl, UrlError};
 pub use views::{
-    AttemptView, ExecutionView, HealthView, PostAttemptView, PostFilter, PostView, TaskFilter, TaskView,
+    AttemptView, ExecutionView, HealthView, HistoryFilter, NodeView, OutcomeFilter, PostAttemptView,
+    PostFilter, PostView, TaskFilter, TaskView,
 };
 
 /// The version that is compared with a database's `min_binary`.

@@ -10,7 +10,8 @@ use crate::sqlite::{self, ServerLock, Sqlite};
 use crate::statement::Statement;
 use crate::target::DatabaseUrl;
 use crate::views::{
-    AttemptView, ExecutionView, HealthView, PostAttemptView, PostFilter, PostView, TaskFilter, TaskView,
+    AttemptView, ExecutionView, HealthView, HistoryFilter, NodeView, PostAttemptView, PostFilter, PostView,
+    TaskFilter, TaskView,
 };
 use async_trait::async_trait;
 use botticelli_server::clock::Clock;
@@ -29,11 +30,12 @@ use chrono::{DateTime, Utc};
 use futures::FutureExt as _;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 /// Who opens a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +49,8 @@ pub enum Mode {
 /// What a person decides about a post.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PostDecision {
-    /// Try again now. What may be there stays in doubt: it is sent under its key, or looked for.
+    /// Try again now. What may be there stays in doubt: it is sent under its key, or looked for. Of a post that is there:
+    /// what was to follow it and did not.
     Retry,
     /// Send it again although it may be there.
     Resend,
@@ -58,12 +61,25 @@ pub enum PostDecision {
         /// Where a person can see it.
         link: Option<String>,
     },
-    /// Leave it out for good.
+    /// Leave it out for good. Of a post that is there: what is still to follow it.
     Dismiss,
 }
 
 impl PostDecision {
-    /// Whether it can be decided about a post in this state. `in_doubt`: the post may be there.
+    /// What is written down of it.
+    fn audited(&self) -> (&'static str, Value) {
+        match self {
+            Self::Retry => ("post.retry", Value::Null),
+            Self::Resend => ("post.resend", Value::Null),
+            Self::MarkPosted { message_id, link } => {
+                ("post.mark_posted", serde_json::json!({ "message_id": message_id, "link": link }))
+            }
+            Self::Dismiss => ("post.dismiss", Value::Null),
+        }
+    }
+
+    /// Whether it can be decided about a post in this state. `in_doubt`: the post may be there. What follows a post that
+    /// is there is another matter.
     pub(crate) fn applies_to(&self, state: PostState, in_doubt: bool) -> bool {
         use PostState::{Deferred, Failed, NeedsReview, Pending, Posted, Sending, Skipped};
         match (self, state) {
@@ -102,6 +118,57 @@ pub enum Resumed {
     NotInConfiguration,
     /// There is no such task.
     UnknownTask,
+}
+
+/// What a request brings so that it is carried out once, however often it arrives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestKey {
+    /// Whoever asks has chosen it; it is unlike all others for this task.
+    pub key: String,
+    /// A hash of what is asked.
+    pub request: String,
+}
+
+/// What became of an event that may have a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    /// It is stored: this execution will run.
+    Execution(ExecutionId),
+    /// It was stored before, as this execution.
+    Again(ExecutionId),
+    /// Another request has brought this key before.
+    OtherRequest,
+    /// There is no such task.
+    UnknownTask,
+}
+
+/// What became of a wish to end an execution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It waited for a node, and is over.
+    Done,
+    /// The node that has it is told.
+    Requested,
+    /// It was over.
+    AlreadyOver,
+    /// There is no such execution.
+    UnknownExecution,
+}
+
+/// What was done after a backup was restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Restored {
+    /// Nothing: this server runs.
+    ServerRuns(NodeId),
+    /// So many tasks leave out what they missed, executions are cancelled, and posts are in doubt.
+    Done {
+        /// Tasks that were due.
+        tasks: usize,
+        /// Executions that were not over.
+        executions: usize,
+        /// Posts that were to be sent.
+        posts: usize,
+    },
 }
 
 /// How a database stands.
@@ -185,6 +252,7 @@ impl Store {
         let target = DatabaseUrl::parse(url)?;
         let failed = |reason: String| OpenError::Connect { target: target.clone(), reason };
         if let DatabaseUrl::Sqlite(path) = &target {
+            check_names(path)?;
             sqlite::may_write(path).map_err(|error| failed(error.to_string()))?;
             if !path.exists() {
                 return Ok(Condition::New);
@@ -273,12 +341,24 @@ impl Store {
         Ok(resumed)
     }
 
+    /// To be called once after a backup was restored, before a server starts: what the backup believes to be due has
+    /// been done since.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn restored(&self) -> Result<Restored, LedgerError> {
+        let audit = self.audit("database.restored", "database", Value::Null);
+        write!(self, restored(audit))
+    }
+
     /// Carries out a person's decision about a post.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn decide(&self, post: PostId, decision: PostDecision) -> Result<Decided, LedgerError> {
-        let decided = write!(self, decide(post, decision))?;
+        let (action, detail) = decision.audited();
+        let audit = self.audit(action, post, detail);
+        let decided = write!(self, decide(post, decision, audit))?;
         self.notify("posts").await;
         Ok(decided)
     }
@@ -378,8 +458,51 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn history(&self, task: &TaskId, limit: usize) -> Result<Vec<ExecutionView>, LedgerError> {
-        let (task, limit) = (task.clone(), limit_of(limit));
-        read!(self, history(task, limit))
+        let task = task.clone();
+        self.history_where(HistoryFilter { task, outcome: None, trigger: None, before: None, limit }).await
+    }
+
+    /// Executions, newest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn history_where(&self, filter: HistoryFilter) -> Result<Vec<ExecutionView>, LedgerError> {
+        read!(self, history(filter))
+    }
+
+    /// Nodes by name, those after `after`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn nodes(&self, after: Option<String>, limit: usize) -> Result<Vec<NodeView>, LedgerError> {
+        read!(self, node_views(after, limit))
+    }
+
+    /// Ends an execution that is not over.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn cancel(&self, execution: ExecutionId) -> Result<Cancelled, LedgerError> {
+        let audit = self.audit("execution.cancel", execution, Value::Null);
+        let cancelled = write!(self, cancel(execution, audit))?;
+        self.notify("executions").await;
+        Ok(cancelled)
+    }
+
+    /// Stores an event as an execution that waits for a node; with a key once, however often it comes.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn publish_once(
+        &self,
+        event: Event,
+        key: Option<RequestKey>,
+    ) -> Result<Published, LedgerError> {
+        let task = event.task.clone();
+        let audit = self.audit("task.trigger", &task, Value::Null);
+        let published = write!(self, publish(event, key, audit))?;
+        self.notify(task.as_str()).await;
+        Ok(published)
     }
 
     /// How many executions the history holds.
@@ -507,7 +630,8 @@ impl Store {
         }
     }
 
-    /// Calls [`Wakeups::changed`] when somebody else has changed something, until `stop`.
+    /// Calls [`Wakeups::changed`] when somebody else has changed something, until `stop`; or until the database is not
+    /// what was opened any more, which it logs. Then nothing can be stored.
     pub async fn watch(self, wakeups: Wakeups, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -557,6 +681,10 @@ const WATCH_FILE: Duration = Duration::from_millis(200);
 async fn watch_file(database: &Sqlite, wakeups: &Wakeups) {
     let mut seen = None;
     loop {
+        if let Err(error) = database.check_place() {
+            let hint = "stop the server before you move or restore a database, with its -wal and -shm files";
+            return error!("{error}: nothing can be stored any more; {hint}");
+        }
         if let Ok(version) = database.data_version().await {
             if seen.is_some_and(|seen| seen != version) {
                 wakeups.changed();
@@ -591,6 +719,7 @@ fn connect(
             if !may_make && !path.exists() {
                 return Err(OpenError::NotMade { target: target.clone(), is_there: false });
             }
+            check_names(path)?;
             // First, so that a server and a command say the same of a file that can't be.
             let database = Sqlite::open(path, may_make, &clock).map_err(failed)?;
             let lock = match opener {
@@ -605,6 +734,13 @@ fn connect(
             };
             Ok((Backend::Sqlite(database), lock))
         }
+    }
+}
+
+fn check_names(path: &Path) -> Result<(), OpenError> {
+    match sqlite::names(path) {
+        0 | 1 => Ok(()),
+        names => Err(OpenError::ManyNames { path: path.to_owned(), names }),
     }
 }
 
@@ -643,6 +779,9 @@ const FOR_EVER: Duration = Duration::from_secs(1000 * 366 * 86_400);
 fn microseconds(duration: Duration) -> i64 {
     i64::try_from(duration.min(FOR_EVER).as_micros()).unwrap_or(i64::MAX)
 }
+
+/// A request that comes again so much later counts as another one.
+const REQUESTS_ARE_KNOWN_FOR: Duration = Duration::from_secs(7 * 86_400);
 
 /// A database that does not answer for so long is not there.
 const LOOK_PATIENCE: Duration = Duration::from_secs(10);
@@ -784,6 +923,7 @@ impl Ledger for Store {
     }
 
     async fn prune_nodes(&self, gone_for: Duration) -> Result<usize, LedgerError> {
+        write!(self, prune_request_keys(microseconds(REQUESTS_ARE_KNOWN_FOR)))?;
         let gone_for = microseconds(gone_for);
         write!(self, prune_nodes(gone_for))
     }
@@ -791,6 +931,11 @@ impl Ledger for Store {
     async fn owned(&self, node: &NodeId) -> Result<Vec<Attempt>, LedgerError> {
         let node = node.clone();
         read!(self, owned(node))
+    }
+
+    async fn cancelled(&self, node: &NodeId) -> Result<Vec<ExecutionId>, LedgerError> {
+        let node = node.clone();
+        write!(self, cancelled(node))
     }
 
     async fn withdraw_paused(&self, node: &NodeId) -> Result<Vec<ExecutionId>, LedgerError> {
@@ -802,7 +947,7 @@ impl Ledger for Store {
 /// The point that is passed when such an end is stored.
 fn stored(end: &PostEnd) -> Option<Point> {
     match end {
-        PostEnd::Posted(_) => Some(Point::ReceiptStored),
+        PostEnd::Posted(_) | PostEnd::Followed { .. } => Some(Point::ReceiptStored),
         PostEnd::Deferred { uncertain: true, .. } => Some(Point::DoubtStored),
         PostEnd::Deferred { uncertain: false, .. } => Some(Point::RetryStored),
         PostEnd::NeedsReview { .. } => Some(Point::ReviewStored),
@@ -889,9 +1034,9 @@ impl PostHistory for Store {
 #[async_trait]
 impl EventServer for Store {
     async fn publish(&self, event: Event) -> Result<Accepted, LedgerError> {
-        let task = event.task.clone();
-        let accepted = write!(self, publish(event))?;
-        self.notify(task.as_str()).await;
-        Ok(accepted)
+        Ok(match self.publish_once(event, None).await? {
+            Published::Execution(id) | Published::Again(id) => Accepted::Execution(id),
+            Published::OtherRequest | Published::UnknownTask => Accepted::UnknownTask,
+        })
     }
 }

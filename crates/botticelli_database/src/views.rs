@@ -43,13 +43,39 @@ pub struct TaskView {
     pub breaker: Breaker,
     /// How many executions of it are not over.
     pub open_executions: u32,
+    /// How many of its posts wait because their destination did not take one.
+    pub waiting_posts: u64,
+    /// When the first of them was made.
+    pub waiting_since: Option<DateTime<Utc>>,
+    /// What such a destination said last.
+    pub waiting_reason: Option<String>,
     /// The row's last change.
     pub updated_at: DateTime<Utc>,
 }
 
+/// The posts of a task that wait because their destination did not take one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Waiting {
+    pub(crate) posts: u64,
+    pub(crate) since: Option<DateTime<Utc>>,
+    pub(crate) reason: Option<String>,
+}
+
 impl TaskView {
+    pub(crate) fn with_waiting(self, waiting: Waiting) -> Self {
+        Self {
+            waiting_posts: waiting.posts,
+            waiting_since: waiting.since,
+            waiting_reason: waiting.reason,
+            ..self
+        }
+    }
+
     pub(crate) fn new(state: TaskState) -> Self {
         Self {
+            waiting_posts: 0,
+            waiting_since: None,
+            waiting_reason: None,
             breaker: state.breaker(),
             schedule_text: state.schedule.describe(),
             updated_at: state.updated_at,
@@ -168,6 +194,8 @@ pub struct PostView {
     pub reason: Option<String>,
     /// When it goes out next.
     pub deliver_at: Option<DateTime<Utc>>,
+    /// It is there, and what is to follow it (`to_follow` of its receipt) is done, or tried again, then.
+    pub follow_up_at: Option<DateTime<Utc>>,
     /// While it waits: the other post that goes first. An earlier part of its message that is not settled, or a post that
     /// their destination did not take.
     pub waits_for: Option<PostId>,
@@ -239,6 +267,70 @@ pub struct TaskFilter {
     pub limit: Option<usize>,
 }
 
+/// A node in a listing.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct NodeView {
+    /// Its name: one process.
+    pub node: String,
+    /// Of its program.
+    pub version: String,
+    /// When it started.
+    pub started_at: DateTime<Utc>,
+    /// When it last said that it lives.
+    pub heartbeat_at: DateTime<Utc>,
+    /// So long it counts as alive after that.
+    pub lease_until: DateTime<Utc>,
+    /// When it went, or was given up.
+    pub left_at: Option<DateTime<Utc>>,
+    /// Whether it counts as alive.
+    pub lives: bool,
+    /// Executions that it has.
+    pub open_executions: u64,
+}
+
+/// Which executions, by how they ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OutcomeFilter {
+    /// They have not: they run, or wait for a node.
+    Open,
+    /// Well.
+    Succeeded,
+    /// Not well.
+    Failed,
+    /// They were left out.
+    Skipped,
+    /// A person ended them.
+    Cancelled,
+}
+
+impl OutcomeFilter {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Which executions to list, newest first.
+#[derive(Debug, Clone)]
+pub struct HistoryFilter {
+    /// Of this task.
+    pub task: TaskId,
+    /// That ended like this.
+    pub outcome: Option<OutcomeFilter>,
+    /// Started by this.
+    pub trigger: Option<Trigger>,
+    /// Older than this one.
+    pub before: Option<ExecutionId>,
+    /// At most so many.
+    pub limit: usize,
+}
+
 /// Which posts to list.
 #[derive(Debug, Clone, Default)]
 pub struct PostFilter {
@@ -248,6 +340,8 @@ pub struct PostFilter {
     pub execution_id: Option<ExecutionId>,
     /// In this state.
     pub state: Option<PostState>,
+    /// Older than this one.
+    pub before: Option<PostId>,
     /// At most so many, newest first.
     pub limit: usize,
 }

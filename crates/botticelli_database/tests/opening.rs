@@ -1,7 +1,7 @@
 //! Opening a database: what a person reads when it does not work, and what goes on beside a server when it does.
 
-use botticelli_database::{Condition, Mode, OpenError, Store};
-use botticelli_server::ids::TaskId;
+use botticelli_database::{Condition, Mode, OpenError, Store, Wakeups};
+use botticelli_server::ids::{NodeId, TaskId};
 use botticelli_server::ledger::{Ledger as _, LedgerError};
 use botticelli_server::server::StatePersistence as _;
 use botticelli_testkit::clock::ManualClock;
@@ -12,6 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 fn url(path: &Path) -> String {
     format!("sqlite://{}", path.display())
@@ -130,6 +131,46 @@ async fn a_second_server_on_a_file_is_refused_and_a_command_is_not() {
     );
     drop((server, command));
     open(&url(&path), Mode::Server).await.expect("the first is gone");
+}
+
+/// Locks and logs go by the name, so that two servers would not see each other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_with_two_names_is_refused() {
+    let folder = Folder::new();
+    let path = folder.file("a.db");
+    let server = open(&url(&path), Mode::Server).await.expect("the first");
+    std::fs::hard_link(&path, folder.file("b.db")).expect("a link");
+    for mode in [Mode::Server, Mode::Command] {
+        let message = folder.shown(&refusal(&url(&folder.file("b.db")), mode).await);
+        assert_eq!(message, "…/b.db has 2 names (hard links): each would have a log and a lock of its own");
+    }
+    assert!(matches!(Store::look(&url(&path)).await, Err(OpenError::ManyNames { names: 2, .. })));
+    drop(server);
+    std::fs::remove_file(folder.file("b.db")).expect("removed");
+    open(&url(&path), Mode::Server).await.expect("it has one name again");
+}
+
+async fn is_lost(folder: &Folder, lose: impl Fn(&Path)) {
+    let path = folder.file("a.db");
+    let server = open(&url(&path), Mode::Server).await.expect("it opens");
+    let node = NodeId::new("node").expect("a name");
+    server.renew(&node, Duration::from_secs(1)).await.expect("written");
+    lose(&path);
+    let error = server.renew(&node, Duration::from_secs(1)).await.expect_err("nobody would find it");
+    assert!(matches!(error, LedgerError::NotWritable(_)), "{error:?}");
+    let said = "the database can't be written: …/a.db was deleted, moved or replaced while it was in use";
+    assert_eq!(folder.shown(&error.to_string()), said);
+    // Returns by itself.
+    server.watch(Wakeups::default(), CancellationToken::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_stored_in_a_file_that_is_gone_from_its_place() {
+    let folder = Folder::new();
+    is_lost(&folder, |path| std::fs::remove_file(path).expect("removed")).await;
+    let other = folder.file("b.db");
+    drop(open(&url(&other), Mode::Server).await.expect("another database"));
+    is_lost(&folder, |path| std::fs::rename(&other, path).expect("replaced")).await;
 }
 
 /// Neither where there is nothing, nor in what is somebody else's.

@@ -349,12 +349,15 @@ pub trait Ledger: Send + Sync {
     /// Deletes at most `limit` executions that were over before `before`. Returns how many.
     async fn prune(&self, before: DateTime<Utc>, limit: usize) -> Result<usize, LedgerError>;
 
-    /// Forgets nodes that have been gone for so long. Returns how many.
+    /// Forgets nodes that have been gone for so long, and what else nobody asks for any more. Returns how many nodes.
     async fn prune_nodes(&self, gone_for: Duration) -> Result<usize, LedgerError>;
 
     /// The attempts that `node` owns, as the store knows it: for a node that did not hear an answer, or whose claims
     /// somebody may have taken back.
     async fn owned(&self, node: &NodeId) -> Result<Vec<Attempt>, LedgerError>;
+
+    /// What `node` owns and a person wants to end. What nobody owns ends in the store.
+    async fn cancelled(&self, node: &NodeId) -> Result<Vec<ExecutionId>, LedgerError>;
 
     /// Takes back claims of `node` whose time has not come and whose task was paused since.
     async fn withdraw_paused(&self, node: &NodeId) -> Result<Vec<ExecutionId>, LedgerError>;

@@ -506,6 +506,8 @@ mod in_words {
         let christmas = ScheduleType::Once(christmas);
         assert_eq!(christmas.describe(), "once at 2026-12-24 18:00:00 +01:00, Europe/Berlin");
         assert_eq!(christmas.timezone(), "Europe/Berlin");
+        let own_offset = ScheduleType::Once(OnceSchedule::parse("2026-12-24T18:00:00+01:00", None).unwrap());
+        assert_eq!(own_offset.describe(), "once at 2026-12-24 18:00:00 +01:00");
         assert_eq!(ScheduleType::Immediate(ImmediateSchedule::default()).describe(), "once, at once");
     }
 

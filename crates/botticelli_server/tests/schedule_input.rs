@@ -185,7 +185,7 @@ fn what_was_written_comes_back() {
         ),
         (
             r#"{"type":"Once","at":"2026-12-24T18:00:00+01:00"}"#,
-            r#"{"type":"Once","at":"2026-12-24T17:00:00Z","timezone":"UTC"}"#,
+            r#"{"type":"Once","at":"2026-12-24T18:00:00+01:00"}"#,
         ),
         (r#"{"type":"Immediate"}"#, r#"{"type":"Immediate","every_start":false}"#),
         (r#"{"type":"Immediate","every_start":true}"#, r#"{"type":"Immediate","every_start":true}"#),

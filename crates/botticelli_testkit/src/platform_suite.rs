@@ -73,7 +73,7 @@ async fn post(place: &dyn PlatformUnderTest, platform: &Platform, text: &str) ->
 }
 
 async fn look_up(place: &dyn PlatformUnderTest, platform: &Platform, text: &str) -> LookUp<Receipt> {
-    let doubt = Doubt { first_sent: place.before(), taken: Vec::new() };
+    let doubt = Doubt { first_sent: place.before(), taken: Vec::new(), rivals: Vec::new() };
     platform
         .look_up(&content(text), &place.destination(), &key(&format!("key of {text}")), &doubt)
         .await

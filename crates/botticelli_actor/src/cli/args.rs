@@ -88,6 +88,10 @@ pub enum Command {
     Posts(PostsCommand),
     /// Bring the database's tables up to date, and do nothing else
     Migrate,
+    /// After a backup was restored, before a server starts: leave out what was due since, and doubt what was to be sent
+    Restored,
+    /// Say whether a server of this machine lives (exit code 0 or 1)
+    Health,
     /// Print the JSON Schema of a configuration file
     Schema(SchemaArgs),
     /// Print completions for a shell

@@ -6,7 +6,11 @@ use super::output::{time_or, visible, write_json, write_table};
 use super::task::{Runner, in_database, not_enabled, runner_of};
 use super::{load_config, show};
 use crate::clock::SystemClock;
-use botticelli_database::{Decided, Mode, PostDecision, PostFilter, PostView, Resumed, Store, TaskView};
+use crate::config::env;
+use crate::engine::is_on;
+use botticelli_database::{
+    Decided, Mode, PostDecision, PostFilter, PostView, Restored, Resumed, Store, TaskView,
+};
 use botticelli_server::ids::{ExecutionId, PostId};
 use botticelli_server::ledger::Trigger;
 use botticelli_server::outbox::PostState;
@@ -39,6 +43,35 @@ pub(super) async fn migrate(global: &GlobalArgs, out: &mut impl Write) -> anyhow
     }
     if done.is_empty() {
         writeln!(out, "up to date")?;
+    }
+    Ok(())
+}
+
+pub(super) async fn restored(global: &GlobalArgs, out: &mut impl Write) -> anyhow::Result<()> {
+    match open(global).await?.restored().await? {
+        Restored::Done { tasks, executions, posts } => Ok(writeln!(
+            out,
+            "{tasks} tasks leave out what was due since the backup\n{executions} executions are cancelled\n\
+             {posts} posts may be there already: they are looked up before they are sent"
+        )?),
+        Restored::ServerRuns(node) => Err(Failure::new(format!("server {node} runs on this database"))
+            .hint("stop it: this is for a database that was restored from a backup, before a server starts on it")
+            .into()),
+    }
+}
+
+/// Whether a server of this machine (or container) has just said to its database that it lives.
+pub(super) async fn health(global: &GlobalArgs, out: &mut impl Write) -> anyhow::Result<()> {
+    let host = env::host_name();
+    let nodes = open(global).await?.nodes(None, usize::MAX).await?;
+    let here: Vec<_> = nodes.into_iter().filter(|node| node.lives && is_on(&node.node, &host)).collect();
+    for node in &here {
+        let (beat, open) = (time_or(Some(node.heartbeat_at), "-"), node.open_executions);
+        writeln!(out, "{} lives: last said so {beat}; it has {open} executions", node.node)?;
+    }
+    if here.is_empty() {
+        let failure = Failure::new(format!("no server of {host:?} lives"));
+        return Err(failure.hint("servers of other machines are not looked at").into());
     }
     Ok(())
 }
@@ -89,9 +122,19 @@ async fn trigger(store: &Store, task: &TaskView, out: &mut impl Write) -> anyhow
     let Accepted::Execution(id) = store.publish(event).await? else {
         return Err(gone(task.task_id.as_str()));
     };
-    writeln!(out, "{}: execution {id} will run as soon as a server can", task.task_id)?;
+    let what = if matches!(runner, Runner::Lacking(_)) {
+        "waits for a server that can run it"
+    } else {
+        "will run as soon as a server can"
+    };
+    writeln!(out, "{}: execution {id} {what}", task.task_id)?;
     match runner {
         Runner::Lives => {}
+        Runner::Lacking(why) => {
+            tracing::warn!(
+                "the server that started last leaves this task out: {why}; start one that has what it lacks"
+            );
+        }
         Runner::Awaited => {
             tracing::warn!("no server runs on this database: execution {id} starts when one does")
         }
@@ -122,6 +165,7 @@ pub(super) async fn posts(
                 task,
                 execution_id: execution.map(ExecutionId),
                 state,
+                before: None,
                 limit: usize::try_from(*limit)?,
             };
             let posts = store.posts(filter).await?;
@@ -182,6 +226,12 @@ fn post_lines(post: &PostView) -> Vec<(&'static str, String)> {
         ("state", Some(post.state.as_str().to_owned())),
         ("reason", post.reason.clone()),
         ("waits until", at(post.deliver_at)),
+        (
+            "still to follow",
+            receipt.map(|receipt| receipt.to_follow.join(", ")).filter(|text| !text.is_empty()),
+        ),
+        ("it follows at", at(post.follow_up_at)),
+        ("it is without", receipt.map(|receipt| receipt.missing.join("; ")).filter(|text| !text.is_empty())),
         ("waits for post", post.waits_for.map(|other| other.to_string())),
         ("may be there since", at(post.uncertain_since)),
         ("sent by", post.node.clone()),
@@ -204,14 +254,21 @@ async fn decide(
 ) -> anyhow::Result<()> {
     match store.decide(id, decision.clone()).await? {
         Decided::Done if json => show_post(store, id, true, out).await,
-        Decided::Done => Ok(writeln!(out, "post {id} {}", done(&decision))?),
+        Decided::Done => {
+            let is_there = store.post(id).await?.is_some_and(|post| post.state == PostState::Posted);
+            Ok(writeln!(out, "post {id} {}", done(&decision, is_there))?)
+        }
         Decided::UnknownPost => Err(unknown_post(id)),
         Decided::NotNow(state) => Err(not_now(id, state, &decision).into()),
     }
 }
 
-fn done(decision: &PostDecision) -> String {
+fn done(decision: &PostDecision, is_there: bool) -> String {
     match decision {
+        PostDecision::Retry if is_there => {
+            "is there; what is to follow it is tried as soon as a server can".to_owned()
+        }
+        PostDecision::Dismiss if is_there => "stays as it is: nothing follows it any more".to_owned(),
         PostDecision::Retry => "will be sent as soon as a server can".to_owned(),
         PostDecision::Resend => {
             "will be sent again as soon as a server can; if it was there, it is there twice \

@@ -13,6 +13,7 @@ pub mod output;
 mod run;
 mod schema;
 mod show;
+mod supervisor;
 mod task;
 
 pub use args::{Cli, Command, GlobalArgs, LogFormat, OnceArgs, PostsCommand, TasksCommand};
@@ -37,7 +38,15 @@ pub fn main() -> ExitCode {
     };
     match start(&cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => errors::report(&error),
+        Err(error) => errors::report(&error, form_of_errors(&cli)),
+    }
+}
+
+/// Who reads the server's log by program reads its end so, too.
+fn form_of_errors(cli: &Cli) -> errors::Form {
+    match (&cli.command, cli.global.log_format) {
+        (None | Some(Command::Run), LogFormat::Json) => errors::Form::JsonLog,
+        (None | Some(Command::Run), LogFormat::Text) | (Some(_), _) => errors::Form::Text,
     }
 }
 
@@ -64,7 +73,13 @@ fn start(cli: &Cli) -> anyhow::Result<()> {
             clap_complete::generate(*shell, &mut Cli::command(), "actor-server", &mut script);
             Ok(out.write_all(&script)?)
         }),
-        Command::Run | Command::Once(_) | Command::Tasks(_) | Command::Posts(_) | Command::Migrate => {
+        Command::Run
+        | Command::Once(_)
+        | Command::Tasks(_)
+        | Command::Posts(_)
+        | Command::Migrate
+        | Command::Restored
+        | Command::Health => {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             let result = runtime.block_on(with_database(cli, command));
             // Whatever still blocks a thread must not hold up the end.
@@ -89,6 +104,8 @@ async fn with_database(cli: &Cli, command: &Command) -> anyhow::Result<()> {
         Command::Tasks(command) => database::tasks(&cli.global, command, &mut out).await,
         Command::Posts(command) => database::posts(&cli.global, command, &mut out).await,
         Command::Migrate => database::migrate(&cli.global, &mut out).await,
+        Command::Restored => database::restored(&cli.global, &mut out).await,
+        Command::Health => database::health(&cli.global, &mut out).await,
         Command::Next(_) | Command::Schema(_) | Command::Completions { .. } => Ok(()),
     };
     // Also, and above all, what led to a failure.

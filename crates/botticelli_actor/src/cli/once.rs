@@ -32,6 +32,7 @@ use botticelli_server::task::Task;
 use chrono::{DateTime, SecondsFormat, Utc};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -185,8 +186,11 @@ impl Trace for Stages {
         }
         for entry in &draft.entries {
             let key = format!("{}/{}", entry.item.source, entry.item.key);
+            let counts: BTreeSet<usize> =
+                entry.deliveries.iter().filter_map(|delivery| Some(delivery.parts.as_ref()?.len())).collect();
+            let counts: Vec<String> = counts.iter().map(usize::to_string).collect();
             let parts =
-                entry.parts.as_ref().map_or(String::new(), |parts| format!(", {} part(s)", parts.len()));
+                if counts.is_empty() { String::new() } else { format!(", {} part(s)", counts.join(" or ")) };
             lines.push_str(&format!("   draft: {}{parts}\n", visible(&key)));
         }
     }
@@ -337,9 +341,20 @@ async fn publish(task: &Task, store: &Store) -> anyhow::Result<ExecutionId> {
 
 async fn run_there(task: &Task, store: &Store, out: &mut impl Write) -> anyhow::Result<()> {
     let known = in_database(store, task.id.as_str()).await?;
-    if runner_of(store, &known).await? == Runner::Awaited {
-        let hint = "it may be another `once`; try again when that is over";
-        return Err(Failure::new("the database is in use, but not by a server").hint(hint).into());
+    match runner_of(store, &known).await? {
+        Runner::Lives => {}
+        Runner::Awaited => {
+            let hint = "it may be another `once`; try again when that is over";
+            return Err(Failure::new("the database is in use, but not by a server").hint(hint).into());
+        }
+        Runner::Lacking(why) => {
+            let hint = "start the server with what is lacking, or stop it: then `once` runs the task itself";
+            return Err(Failure::new(format!(
+                "the server that has the database leaves this task out: {why}"
+            ))
+            .hint(hint)
+            .into());
+        }
     }
     let execution = publish(task, store).await?;
     writeln!(out, "a server has the database: it runs execution {execution}")?;

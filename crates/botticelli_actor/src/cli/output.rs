@@ -26,6 +26,10 @@ impl Row for TaskView {
             (_, false, 0) => "active".to_owned(),
             (_, false, open) => format!("active ({open} open)"),
         };
+        let waiting = match self.waiting_posts {
+            0 => String::new(),
+            posts => format!("; {} since {}", posts_wait(posts), time_or(self.waiting_since, "-")),
+        };
         vec![
             self.task_id.to_string(),
             self.actor_name.to_string(),
@@ -33,9 +37,14 @@ impl Row for TaskView {
             time_or(self.last_run, "never"),
             time_or(self.next_run, "never"),
             self.consecutive_failures.to_string(),
-            state,
+            state + &waiting,
         ]
     }
+}
+
+/// So many, in words.
+pub(super) fn posts_wait(posts: u64) -> String {
+    if posts == 1 { "1 post waits".to_owned() } else { format!("{posts} posts wait") }
 }
 
 impl Row for ExecutionView {
@@ -228,6 +237,9 @@ mod tests {
             pause_note: None,
             breaker: Breaker::Open,
             open_executions: 0,
+            waiting_posts: 0,
+            waiting_since: None,
+            waiting_reason: None,
             updated_at: time("2026-01-01T00:00:00Z"),
         }
     }
@@ -272,6 +284,7 @@ mod tests {
             state: PostState::NeedsReview,
             reason: Some("nobody can tell".into()),
             deliver_at: None,
+            follow_up_at: None,
             attempts: 1,
             node: None,
             receipt: None,

@@ -1,7 +1,7 @@
 //! `actor-server run`: the server, until a signal.
 
 use super::args::GlobalArgs;
-use super::load_config;
+use super::{load_config, supervisor};
 use crate::app::{App, AppParts};
 use crate::clock::SystemClock;
 use crate::config::{LoadedConfig, Problems, env};
@@ -25,6 +25,8 @@ pub(super) async fn run(global: GlobalArgs) -> anyhow::Result<()> {
         _ = signals.stop() => return Ok(()),
     }
     info!("running; Ctrl-C stops");
+    supervisor::ready();
+    let _watched = supervisor::keep_watchdog_quiet(app.engine().await);
     let first = loop {
         let told = tokio::select! {
             told = signals.next() => told,
@@ -32,15 +34,20 @@ pub(super) async fn run(global: GlobalArgs) -> anyhow::Result<()> {
         };
         match told {
             Told::Stop(signal) => break Some(signal),
-            Told::Reload => tokio::select! {
-                reloaded = app.reload() => {
-                    if let Err(error) = reloaded {
-                        error!("not reloaded, the server goes on as before: {error}");
+            Told::Reload => {
+                info!("reloading the configuration");
+                supervisor::reloading();
+                tokio::select! {
+                    reloaded = app.reload() => {
+                        if let Err(error) = reloaded {
+                            error!("not reloaded, the server goes on as before: {error}");
+                        }
                     }
+                    // A database that does not answer keeps a reload waiting, but nobody who wants the server to end.
+                    signal = signals.stop() => break Some(signal),
                 }
-                // A database that does not answer keeps a reload waiting, but nobody who wants the server to end.
-                signal = signals.stop() => break Some(signal),
-            },
+                supervisor::ready();
+            }
         }
     };
     let broke_down = first.is_none();
@@ -48,6 +55,7 @@ pub(super) async fn run(global: GlobalArgs) -> anyhow::Result<()> {
         error!("a part of the server has broken down: stopping, so that it can be started again");
     }
     info!("stopping; a second signal stops at once");
+    supervisor::stopping();
     tokio::select! {
         stopped = app.stop() => stopped?,
         () = signals.stop_again(first) => {

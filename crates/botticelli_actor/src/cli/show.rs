@@ -1,7 +1,7 @@
 //! `actor-server tasks show`: all that is to be known about one task.
 
 use super::next;
-use super::output::{time_or, visible, write_json, write_table};
+use super::output::{posts_wait, time_or, visible, write_json, write_table};
 use botticelli_database::{ExecutionView, Store, TaskView};
 use botticelli_server::ledger::Ledger as _;
 use botticelli_server::schedule::ScheduleType;
@@ -87,6 +87,11 @@ impl Shown {
         lines.push(("last outcome", self.last_execution.as_ref().map_or("none".to_owned(), outcome)));
         lines.extend(self.open.iter().map(|execution| ("open", open(execution))));
         lines.push(("posts", self.posts_text()));
+        if task.waiting_posts > 0 {
+            let since = time_or(task.waiting_since, "-");
+            let reason = task.waiting_reason.as_deref().unwrap_or("their destination did not take one");
+            lines.push(("waiting", format!("{} since {since}: {reason}", posts_wait(task.waiting_posts))));
+        }
         lines
     }
 

@@ -57,10 +57,12 @@ fn unknown(name: &str, place: &str, known: &[&str], none: &str) -> UsageError {
 }
 
 /// A server that would take up what is triggered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Runner {
     /// At least one lives.
     Lives,
+    /// One lives, and left the task out, for this reason; another one may have what it lacks.
+    Lacking(String),
     /// The next one that starts.
     Awaited,
 }
@@ -73,6 +75,7 @@ pub(super) async fn runner_of(store: &Store, task: &TaskView) -> anyhow::Result<
     let nodes = store.living_nodes().await?;
     let lives = nodes.iter().any(|node| !node.as_str().starts_with(NODE));
     let last = last_server(store).await?;
+    let lacking = last.as_ref().and_then(|last| last.left_out.get(&task.task_id)).cloned();
     let left_out = last.is_some_and(|last| !last.definitions.contains_key(&task.task_id));
     // Without a server, one that is not paused was registered since, by `once`: the next server may have it.
     if left_out && (lives || task.is_paused) {
@@ -80,7 +83,11 @@ pub(super) async fn runner_of(store: &Store, task: &TaskView) -> anyhow::Result<
         let hint = "put its [[actors]] entry back, and reload or restart the server";
         return Err(Failure::new(message).hint(hint).into());
     }
-    Ok(if lives { Runner::Lives } else { Runner::Awaited })
+    Ok(match lacking {
+        _ if !lives => Runner::Awaited,
+        Some(lacking) => Runner::Lacking(lacking),
+        None => Runner::Lives,
+    })
 }
 
 /// The configuration is where that is mended.

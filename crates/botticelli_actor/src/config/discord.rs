@@ -23,6 +23,9 @@ pub(crate) const LEFT_OUT_HINT: &str =
 /// Where Discord is.
 pub const API_BASE_URL: &str = "https://discord.com/api/v10";
 
+/// The page about the bot where nobody has one: where Discord's bots are managed.
+pub const ABOUT_URL: &str = "https://discord.com/developers/applications";
+
 /// Where Discord is, from the environment. It wins over the file.
 pub(super) const API_BASE_URL_VARIABLE: &str = "DISCORD_API_BASE_URL";
 
@@ -32,6 +35,8 @@ pub(super) const API_BASE_URL_VARIABLE: &str = "DISCORD_API_BASE_URL";
 pub struct DiscordSection {
     /// Discord's API with its version, or what stands in for it. DISCORD_API_BASE_URL wins.
     pub api_base_url: String,
+    /// A page about the bot or who runs it: Discord wants one in every request.
+    pub about_url: String,
     /// The longest wait for a connection.
     pub connect_timeout_seconds: Within<1, 60>,
     /// The longest that a request may take in all. What becomes of it is unknown then.
@@ -52,6 +57,7 @@ impl Default for DiscordSection {
     fn default() -> Self {
         Self {
             api_base_url: API_BASE_URL.to_owned(),
+            about_url: ABOUT_URL.to_owned(),
             connect_timeout_seconds: Within::of::<5>(),
             request_timeout_seconds: Within::of::<20>(),
             nonce_window_seconds: Within::of::<120>(),
@@ -100,6 +106,8 @@ impl<'de> Deserialize<'de> for Webhooks {
 pub struct DiscordSettings {
     /// Discord's API with its version, or what stands in for it.
     pub api_base_url: String,
+    /// A page about the bot or who runs it.
+    pub about_url: String,
     /// The longest wait for a connection.
     pub connect_timeout: Duration,
     /// The longest that a request may take in all.
@@ -116,6 +124,7 @@ impl From<DiscordSection> for DiscordSettings {
     fn from(section: DiscordSection) -> Self {
         Self {
             api_base_url: section.api_base_url,
+            about_url: section.about_url,
             connect_timeout: section.connect_timeout_seconds.seconds(),
             request_timeout: section.request_timeout_seconds.seconds(),
             nonce_window: section.nonce_window_seconds.seconds(),
@@ -190,6 +199,10 @@ pub(super) mod wrong {
         }
     }
 
+    pub(in super::super) fn about_url(url: &str) -> Option<String> {
+        HttpSettings::check_about_url(url).err().map(|_| "is no plain http:// or https:// address".to_owned())
+    }
+
     pub(in super::super) fn token(token: &SecretString) -> Option<String> {
         Rest::check_token(token).err().map(|error| error.to_string())
     }
@@ -212,6 +225,10 @@ pub(super) mod wrong {
     use secrecy::SecretString;
 
     pub(in super::super) fn api_base_url(_: &str) -> Option<String> {
+        None
+    }
+
+    pub(in super::super) fn about_url(_: &str) -> Option<String> {
         None
     }
 

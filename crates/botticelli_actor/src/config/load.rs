@@ -293,6 +293,11 @@ impl Loader<'_> {
             let message = format!("{path} {wrong}");
             self.report(document, None, Fault::new(path, message).hint(HINT));
         }
+        if let Some(wrong) = discord::wrong::about_url(&settings.about_url) {
+            let path = KeyPath::from("discord").key("about_url");
+            let message = format!("{path} {wrong}");
+            self.report(document, None, Fault::new(path, message).hint("such as https://example.org/my-bot"));
+        }
         for fault in discord::wrong_webhooks(&settings.webhooks) {
             self.report(document, None, fault);
         }

@@ -1,16 +1,19 @@
 //! The connection: TLS, time-outs, and who we say we are.
 
+use crate::config::discord::ABOUT_URL;
 use reqwest::{Client, Url, redirect};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Where Discord is, and how long we wait for it.
+/// Where Discord is, who we say we are, and how long we wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpSettings {
     /// Discord's API with its version, or what stands in for it.
     pub api_base_url: String,
+    /// A page about the bot or who runs it, which Discord is told with every request.
+    pub about_url: String,
     /// The longest wait for a connection.
     pub connect_timeout: Duration,
     /// The longest that a request may take in all.
@@ -21,6 +24,7 @@ impl Default for HttpSettings {
     fn default() -> Self {
         Self {
             api_base_url: "https://discord.com/api/v10".into(),
+            about_url: ABOUT_URL.into(),
             connect_timeout: Duration::from_secs(5),
             total_timeout: Duration::from_secs(20),
         }
@@ -35,6 +39,14 @@ impl HttpSettings {
     pub fn check_base_url(url: &str) -> Result<(), SetupError> {
         base_url(url).map(drop)
     }
+
+    /// Whether Discord can be told of this page.
+    ///
+    /// # Errors
+    /// [`SetupError::AboutUrl`].
+    pub fn check_about_url(url: &str) -> Result<(), SetupError> {
+        user_agent(url).map(drop)
+    }
 }
 
 /// Why there can be no client.
@@ -47,6 +59,12 @@ pub enum SetupError {
         url: String,
         /// What is wrong with it.
         problem: &'static str,
+    },
+    /// The page about the bot can't be named.
+    #[error("about_url {url:?} is no plain http:// or https:// address")]
+    AboutUrl {
+        /// What was given.
+        url: String,
     },
     /// The token can't be one. It is not shown.
     #[error("the Discord token {0}")]
@@ -71,7 +89,7 @@ impl Http {
         let base = base_url(&settings.api_base_url)?;
         let client = Client::builder()
             .tls_backend_preconfigured(tls(base.starts_with("https"))?)
-            .user_agent(user_agent())
+            .user_agent(user_agent(&settings.about_url)?)
             .connect_timeout(settings.connect_timeout)
             .timeout(settings.total_timeout)
             .redirect(redirect::Policy::none())
@@ -89,12 +107,14 @@ impl Http {
 }
 
 /// Discord demands this form, and blocks requests without it.
-fn user_agent() -> String {
-    let url = match env!("CARGO_PKG_REPOSITORY") {
-        "" => "https://discord.com/developers/applications",
-        repository => repository,
-    };
-    format!("DiscordBot ({url}, {})", env!("CARGO_PKG_VERSION"))
+fn user_agent(about_url: &str) -> Result<String, SetupError> {
+    let wrong = || SetupError::AboutUrl { url: about_url.chars().take(200).collect() };
+    let url = Url::parse(about_url).map_err(|_| wrong())?;
+    let is_plain = matches!(url.scheme(), "http" | "https") && !url.as_str().contains(['(', ')', ',', ' ']);
+    if !is_plain || url.password().is_some() {
+        return Err(wrong());
+    }
+    Ok(format!("DiscordBot ({url}, {})", env!("CARGO_PKG_VERSION")))
 }
 
 fn base_url(text: &str) -> Result<String, SetupError> {
@@ -167,11 +187,13 @@ mod tests {
 
     #[test]
     fn who_we_are_has_the_form_that_discord_demands() {
-        let user_agent = user_agent();
-        let inside = user_agent.strip_prefix("DiscordBot (").and_then(|rest| rest.strip_suffix(')'));
-        let (url, version) =
-            inside.and_then(|inside| inside.split_once(", ")).expect("DiscordBot (URL, VERSION)");
-        assert!(Url::parse(url).is_ok() && !version.is_empty(), "{user_agent}");
+        let version = env!("CARGO_PKG_VERSION");
+        for page in [ABOUT_URL, "https://bots.example/herald"] {
+            assert_eq!(user_agent(page), Ok(format!("DiscordBot ({page}, {version})")));
+        }
+        for wrong in ["", "herald", "ftp://a.example/", "https://a.example/b,c", "https://a:b@c.example/"] {
+            assert!(matches!(user_agent(wrong), Err(SetupError::AboutUrl { .. })), "{wrong}");
+        }
     }
 
     #[test]

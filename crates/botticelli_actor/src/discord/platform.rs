@@ -124,12 +124,13 @@ impl Bot {
         Ok(who.in_channel(place, is_thread).has(readable))
     }
 
-    /// Our own messages that look like `message`, from `since` on, but those that are taken. `None`: there is too much to search.
+    /// Our own messages that look like `message`, from `since` on, but those that are taken. `None`: there is too much
+    /// to search.
     async fn candidates(
         &self,
         channel: Snowflake,
         message: &Message,
-        (since, taken): (DateTime<Utc>, &[String]),
+        (since, doubt): (DateTime<Utc>, &Doubt),
     ) -> Result<Option<Vec<PostedMessage>>, DiscordError> {
         let me = self.me().await?;
         let mut after = Snowflake::at(since);
@@ -139,9 +140,7 @@ impl Bot {
             let is_last = page.len() < 100;
             after = page.iter().map(|posted| posted.id).max().unwrap_or(after);
             let is_ours = |posted: &PostedMessage| {
-                posted.author.id == me
-                    && posted.webhook_id.is_none()
-                    && !taken.contains(&posted.id.to_string())
+                posted.author.id == me && posted.webhook_id.is_none() && !is_taken(doubt, posted.id)
             };
             found.extend(page.into_iter().filter(|posted| is_ours(posted) && posted.is_like(message)));
             if is_last {
@@ -155,15 +154,19 @@ impl Bot {
         &self,
         channel: Snowflake,
         message: &Message,
-        since_but: (DateTime<Utc>, &[String]),
+        (since, doubt): (DateTime<Utc>, &Doubt),
     ) -> Result<LookUp<Receipt>, DiscordError> {
         let unknowable = |reason: String| Ok(LookUp::Unknowable { reason });
         if !self.can_read_history(channel).await? {
             return unknowable("the bot may not read the channel's history (Read Message History)".into());
         }
-        match self.candidates(channel, message, since_but).await?.as_deref() {
+        let rivals: Vec<Message> = rivals(doubt).collect();
+        match self.candidates(channel, message, (since, doubt)).await?.as_deref() {
             None => unknowable("too much was written in the channel since".into()),
             Some([]) => Ok(LookUp::Absent),
+            Some([only]) if rivals.iter().any(|rival| only.is_like(rival)) => {
+                unknowable(format!("message {} is there, and it may be {RIVAL}", only.id))
+            }
             Some([only]) => Ok(LookUp::Found(self.receipt(channel, only, true))),
             Some(several) => {
                 let ids: Vec<String> = several.iter().map(|posted| posted.id.to_string()).collect();
@@ -208,7 +211,21 @@ impl ContentPoster for Bot {
         let posted = self.rest.create_message(channel, &message, files, &nonce).await?;
         let is_older = posted.id.time() + OLDER < sent_at + self.rest.skew();
         let receipt = self.receipt(channel, &posted, was_known || is_older);
-        self.follow_up(channel, &message, posted.id, receipt).await
+        Ok(Receipt { to_follow: follow_up::steps(&message), ..receipt })
+    }
+
+    async fn follow_up(
+        &self,
+        content: &PostContent,
+        destination: &Destination,
+        posted: &Receipt,
+        step: &str,
+    ) -> Result<(), PostError> {
+        let (channel, message) = (channel(destination)?, message(content)?);
+        let posted = posted.message_id.parse().map_err(|error| {
+            PostError::Refused(format!("{:?} is no id of a message: {error}", posted.message_id).into())
+        })?;
+        self.do_step(channel, &message, posted, step).await
     }
 
     fn egress_scope(&self) -> Option<String> {
@@ -231,11 +248,13 @@ impl ContentPoster for Bot {
         }
         let since = doubt.first_sent + self.rest.skew() - ALLOWANCE;
         let found = match &message.forum {
-            None => self.find(channel, &message, (since, &doubt.taken)).await,
-            Some(forum) => self.find_forum_post(channel, &message, forum, since).await,
+            None => self.find(channel, &message, (since, doubt)).await,
+            Some(forum) => self.find_forum_post(channel, &message, forum, (since, doubt)).await,
         };
         match found {
-            Ok(LookUp::Found(receipt)) => self.complete(channel, &message, receipt).await.map(LookUp::Found),
+            Ok(LookUp::Found(receipt)) => {
+                Ok(LookUp::Found(Receipt { to_follow: follow_up::steps(&message), ..receipt }))
+            }
             Ok(answer @ (LookUp::Absent | LookUp::Unknowable { .. })) => Ok(answer),
             Err(error) if error.class() == Some(Class::Destination) => {
                 Ok(LookUp::Unknowable { reason: error.to_string() })
@@ -245,9 +264,20 @@ impl ContentPoster for Bot {
     }
 }
 
+/// Whose message one may be that looks like another post, too.
+const RIVAL: &str = "that of another post which says the same, and of which nobody knows either";
+
+fn is_taken(doubt: &Doubt, id: Snowflake) -> bool {
+    doubt.taken.contains(&id.to_string())
+}
+
+fn rivals(doubt: &Doubt) -> impl Iterator<Item = Message> {
+    doubt.rivals.iter().filter_map(|content| message(content).ok())
+}
+
 fn receipt(message: Snowflake, link: Option<String>, recovered: bool) -> Receipt {
     let (message_id, posted_at) = (message.to_string(), message.time());
-    Receipt { message_id, posted_at, link, recovered, missing: Vec::new() }
+    Receipt { message_id, posted_at, link, recovered, to_follow: Vec::new(), missing: Vec::new() }
 }
 
 /// A question that got no answer changes nothing: it can be asked again.

@@ -3,7 +3,7 @@
 mod asking;
 mod attempt;
 
-use asking::{CLAIM_AT, Reply, answer};
+use asking::{ASK_AGAIN, Able, CLAIM_AT, Reply, answer};
 use attempt::{Ended, log_end, run_attempt};
 
 use super::recorder::{Answer, Recorder};
@@ -13,7 +13,9 @@ use super::{Activity, Command, LAST_MOMENTS, Parts, Shutdown};
 use botticelli_server::clock::Clock as _;
 use botticelli_server::ids::{ExecutionId, TaskId};
 use botticelli_server::ledger::{Attempt, EndedAttempt, POISON_INTERRUPTIONS, Recorded, Trigger};
+use botticelli_server::outcome::AttemptEnd;
 use botticelli_server::plan::{Settlement, settle};
+use botticelli_server::server::Run;
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,11 +37,14 @@ pub(super) struct Dispatcher {
     running: JoinSet<Ended>,
     /// Started, and not recorded.
     under_way: BTreeMap<ExecutionId, TaskId>,
+    /// Ends one of those that run.
+    cancels: BTreeMap<ExecutionId, CancellationToken>,
     question: Option<JoinHandle<Reply>>,
     /// The next part of a long agenda is read while the part before it is claimed: they are other tasks.
     reading: Option<JoinHandle<Reply>>,
     ask_not_before: Option<DateTime<Utc>>,
-    unreachable: bool,
+    /// What the database lacks.
+    trouble: Option<Able>,
     refill_at: Option<DateTime<Utc>>,
     /// What this node has is to be compared with what the store says that it has.
     check: bool,
@@ -68,10 +73,11 @@ impl Dispatcher {
             timetable: Timetable::default(),
             ready: BTreeMap::new(),
             running: JoinSet::new(),
+            cancels: BTreeMap::new(),
             question: None,
             reading: None,
             ask_not_before: None,
-            unreachable: false,
+            trouble: None,
             refill_at: Some(DateTime::<Utc>::MIN_UTC),
             check: false,
             work_next: false,
@@ -140,7 +146,7 @@ impl Dispatcher {
             running: self.running.len(),
             recording: self.recording,
             asking: self.question.is_some() || self.reading.is_some(),
-            reachable: !self.unreachable,
+            reachable: self.trouble.is_none(),
             next_look,
         };
         self.parts.activity.send_if_modified(|known| std::mem::replace(known, activity) != activity);
@@ -185,24 +191,55 @@ impl Dispatcher {
             return;
         };
         let parts = self.parts.clone();
-        let abort = self.abort.child_token();
+        let (abort, cancel) = (self.abort.child_token(), CancellationToken::new());
+        self.cancels.insert(attempt.execution_id, cancel.clone());
         self.under_way.insert(attempt.execution_id, attempt.task_id.clone());
-        self.running.spawn(run_attempt(parts, task, attempt, abort));
+        self.running.spawn(run_attempt(parts, task, attempt, abort, cancel));
     }
 
     fn give_back(&self, attempts: Vec<Attempt>) {
         let parts = self.parts.clone();
-        tokio::spawn(async move { release(&parts, &attempts).await });
+        tokio::spawn(async move {
+            if !release(&parts, &attempts).await {
+                // Looking at what this node has finds them again.
+                parts.clock.sleep_until(parts.clock.now() + ASK_AGAIN).await;
+                parts.wakeups.changed();
+            }
+        });
+    }
+
+    /// A person wants these to end.
+    fn cancel(&mut self, executions: &[ExecutionId]) {
+        let now = self.now();
+        for execution in executions {
+            if let Some(running) = self.cancels.get(execution) {
+                running.cancel();
+                continue;
+            }
+            let waiting = self.ready.extract_if(.., |(_, ready), _| ready == execution).next();
+            let Some((_, attempt)) = waiting else { continue };
+            let Some(task) = self.timetable.task(&attempt.task_id) else { continue };
+            self.under_way.insert(attempt.execution_id, attempt.task_id.clone());
+            let run = Run::ended(AttemptEnd::Cancelled);
+            self.ended(Ok(Ended { attempt, task, started_at: now, ended_at: now, run }));
+        }
     }
 
     // Ending.
 
     fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
-        let ended = match ended {
+        let mut ended = match ended {
             Ok(ended) => ended,
             // `run_attempt` catches panics; what is left is the end of the grace period.
             Err(error) => return error!(error = %error, "a run was cut off"),
         };
+        let cancelled = self.cancels.remove(&ended.attempt.execution_id);
+        if cancelled.is_some_and(|cancel| cancel.is_cancelled())
+            && matches!(ended.run.end, AttemptEnd::Failed { .. } | AttemptEnd::Interrupted)
+        {
+            // It shall not be tried again, whatever it came to.
+            ended.run = Run::ended(AttemptEnd::Cancelled);
+        }
         // By the definition of now, which may have changed since the run started: so is `next_run`.
         let task = self.timetable.task(&ended.attempt.task_id).unwrap_or_else(|| ended.task.clone());
         let next_run = self.timetable.next_run(&ended.attempt.task_id);
@@ -257,6 +294,7 @@ impl Dispatcher {
                 return;
             }
         };
+        self.note_good(Able::Written);
         log_end(&ended);
         self.parts.metrics.recorded(&ended);
         if !ended.posts.is_empty() {
@@ -396,11 +434,14 @@ impl Dispatcher {
     }
 }
 
-async fn release(parts: &Parts, attempts: &[Attempt]) {
+/// Says whether they are given back.
+async fn release(parts: &Parts, attempts: &[Attempt]) -> bool {
     if attempts.is_empty() {
-        return;
+        return true;
     }
-    if let Err(error) = parts.ledger.release(&parts.node(), attempts).await {
+    let released = parts.ledger.release(&parts.node(), attempts).await;
+    if let Err(error) = &released {
         warn!(error = %error, "claimed work could not be given back; it is handed on when the lease runs out");
     }
+    released.is_ok()
 }

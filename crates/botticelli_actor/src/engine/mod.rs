@@ -20,18 +20,20 @@ mod window;
 
 pub use activity::Activity;
 pub use clock::DatabaseClock;
-pub use node::{CurrentNode, node_name};
+pub use node::{CurrentNode, is_on, node_name};
 pub use shutdown::{LAST_MOMENTS, Shutdown};
 
 use crate::actor::RunContext;
 use crate::metrics::ExecutionMetrics;
 use async_trait::async_trait;
 use botticelli_database::Wakeups;
+use botticelli_server::clock::Clock as _;
 use botticelli_server::ids::{ActorName, NodeId, TaskId};
 use botticelli_server::ledger::{Attempt, Ledger, LedgerError, Registration};
 use botticelli_server::outbox::Outbox;
 use botticelli_server::server::{ActorManager, TaskScheduler};
 use botticelli_server::task::Task;
+use chrono::TimeDelta;
 use dispatcher::Dispatcher;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -176,6 +178,13 @@ impl Engine {
     /// How it stops, to be shared by all that stops with it.
     pub fn shutdown(&self) -> Arc<Shutdown> {
         self.parts.shutdown.clone()
+    }
+
+    /// For how long it should have looked at its work again, and has not. Waiting for the database is looking.
+    pub fn lag(&self) -> TimeDelta {
+        let activity = *self.parts.activity.borrow();
+        let late = self.parts.clock.now() - activity.next_look;
+        if activity.asking { TimeDelta::zero() } else { late.max(TimeDelta::zero()) }
     }
 
     /// What it is doing, as that changes.

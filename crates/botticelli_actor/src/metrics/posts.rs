@@ -42,6 +42,8 @@ impl DeliveryMetrics {
     pub fn settled(&self, post: &ClaimedPost, platform: &str, end: &PostEnd, ended_at: DateTime<Utc>) {
         let state = match end {
             PostEnd::Posted(_) => "posted",
+            // It was posted, and counted, before.
+            PostEnd::Followed { .. } => return,
             PostEnd::Failed { .. } => "failed",
             PostEnd::Deferred { .. } => "deferred",
             PostEnd::Skipped { .. } => "skipped",

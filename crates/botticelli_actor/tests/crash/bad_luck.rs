@@ -187,14 +187,20 @@ fn a_full_disk_loses_nothing() {
     let mut command = std::process::Command::new("sh");
     let script = "trap '' XFSZ; ulimit -f 700 || exit 77; exec \"$0\"";
     command.args(["-c", script, env!("CARGO_BIN_EXE_actor-server")]).current_dir(stage.path(""));
-    for name in ["DATABASE_URL", "DISCORD_TOKEN", "RUST_LOG"] {
+    for name in ["DATABASE_URL", "DISCORD_TOKEN"] {
         command.env_remove(name);
     }
+    command.env("RUST_LOG", "info,botticelli_actor=debug");
     let before = SystemClock.now();
     let server = Server::start(&mut command);
     server.says("running; Ctrl-C stops");
     let first_start = (before, SystemClock.now());
-    server.says("the database can't be written");
+    server.says("scheduling waits for the database error=the database can't be written");
+    // Some seconds, in which it reads what it can.
+    server.says_times(3, "no heartbeat");
+    // What is smaller may just have found room.
+    let said = |words: &str| server.log.text().matches(words).count();
+    assert!(said("the database is back") <= 1 && said("scheduling waits") <= 2, "{}", server.log.text());
     assert!(!server.log.text().contains("panicked"));
     server.signal("TERM");
     let ended = server.ended_within(PATIENCE);
@@ -210,6 +216,38 @@ fn a_full_disk_loses_nothing() {
     ledger.accounts_for_every_occurrence(first_start);
     ledger.has_no_failures_but_poison();
     ledger.has_every_post_exactly_once(|_| 1);
+}
+
+/// A restored backup, `rm`, `mv`: the server would go on with a file that nobody finds.
+#[test]
+fn a_database_that_is_moved_away_ends_the_server_and_what_it_said_is_true() {
+    let stage = stage();
+    let tasks: String = (0..8).map(|n| task(&format!("t{n}"), EVERY_SECOND, "catch_up = \"all\"")).collect();
+    stage.server_file("shutdown_grace_seconds = 5", &tasks);
+    let server = stage.started();
+    server.says_times(20, " posted ");
+    let path = stage.database.url().trim_start_matches("sqlite://").to_owned();
+    let names = ["", "-wal", "-shm"].map(|end| (format!("{path}{end}"), format!("{path}.moved{end}")));
+    for (from, to) in &names {
+        std::fs::rename(from, to).unwrap();
+    }
+    let ended = server.ended_within(PATIENCE);
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.err);
+    let said =
+        "was deleted, moved or replaced while it was in use: nothing can be stored any more; stop the server";
+    assert!(ended.err.lines().any(|line| line.contains(" ERROR ") && line.contains(said)), "{}", ended.err);
+    assert!(!std::fs::exists(&path).unwrap(), "it makes no new one");
+
+    for (from, to) in &names {
+        // The log was written back when the last connection was closed.
+        if std::fs::exists(to).unwrap() {
+            std::fs::rename(to, from).unwrap();
+        }
+    }
+    let lines = |words: &str| ended.err.lines().filter(|line| line.contains(words)).count();
+    assert_eq!(lines(" INFO posted "), stage.count("actor_server_posts WHERE state = 'posted'"));
+    assert_eq!(lines(" INFO succeeded "), stage.count("actor_server_executions WHERE outcome = 'succeeded'"));
+    assert!(stage.count("actor_server_posts WHERE state = 'posted'") >= 20);
 }
 
 #[test]

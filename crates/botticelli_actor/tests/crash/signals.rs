@@ -3,6 +3,8 @@
 use crate::server::{PATIENCE, Server};
 use crate::stage::{EVERY_SECOND, FROM_FILE, Stage, task};
 use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const RARELY: &str = "{ type = \"Interval\", seconds = 86400 }";
@@ -200,6 +202,40 @@ fn a_hangup_reloads_and_a_bad_file_changes_nothing() {
 }
 
 #[test]
+fn a_signal_is_heard_while_a_reload_waits_for_the_database() {
+    for stage in Stage::each() {
+        stage.plain_actor();
+        stage.server_file("", "");
+        let server = stage.started();
+        stage.server_file("", &task("new", RARELY, ""));
+        let lock = stage.wait(stage.database.lock());
+        server.signal("HUP");
+        server.says("reloading the configuration");
+        server.signal("TERM");
+        server.says("stopping; a second signal stops at once");
+        assert!(!server.log.text().contains("reloaded"), "it waits: {}", server.log.text());
+        drop(lock);
+        let ended = server.ended_within(PATIENCE);
+        assert_eq!(ended.status.code(), Some(0), "{}", ended.err);
+    }
+}
+
+#[test]
+fn a_log_that_can_not_be_written_does_not_end_the_server() {
+    let stage = Stage::sqlite();
+    stage.plain_actor();
+    stage.server_file("", &task("t", EVERY_SECOND, ""));
+    let mut command = stage.command(&[]);
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut server = command.stdout(Stdio::null()).stderr(full).spawn().unwrap();
+    stage.until("it posts, and says so to nobody", |stage| stage.posted_lines().len() > 2);
+    assert!(server.try_wait().unwrap().is_none(), "it lives");
+    let term = format!("kill -s TERM {}", server.id());
+    assert!(Command::new("sh").args(["-c", &term]).status().unwrap().success());
+    assert_eq!(server.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn a_reader_that_goes_away_does_not_stop_the_server() {
     let stage = Stage::sqlite();
     stage.plain_actor();
@@ -223,4 +259,37 @@ fn a_reader_that_goes_away_does_not_stop_the_server() {
     let deferred = "actor_server_posts WHERE platform = 'console' AND state = 'deferred'";
     assert!(stage.count(deferred) > 0, "what could not be shown waits");
     server.stop();
+}
+
+/// What systemd hears of it, by the socket that it names in the environment.
+#[test]
+fn systemd_is_told_when_it_runs_reloads_hangs_not_and_stops() {
+    let stage = Stage::sqlite();
+    stage.plain_actor();
+    stage.server_file("", &task("t", RARELY, ""));
+    let heard = UnixDatagram::bind(stage.path("notify")).unwrap();
+    heard.set_read_timeout(Some(PATIENCE)).unwrap();
+    let hears = |wanted: &str| {
+        let mut text = [0; 256];
+        loop {
+            let length = heard.recv(&mut text).unwrap_or_else(|error| panic!("{wanted}: {error}"));
+            let said = String::from_utf8_lossy(&text[..length]).into_owned();
+            if said != "WATCHDOG=1\n" || said.starts_with(wanted) {
+                assert!(said.starts_with(wanted), "{said}, not {wanted}");
+                return;
+            }
+        }
+    };
+    let mut command = stage.command(&[]);
+    let server =
+        Server::start(command.env("NOTIFY_SOCKET", stage.path("notify")).env("WATCHDOG_USEC", "3000000"));
+    hears("READY=1");
+    hears("WATCHDOG=1");
+    hears("WATCHDOG=1");
+    server.signal("HUP");
+    hears("RELOADING=1\nMONOTONIC_USEC=");
+    hears("READY=1");
+    server.signal("TERM");
+    hears("STOPPING=1");
+    assert_eq!(server.ended_within(PATIENCE).status.code(), Some(0));
 }

@@ -56,7 +56,7 @@ pub(super) fn to(platform: &str, target: &str) -> Destination {
 }
 
 fn first_sent(at: DateTime<Utc>) -> Doubt {
-    Doubt { first_sent: at, taken: Vec::new() }
+    Doubt { first_sent: at, taken: Vec::new(), rivals: Vec::new() }
 }
 
 fn content(text: &str) -> PostContent {
@@ -164,6 +164,7 @@ async fn a_look_up_leaves_out_the_messages_of_other_posts() {
     let doubt = |taken: &[&Receipt]| Doubt {
         first_sent: place.before,
         taken: taken.iter().map(|receipt| receipt.message_id.clone()).collect(),
+        rivals: Vec::new(),
     };
     let keys = ["a", "b"].map(|key| IdempotencyKey::stored(key.into()));
     let first = bot.post(&content("same"), &to, &keys[0]).await.expect("posted");
@@ -172,6 +173,39 @@ async fn a_look_up_leaves_out_the_messages_of_other_posts() {
     let second = bot.post(&content("same"), &to, &keys[1]).await.expect("posted");
     let found = bot.look_up(&content("same"), &to, &keys[1], &doubt(&[&first])).await;
     assert_eq!(found, Ok(LookUp::Found(Receipt { recovered: true, ..second })));
+}
+
+#[tokio::test]
+async fn a_look_up_in_a_forum_leaves_out_other_posts_too() {
+    let place = BotUnderTest::default();
+    let (bot, to) = (place.connect(), to("discord", &standard::FORUM.0.to_string()));
+    let mut same = content("same");
+    same.extras = [("discord".to_owned(), serde_json::json!({"forum": {"name": "same"}}))].into();
+    let keys = ["a", "b"].map(|key| IdempotencyKey::stored(key.into()));
+    let first = bot.post(&same, &to, &keys[0]).await.expect("posted");
+    let doubt = |taken: Vec<String>, rivals| Doubt { first_sent: place.before, taken, rivals };
+    let not_the_first = doubt(vec![first.message_id.clone()], vec![]);
+    assert_eq!(bot.look_up(&same, &to, &keys[1], &not_the_first).await, Ok(LookUp::Absent));
+    let found = bot.look_up(&same, &to, &keys[0], &doubt(vec![], vec![content("same")])).await;
+    assert_eq!(found, Ok(LookUp::Found(Receipt { recovered: true, ..first })), "that has no title");
+    let found = bot.look_up(&same, &to, &keys[0], &doubt(vec![], vec![same.clone()])).await;
+    assert!(matches!(found, Ok(LookUp::Unknowable { .. })), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_message_that_may_be_another_posts_tells_nothing() {
+    let place = BotUnderTest::default();
+    let (bot, to) = (place.connect(), place.destination());
+    let keys = ["a", "b"].map(|key| IdempotencyKey::stored(key.into()));
+    let first = bot.post(&content("same"), &to, &keys[0]).await.expect("posted");
+    let doubt = |rival| Doubt { first_sent: place.before, taken: vec![], rivals: vec![content(rival)] };
+    let found = bot.look_up(&content("same"), &to, &keys[1], &doubt("same")).await;
+    let Ok(LookUp::Unknowable { reason }) = found else { panic!("{found:?}") };
+    assert!(reason.contains(&first.message_id), "{reason}");
+    let found = bot.look_up(&content("same"), &to, &keys[1], &doubt("another")).await;
+    assert!(matches!(found, Ok(LookUp::Found(_))), "{found:?}");
+    let found = bot.look_up(&content("absent"), &to, &keys[1], &doubt("absent")).await;
+    assert_eq!(found, Ok(LookUp::Absent));
 }
 
 /// Or the deliverer would give a request up that still waits for its turn, or is on its way, and look for it too early.

@@ -4,6 +4,8 @@
 mod access;
 #[path = "api/input.rs"]
 mod input;
+#[path = "api/metrics.rs"]
+mod metrics;
 #[path = "api/reading.rs"]
 mod reading;
 #[path = "api/server.rs"]

@@ -101,10 +101,7 @@ impl ManagerUnderTest for Managing {
             task_id: TaskId::new("task").expect("a name"),
             scheduled_for: self.0.time(),
             destinations: Vec::new(),
-            text_limit: botticelli_actor::app::tightest(
-                &task("task", once(self.0.time())),
-                &Platforms::default(),
-            ),
+            text_limits: Default::default(),
             platforms: Platforms::default(),
             history,
             clock: Arc::new(DatabaseClock::new(self.0.clock())),
@@ -136,6 +133,7 @@ impl PersistenceUnderTest for Snapshot {
             version: "1".into(),
             started_at: self.0.time(),
             stopped_at: None,
+            left_out: Default::default(),
             definitions: [task("a")].into(),
         };
         let definitions = [task("a"), task("b")].into();
@@ -180,7 +178,8 @@ impl Serving {
     async fn rest(&self) {
         let app = self.server.app.lock().await.clone();
         let Some(app) = app else { return };
-        let Some(mut activity) = app.activity().await else { return };
+        let Some(engine) = app.engine().await else { return };
+        let mut activity = engine.activity();
         let mut sleepers = self.database.clock().sleepers();
         loop {
             sleepers.mark_unchanged();
@@ -188,8 +187,8 @@ impl Serving {
             let idle = doing.running + doing.recording == 0 && !doing.asking;
             let now = self.database.time();
             let wake_times = self.database.clock().wake_times();
-            // The dispatcher, the heartbeat, the deliverer and the retention.
-            if idle && doing.next_look > now && wake_times.len() == 4 && wake_times[0] > now {
+            // The dispatcher, the heartbeat, the deliverer, the retention and the self-audit.
+            if idle && doing.next_look > now && wake_times.len() == 5 && wake_times[0] > now {
                 return;
             }
             let changed = async {

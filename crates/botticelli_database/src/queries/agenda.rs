@@ -213,7 +213,7 @@ pub(crate) async fn withdraw_paused(conn: &mut Connection, node: NodeId) -> Work
     let sql = "SELECT DISTINCT s.task_id FROM actor_server_open_executions AS o \
          JOIN actor_server_state AS s ON s.task_id = o.task_id \
          WHERE o.node = $1 AND s.is_paused AND o.due_at > actor_server_now() \
-             AND (o.trigger = 'schedule' OR (o.trigger = 'probe' AND s.pause_reason <> 'breaker')) \
+             AND (o.trigger = 'schedule' OR (o.trigger = 'probe' AND COALESCE(s.pause_reason, 'operator') <> 'breaker')) \
          ORDER BY s.task_id";
     let paused: Vec<Paused> = sql_query(sql).bind::<Text, _>(node.as_str()).load(conn).await?;
     let paused = paused.into_iter().map(|row| task_id(row.task_id)).collect::<Work<Vec<_>>>()?;

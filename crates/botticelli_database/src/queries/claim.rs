@@ -5,7 +5,9 @@ use super::rows::{LockedState, NewActorServerExecution, OpenExecutionRow, insert
 use super::*;
 use crate::fail_points::{Point, pass};
 use botticelli_server::ids::{ExecutionId, Fence, NodeId, TaskId};
-use botticelli_server::ledger::{Attempt, ClaimRequest, POISON_INTERRUPTIONS, TakeRequest, Trigger};
+use botticelli_server::ledger::{
+    Attempt, ClaimRequest, POISON_INTERRUPTIONS, SkippedRange, TakeRequest, Trigger,
+};
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Bool, Text};
@@ -33,7 +35,7 @@ pub(crate) async fn claim(
         .filter(|(request, state)| still_as_planned(request, state) && is_due(request, until))
         .collect();
     let Standing { occupied, known } = standing(conn, &wanted).await?;
-    let (known, granted): (Vec<_>, Vec<_>) = wanted
+    let (stepped, granted): (Vec<_>, Vec<_>) = wanted
         .into_iter()
         .filter(|(request, _)| {
             // A step that runs nothing needs no slot.
@@ -42,24 +44,25 @@ pub(crate) async fn claim(
                 || !occupied.contains(request.task_id.as_str())
         })
         .partition(|(request, _)| known.contains(request.task_id.as_str()));
-    step_over(conn, &known).await?;
-    let skipped = granted.iter().filter(|granted| granted.0.plan.skipped.is_some()).count();
+    step_over(conn, &stepped).await?;
+    let skipped: Vec<_> =
+        stepped.iter().chain(&granted).filter_map(|(request, _)| skipped_by(request)).collect();
+    let accounted = super::known::known(conn, &skipped).await?;
+    let skipped = skipped.len();
     let running = granted.iter().filter(|granted| granted.0.plan.run.is_some()).count();
     let mut numbers = batch::take_numbers(conn, skipped + running).await?.into_iter();
     let mut number =
         || numbers.next().ok_or_else(|| WorkError::Corrupt("the ledger's counter ran short".into()));
 
     let (mut open, mut attempts, mut history, mut steps) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for (request, state) in granted {
-        if let Some(range) = &request.plan.skipped {
-            history.push(NewActorServerExecution::skipped(
-                number()?,
-                &request.task_id,
-                &request.actor_name,
-                range,
-                now,
-            ));
+    for (request, _) in stepped.iter().chain(&granted) {
+        if let Some((task, range)) = skipped_by(request)
+            && let Some(range) = accounted.leaves(task, range)
+        {
+            history.push(NewActorServerExecution::skipped(number()?, task, &request.actor_name, &range, now));
         }
+    }
+    for (request, state) in granted {
         if let Some(run) = request.plan.run {
             let id = number()?;
             let failures = if request.plan.resumed { 0 } else { state.consecutive_failures.unsigned_abs() };
@@ -112,6 +115,10 @@ pub(crate) async fn claim(
         pass(Point::ClaimWritten);
     }
     Ok(attempts)
+}
+
+fn skipped_by(request: &ClaimRequest) -> Option<(&TaskId, &SkippedRange)> {
+    request.plan.skipped.as_ref().map(|range| (&request.task_id, range))
 }
 
 fn still_as_planned(request: &ClaimRequest, state: &LockedState) -> bool {
@@ -279,7 +286,7 @@ pub(crate) async fn take(
     let columns = OpenExecutionRow::COLUMNS;
     let sql = format!(
         "SELECT {columns} FROM actor_server_open_executions AS o WHERE o.id IN (SELECT r.id FROM {{r}}) \
-             AND o.ready_at <= actor_server_now_plus($1) ORDER BY o.id"
+             AND o.ready_at <= actor_server_now_plus($1) AND o.cancel_requested_at IS NULL ORDER BY o.id"
     );
     let candidates = async |conn: &mut Connection| -> Work<Vec<OpenExecutionRow>> {
         Ok(sql_query(&sql).bind::<BigInt, _>(ahead).rows(&refs)?.load(conn).await?)

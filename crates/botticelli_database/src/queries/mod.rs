@@ -11,14 +11,17 @@ mod access;
 mod agenda;
 mod claim;
 mod conditions;
+mod follow_ups;
 mod health;
 mod invariants;
+mod known;
 mod nodes;
 mod operate;
 mod outbox;
 mod read;
 mod record;
 mod register;
+mod restored;
 mod rows;
 mod schema;
 mod snapshot;
@@ -31,8 +34,8 @@ pub(crate) use agenda::{agenda, now, states, withdraw_paused};
 pub(crate) use claim::{claim, release, take};
 pub(crate) use health::health;
 pub(crate) use invariants::{census, invariants, progress, standings};
-pub(crate) use nodes::{begin, leave, living, owned, prune_nodes, renew, rescue};
-pub(crate) use operate::{pause, publish, resume, retire};
+pub(crate) use nodes::{begin, leave, living, node_views, owned, prune_nodes, renew, rescue};
+pub(crate) use operate::{cancel, cancelled, pause, prune_request_keys, publish, resume, retire};
 pub(crate) use outbox::{claim_posts, decide, next_post_due, rescue_posts, settle_posts, take_egress};
 pub(crate) use read::{
     attempts, earlier_items, execution, executions, history, meta, post, post_attempts, post_counts,
@@ -40,6 +43,7 @@ pub(crate) use read::{
 };
 pub(crate) use record::record;
 pub(crate) use register::register;
+pub(crate) use restored::restored;
 pub(crate) use snapshot::{snapshot_clear, snapshot_load, snapshot_save};
 
 type Work<T> = Result<T, WorkError>;

@@ -1,16 +1,18 @@
 //! Nodes: their heartbeats, and handing on what a dead one leaves.
 
 use super::agenda::{lock_state, lock_states};
+use super::conditions::Conditions;
 use super::record::{NewAttempt, StateAfter, insert_attempts, write_states};
 use super::rows::{NewActorServerExecution, OpenExecutionRow, insert_executions, task_id};
 use super::*;
 use crate::fail_points::{Point, pass};
+use crate::views::NodeView;
 use botticelli_server::ids::{ExecutionId, Fence, NodeId};
 use botticelli_server::ledger::{Attempt, Lease, POISON_INTERRUPTIONS, Rescued};
 use botticelli_server::plan::BreakerEffect;
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{BigInt, Nullable, Text};
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -39,6 +41,53 @@ pub(crate) async fn living(conn: &mut Connection) -> Work<Vec<NodeId>> {
         .collect()
 }
 
+/// Nodes by name, from the one after `after`.
+pub(crate) async fn node_views(
+    conn: &mut Connection,
+    after: Option<String>,
+    limit: usize,
+) -> Work<Vec<NodeView>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        node: String,
+        #[diesel(sql_type = Text)]
+        version: String,
+        #[diesel(sql_type = Instant)]
+        started_at: DateTime<Utc>,
+        #[diesel(sql_type = Instant)]
+        heartbeat_at: DateTime<Utc>,
+        #[diesel(sql_type = Instant)]
+        lease_until: DateTime<Utc>,
+        #[diesel(sql_type = Nullable<Instant>)]
+        left_at: Option<DateTime<Utc>>,
+        #[diesel(sql_type = BigInt)]
+        open_executions: i64,
+    }
+    let mut wanted = Conditions::default();
+    wanted.add("n.node > ", after);
+    let limit = wanted.limit(Some(limit));
+    let sql = format!(
+        "SELECT n.node, n.version, n.started_at, n.heartbeat_at, n.lease_until, n.left_at, \
+             (SELECT count(*) FROM actor_server_open_executions AS o WHERE o.node = n.node) AS open_executions \
+         FROM actor_server_nodes AS n {} ORDER BY n.node {limit}",
+        wanted.text()
+    );
+    let rows: Vec<Row> = wanted.bind(sql_query(sql)).load(conn).await?;
+    let now = super::now(conn).await?;
+    let view = |row: Row| NodeView {
+        lives: row.left_at.is_none() && row.lease_until >= now,
+        node: row.node,
+        version: row.version,
+        started_at: row.started_at,
+        heartbeat_at: row.heartbeat_at,
+        lease_until: row.lease_until,
+        left_at: row.left_at,
+        open_executions: row.open_executions.unsigned_abs(),
+    };
+    Ok(rows.into_iter().map(view).collect())
+}
+
 /// Hands on what other, silent nodes have. With `sole_server` they all count as silent: this process has the
 /// database's lock. A node that was given up may have claimed once more before it knew: that is handed on too.
 pub(crate) async fn rescue(conn: &mut Connection, myself: NodeId, sole_server: bool) -> Work<Rescued> {
@@ -54,6 +103,7 @@ pub(crate) async fn rescue(conn: &mut Connection, myself: NodeId, sole_server: b
     if !silent.is_empty() {
         pass(Point::RescueWritten);
     }
+    super::operate::end_cancelled(conn).await?;
     for silent in silent {
         rescued.nodes.push(NodeId::new(silent.node).map_err(|error| WorkError::corrupt("node", error))?);
     }
@@ -117,8 +167,11 @@ pub(crate) async fn leave(conn: &mut Connection, node: NodeId) -> Work<Rescued> 
     left
 }
 
-/// Deletes the rows of nodes that went so long ago, and of which nothing is left to hand on.
+/// Deletes the rows of nodes that went so long ago, and of which nothing is left to hand on; and of tokens that nobody
+/// has sent for since then.
 pub(crate) async fn prune_nodes(conn: &mut Connection, gone_for: i64) -> Work<usize> {
+    let tokens = "DELETE FROM actor_server_egress_leases WHERE lease_until <= actor_server_now_plus($1)";
+    sql_query(tokens).bind::<BigInt, _>(-gone_for).execute(conn).await?;
     let sql = "DELETE FROM actor_server_nodes WHERE left_at <= actor_server_now_plus($1) \
          AND node NOT IN (SELECT o.node FROM actor_server_open_executions AS o WHERE o.node IS NOT NULL)";
     Ok(sql_query(sql).bind::<BigInt, _>(-gone_for).execute(conn).await?)

@@ -5,7 +5,10 @@ use super::outbox::waits_for;
 use super::rows::{ActorServerExecutionRow, ActorServerStateRow, OpenExecutionRow, PostRow, json};
 use super::schema::*;
 use super::*;
-use crate::views::{AttemptView, ExecutionView, PostAttemptView, PostFilter, PostView, TaskFilter, TaskView};
+use crate::views::{
+    AttemptView, ExecutionView, HistoryFilter, OutcomeFilter, PostAttemptView, PostFilter, PostView,
+    TaskFilter, TaskView, Waiting,
+};
 use botticelli_server::clock::to_microseconds;
 use botticelli_server::ids::{ExecutionId, PostId, TaskId};
 use botticelli_server::outbox::EarlierItem;
@@ -113,29 +116,83 @@ pub(crate) async fn task_views(conn: &mut Connection, filter: TaskFilter) -> Wor
         wanted.text()
     );
     let rows: Vec<TaskRow> = wanted.bind(sql_query(sql)).load(conn).await?;
-    rows.into_iter().map(TaskView::try_from).collect()
+    let mut waiting = waiting(conn).await?;
+    let view = |row: TaskRow| {
+        let view = TaskView::try_from(row)?;
+        let waiting = waiting.remove(view.task_id.as_str());
+        Ok(match waiting {
+            Some(waiting) => view.with_waiting(waiting),
+            None => view,
+        })
+    };
+    rows.into_iter().map(view).collect()
 }
 
-/// Executions, newest first: those that are open stand before those that are over.
-pub(crate) async fn history(conn: &mut Connection, task: TaskId, limit: i64) -> Work<Vec<ExecutionView>> {
-    let open: Vec<OpenExecutionRow> = actor_server_open_executions::table
-        .filter(actor_server_open_executions::task_id.eq(task.as_str()))
-        .order(actor_server_open_executions::id.desc())
-        .limit(limit)
-        .select(OpenExecutionRow::as_select())
-        .load(conn)
-        .await?;
-    let over: Vec<ActorServerExecutionRow> = actor_server_executions::table
-        .filter(actor_server_executions::task_id.eq(task.as_str()))
-        .order(actor_server_executions::id.desc())
-        .limit(limit)
-        .select(ActorServerExecutionRow::as_select())
-        .load(conn)
-        .await?;
-    let mut views = open.into_iter().map(ExecutionView::try_from).collect::<Work<Vec<_>>>()?;
-    views.extend(over.into_iter().map(ExecutionView::try_from).collect::<Work<Vec<_>>>()?);
+/// By task: the posts that are due, or would be, if their destination had not refused one that still waits.
+async fn waiting(conn: &mut Connection) -> Work<HashMap<String, Waiting>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        task_id: String,
+        #[diesel(sql_type = BigInt)]
+        posts: i64,
+        #[diesel(sql_type = Nullable<Instant>)]
+        since: Option<DateTime<Utc>>,
+        #[diesel(sql_type = Nullable<Text>)]
+        reason: Option<String>,
+    }
+    // Few destinations are in trouble, and those that are stand in an index.
+    let sql = "SELECT p.task_id, count(*) AS posts, min(p.created_at) AS since, \
+             max((SELECT h.reason FROM actor_server_posts AS h \
+                 WHERE h.platform = p.platform AND h.destination = p.destination \
+                     AND h.holds_until IS NOT NULL AND h.deliver_at IS NOT NULL \
+                 ORDER BY h.updated_at DESC LIMIT 1)) AS reason \
+         FROM actor_server_posts AS p \
+         WHERE p.deliver_at IS NOT NULL AND (p.deliver_at <= actor_server_now() OR p.holds_until IS NOT NULL) \
+             AND EXISTS (SELECT 1 FROM actor_server_posts AS h \
+                 WHERE h.platform = p.platform AND h.destination = p.destination \
+                     AND h.holds_until IS NOT NULL AND h.deliver_at IS NOT NULL) \
+         GROUP BY p.task_id";
+    let rows: Vec<Row> = sql_query(sql).load(conn).await?;
+    let view = |row: Row| Waiting { posts: row.posts.unsigned_abs(), since: row.since, reason: row.reason };
+    Ok(rows.into_iter().map(|row| (row.task_id.clone(), view(row))).collect())
+}
+
+/// Executions of a task, newest first, those that are open too.
+pub(crate) async fn history(conn: &mut Connection, filter: HistoryFilter) -> Work<Vec<ExecutionView>> {
+    let wanted = |table: &str| {
+        let mut wanted = Conditions::default();
+        wanted.add(&format!("{table}.task_id = "), Some(filter.task.as_str().to_owned()));
+        wanted.add(&format!("{table}.id < "), filter.before.map(|id| id.0));
+        wanted.add(&format!("{table}.trigger = "), filter.trigger.map(|trigger| trigger.as_str().to_owned()));
+        wanted
+    };
+    let mut views = Vec::new();
+    if filter.outcome.is_none_or(|outcome| outcome == OutcomeFilter::Open) {
+        let mut wanted = wanted("o");
+        let limit = wanted.limit(Some(filter.limit));
+        let (columns, text) = (OpenExecutionRow::COLUMNS, wanted.text());
+        let sql = format!(
+            "SELECT {columns} FROM actor_server_open_executions AS o {text} ORDER BY o.id DESC {limit}"
+        );
+        let open: Vec<OpenExecutionRow> = wanted.bind(sql_query(sql)).load(conn).await?;
+        views.extend(open.into_iter().map(ExecutionView::try_from).collect::<Work<Vec<_>>>()?);
+    }
+    if filter.outcome != Some(OutcomeFilter::Open) {
+        let mut wanted = wanted("e");
+        // Written out: so the database can see that its index of what did not go well applies.
+        if let Some(outcome) = filter.outcome {
+            wanted.plain(format!("e.outcome = '{}'", outcome.as_str()));
+        }
+        let limit = wanted.limit(Some(filter.limit));
+        let (columns, text) = (ActorServerExecutionRow::COLUMNS, wanted.text());
+        let sql =
+            format!("SELECT {columns} FROM actor_server_executions AS e {text} ORDER BY e.id DESC {limit}");
+        let over: Vec<ActorServerExecutionRow> = wanted.bind(sql_query(sql)).load(conn).await?;
+        views.extend(over.into_iter().map(ExecutionView::try_from).collect::<Work<Vec<_>>>()?);
+    }
     views.sort_by_key(|view| std::cmp::Reverse(view.id));
-    views.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    views.truncate(filter.limit);
     Ok(views)
 }
 
@@ -183,21 +240,18 @@ pub(crate) async fn attempts(conn: &mut Connection, id: ExecutionId) -> Work<Vec
 }
 
 pub(crate) async fn posts(conn: &mut Connection, filter: PostFilter) -> Work<Vec<PostView>> {
-    let mut query = actor_server_posts::table
-        .select(PostRow::as_select())
-        .order(actor_server_posts::id.desc())
-        .limit(i64::try_from(filter.limit).unwrap_or(i64::MAX))
-        .into_boxed();
-    if let Some(task) = &filter.task {
-        query = query.filter(actor_server_posts::task_id.eq(task.as_str().to_owned()));
-    }
-    if let Some(execution) = filter.execution_id {
-        query = query.filter(actor_server_posts::execution_id.eq(execution.0));
-    }
+    let mut wanted = Conditions::default();
+    wanted.add("p.task_id = ", filter.task.map(String::from));
+    wanted.add("p.execution_id = ", filter.execution_id.map(|id| id.0));
+    wanted.add("p.id < ", filter.before.map(|id| id.0));
+    // Written out: a partial index is used where the database can see that it applies.
     if let Some(state) = filter.state {
-        query = query.filter(actor_server_posts::state.eq(state.as_str()));
+        wanted.plain(format!("p.state = '{}'", state.as_str()));
     }
-    let rows: Vec<PostRow> = query.load(conn).await?;
+    let limit = wanted.limit(Some(filter.limit));
+    let (columns, text) = (PostRow::COLUMNS, wanted.text());
+    let sql = format!("SELECT {columns} FROM actor_server_posts AS p {text} ORDER BY p.id DESC {limit}");
+    let rows: Vec<PostRow> = wanted.bind(sql_query(sql)).load(conn).await?;
     post_views(conn, rows).await
 }
 

@@ -1,6 +1,7 @@
 //! Storing how attempts ended, with everything they made.
 
 use super::agenda::lock_states;
+use super::known::{Known, known};
 use super::read::{CARRIED_BY, STILL_USED};
 use super::rows::{LockedState, NewActorServerExecution, insert_executions, word};
 use super::*;
@@ -8,14 +9,14 @@ use crate::fail_points::{Point, pass};
 use botticelli_server::breaker::{BreakerPolicy, BreakerState};
 use botticelli_server::clock::to_microseconds;
 use botticelli_server::ids::{NodeId, TaskId};
-use botticelli_server::ledger::{EndedAttempt, Recorded, TaskChange, Trigger};
+use botticelli_server::ledger::{EndedAttempt, Recorded, SkippedRange, TaskChange, Trigger};
 use botticelli_server::outbox::UsedItem;
 use botticelli_server::outcome::{AttemptEnd, Outcome};
 use botticelli_server::plan::{Advance, BreakerEffect, Settlement};
 use botticelli_server::post::IdempotencyKey;
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{BigInt, Nullable, Text};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -32,6 +33,8 @@ struct Writes {
     /// By their key in the table: one statement can't write a row twice.
     used_items: HashMap<[String; 5], NewUsedItem>,
     states: HashMap<String, StateAfter>,
+    /// What is accounted for already of what the runs left no room for.
+    known: Known,
     /// The tasks whose state is written.
     touched: HashSet<String>,
 }
@@ -50,6 +53,7 @@ pub(crate) async fn record(
         ..Writes::default()
     };
     let used = used_before(conn, &ended).await?;
+    writes.known = known(conn, &ended.iter().filter_map(skipped_by).collect::<Vec<_>>()).await?;
     let mut answers = Vec::with_capacity(ended.len());
     for ended in ended.iter() {
         // Taken out: who comes twice in one batch is stale the second time.
@@ -71,12 +75,23 @@ pub(crate) async fn record(
         let stored = stored_before(conn, &node, &ended).await?;
         for (answer, ended) in answers.iter_mut().zip(ended.iter()) {
             let before = (ended.attempt.execution_id.0, ended.attempt.fence.0);
-            if *answer == Recorded::Stale && stored.contains(&before) {
-                *answer = Recorded::Stored { state: None };
+            if *answer == Recorded::Stale
+                && let Some(stored) = stored.get(&before)
+            {
+                *answer = stored.answer(&ended.settlement);
             }
         }
     }
     Ok(answers)
+}
+
+fn skipped_by(ended: &EndedAttempt) -> Option<(&TaskId, &SkippedRange)> {
+    match &ended.settlement {
+        Settlement::Close { advance: Some(advance), .. } => {
+            Some((&ended.attempt.task_id, advance.skipped.as_ref()?))
+        }
+        Settlement::Close { advance: None, .. } | Settlement::Retry { .. } => None,
+    }
 }
 
 fn fresh_items(ended: &EndedAttempt) -> impl Iterator<Item = &UsedItem> {
@@ -132,24 +147,59 @@ async fn used_before(conn: &mut Connection, ended: &[EndedAttempt]) -> Work<Hash
     Ok(used.into_iter().map(key).collect())
 }
 
-/// The executions, with their fences, that these very attempts have closed: the node did not hear of it then.
+#[derive(QueryableByName)]
+struct StoredBefore {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = BigInt)]
+    fence: i64,
+    /// Since when the execution waits for its next attempt, if this one left it waiting.
+    #[diesel(sql_type = Nullable<Instant>)]
+    waits_since: Option<DateTime<Utc>>,
+}
+
+impl StoredBefore {
+    fn answer(&self, settlement: &Settlement) -> Recorded {
+        match (self.waits_since, settlement) {
+            // It was to be closed.
+            (Some(ready_at), Settlement::Close { .. }) => Recorded::Overtaken { ready_at },
+            (Some(_), Settlement::Retry { .. }) | (None, _) => Recorded::Stored { state: None },
+        }
+    }
+}
+
+/// Of these attempts, by execution and fence, those whose end is stored: the node did not hear of it then.
 async fn stored_before(
     conn: &mut Connection,
     node: &NodeId,
     ended: &[EndedAttempt],
-) -> Work<HashSet<(i64, i64)>> {
-    #[derive(QueryableByName)]
-    struct Closed {
-        #[diesel(sql_type = BigInt)]
-        id: i64,
-        #[diesel(sql_type = BigInt)]
-        fence: i64,
+) -> Work<HashMap<(i64, i64), StoredBefore>> {
+    batch_row! {
+        struct AttemptRef {
+            id: i64,
+            fence: i64,
+            attempt: u32,
+            ended_at: DateTime<Utc>,
+        }
     }
-    let sql = "SELECT e.id, e.fence FROM actor_server_executions AS e \
-         WHERE e.id IN (SELECT r.id FROM {r}) AND e.node = $1 AND e.fence IS NOT NULL";
-    let closed: Vec<Closed> =
-        sql_query(sql).bind::<Text, _>(node.as_str()).rows(&execution_refs(ended))?.load(conn).await?;
-    Ok(closed.into_iter().map(|closed| (closed.id, closed.fence)).collect())
+    let refs: Vec<AttemptRef> = ended
+        .iter()
+        .map(|ended| AttemptRef {
+            id: ended.attempt.execution_id.0,
+            fence: ended.attempt.fence.0,
+            attempt: ended.attempt.attempt,
+            ended_at: ended.ended_at,
+        })
+        .collect();
+    // An earlier attempt has no fence any more; that it ended at that very moment says that it is this one.
+    let sql = "SELECT r.id, r.fence, a.ended_at AS waits_since FROM {r} \
+         LEFT JOIN actor_server_executions AS e ON e.id = r.id AND e.fence = r.fence AND e.node = $1 \
+         LEFT JOIN actor_server_attempts AS a ON a.execution_id = r.id AND a.attempt = r.attempt AND a.node = $1 \
+             AND a.ended_at = r.ended_at \
+         WHERE e.id IS NOT NULL OR a.execution_id IS NOT NULL";
+    let stored: Vec<StoredBefore> =
+        sql_query(sql).bind::<Text, _>(node.as_str()).rows(&refs)?.load(conn).await?;
+    Ok(stored.into_iter().map(|stored| ((stored.id, stored.fence), stored)).collect())
 }
 
 fn execution_refs(ended: &[EndedAttempt]) -> Vec<ExecutionRef> {
@@ -336,8 +386,8 @@ impl Writes {
         }
         state.row.next_run = advance.next_run;
         state.row.wake_at = advance.wake_at;
-        let range = advance.skipped.as_ref()?;
-        Some(NewActorServerExecution::skipped(0, &ended.attempt.task_id, &ended.actor_name, range, now))
+        let range = self.known.leaves(&ended.attempt.task_id, advance.skipped.as_ref()?)?;
+        Some(NewActorServerExecution::skipped(0, &ended.attempt.task_id, &ended.actor_name, &range, now))
     }
 
     async fn number_skipped_rows(&mut self, conn: &mut Connection) -> Work<()> {

@@ -159,7 +159,7 @@ impl TryFrom<OpenExecutionRow> for views::ExecutionView {
     }
 }
 
-#[derive(Debug, Clone, Queryable, Selectable)]
+#[derive(Debug, Clone, Queryable, Selectable, QueryableByName)]
 #[diesel(table_name = actor_server_executions)]
 pub(super) struct ActorServerExecutionRow {
     id: i64,
@@ -181,6 +181,12 @@ pub(super) struct ActorServerExecutionRow {
     skills_failed: i32,
     skills_skipped: i32,
     metadata: Value,
+}
+
+impl ActorServerExecutionRow {
+    pub(super) const COLUMNS: &str = "e.id, e.task_id, e.actor_name, e.trigger, e.scheduled_for, e.scheduled_until, e.occurrences, e.started_at, \
+         e.completed_at, e.outcome, e.skip_reason, e.success, e.error_message, e.attempt, e.node, e.skills_succeeded, \
+         e.skills_failed, e.skills_skipped, e.metadata";
 }
 
 impl TryFrom<ActorServerExecutionRow> for views::ExecutionView {
@@ -300,6 +306,7 @@ pub(super) struct PostRow {
     pub(super) reason: Option<String>,
     pub(super) not_before: Option<DateTime<Utc>>,
     pub(super) deliver_at: Option<DateTime<Utc>>,
+    pub(super) follow_up_at: Option<DateTime<Utc>>,
     pub(super) attempts: i32,
     pub(super) waits: i32,
     pub(super) uncertain_since: Option<DateTime<Utc>>,
@@ -312,7 +319,8 @@ pub(super) struct PostRow {
 
 impl PostRow {
     pub(super) const COLUMNS: &str = "p.id, p.execution_id, p.task_id, p.platform, p.destination, p.part, p.first_part, p.key, p.content, \
-         p.limits, p.on_unknown, p.state, p.reason, p.not_before, p.deliver_at, p.attempts, p.waits, p.uncertain_since, p.node, \
+         p.limits, p.on_unknown, p.state, p.reason, p.not_before, p.deliver_at, p.follow_up_at, p.attempts, p.waits, p.uncertain_since, \
+         p.node, \
          p.fence, p.receipt, p.created_at, p.posted_at";
 }
 
@@ -341,6 +349,7 @@ impl TryFrom<PostRow> for views::PostView {
             state: word("state", &row.state)?,
             reason: row.reason,
             deliver_at: row.deliver_at,
+            follow_up_at: row.follow_up_at,
             waits_for: None,
             uncertain_since: row.uncertain_since,
             attempts: row.attempts.unsigned_abs(),

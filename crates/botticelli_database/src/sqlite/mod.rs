@@ -14,6 +14,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrati
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -130,15 +131,48 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
 #[derive(Clone)]
 pub(crate) struct Sqlite {
+    file: Arc<OpenFile>,
     writer: Arc<Mutex<SqliteConnection>>,
     reader: Arc<Mutex<SqliteConnection>>,
+}
+
+/// The file that is open, which is not always the one of its name: it can be moved, deleted, replaced.
+struct OpenFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl OpenFile {
+    fn of(path: &Path) -> Result<Self, String> {
+        let found = path.metadata().map_err(|error| error.to_string())?;
+        Ok(Self { path: path.to_owned(), device: found.dev(), inode: found.ino() })
+    }
+
+    fn is_in_its_place(&self) -> bool {
+        self.path.metadata().is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode))
+    }
+}
+
+/// How many names the file has, if it is there. Symbolic links are none.
+pub(crate) fn names(path: &Path) -> u64 {
+    path.metadata().ok().filter(std::fs::Metadata::is_file).map_or(0, |found| found.nlink())
 }
 
 impl Sqlite {
     /// Who may make the database makes it one with a write-ahead log.
     pub(crate) fn open(path: &Path, may_make: bool, clock: &Arc<dyn Clock>) -> Result<Self, String> {
         let connect = || connect(path, may_make, clock);
-        Ok(Self { writer: Arc::new(Mutex::new(connect()?)), reader: Arc::new(Mutex::new(connect()?)) })
+        let writer = connect()?;
+        let file = Arc::new(OpenFile::of(path)?);
+        Ok(Self { file, writer: Arc::new(Mutex::new(writer)), reader: Arc::new(Mutex::new(connect()?)) })
+    }
+
+    /// # Errors
+    /// What is written goes where nobody will find it.
+    pub(crate) fn check_place(&self) -> Result<(), WorkError> {
+        let path = || self.file.path.clone();
+        if self.file.is_in_its_place() { Ok(()) } else { Err(WorkError::Misplaced(path())) }
     }
 
     /// Runs one unit of work that writes, in one transaction that locks at its start: it can't meet a lock half-way.
@@ -147,8 +181,13 @@ impl Sqlite {
         R: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<R, WorkError>> + Send + 'static,
     {
-        let unit = |connection: &mut SqliteConnection| {
-            connection.immediate_transaction(|connection| at_once(work(connection)))
+        let this = self.clone();
+        let unit = move |connection: &mut SqliteConnection| {
+            connection.immediate_transaction(|connection| {
+                let done = at_once(work(connection))?;
+                this.check_place()?;
+                Ok(done)
+            })
         };
         blocking(self.writer.clone(), unit).await
     }

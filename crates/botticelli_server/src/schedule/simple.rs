@@ -57,12 +57,14 @@ impl IntervalSchedule {
 pub struct OnceSchedule {
     at: DateTime<Utc>,
     zone: Arc<Zone>,
+    /// As it was written, where no zone says how the time is shown.
+    offset: Option<FixedOffset>,
 }
 
 impl OnceSchedule {
     /// Once at that time (to the microsecond, which is what the databases keep).
     pub fn new(at: DateTime<Utc>) -> Self {
-        Self { at: to_the_microsecond(at), zone: Zone::utc() }
+        Self { at: to_the_microsecond(at), zone: Zone::utc(), offset: None }
     }
 
     /// Once at a time in RFC 3339. `timezone` (an IANA name) says how it is shown; with it the offset may be left out,
@@ -72,13 +74,16 @@ impl OnceSchedule {
     /// When the time can't be read, has neither offset nor zone, or the zone is not known.
     pub fn parse(at: &str, timezone: Option<&str>) -> Result<Self, ScheduleError> {
         let zone = timezone.map(Zone::get).transpose()?;
-        let at = match (DateTime::parse_from_rfc3339(at), at.parse::<NaiveDateTime>(), &zone) {
+        let written = DateTime::parse_from_rfc3339(at);
+        let offset = written.as_ref().ok().map(|at| *at.offset());
+        let offset = offset.filter(|offset| zone.is_none() && offset.local_minus_utc() != 0);
+        let at = match (written, at.parse::<NaiveDateTime>(), &zone) {
             (Ok(at), _, _) => at.to_utc(),
             (Err(_), Ok(local), Some(zone)) => resolve(local, zone),
             (Err(_), Ok(_), None) => return Err(ScheduleError::AtWithoutOffset { at: shown(at) }),
             (Err(_), Err(_), _) => return Err(ScheduleError::At { at: shown(at) }),
         };
-        Ok(Self { zone: zone.unwrap_or_else(Zone::utc), ..Self::new(at) })
+        Ok(Self { zone: zone.unwrap_or_else(Zone::utc), offset, ..Self::new(at) })
     }
 
     /// The time.
@@ -92,18 +97,29 @@ impl OnceSchedule {
     }
 
     pub(super) fn local(&self, time: DateTime<Utc>) -> DateTime<FixedOffset> {
-        self.zone.local(time)
+        match self.offset {
+            Some(offset) => time.with_timezone(&offset),
+            None => self.zone.local(time),
+        }
+    }
+
+    /// The offset from UTC that it was written with, if it has no time zone and is not in UTC.
+    pub(super) fn offset(&self) -> Option<FixedOffset> {
+        self.offset
     }
 
     pub(super) fn describe(&self) -> String {
         let at = self.local(self.at).format("%Y-%m-%d %H:%M:%S%.f %:z");
-        format!("once at {at}, {}", self.timezone())
+        match self.offset {
+            Some(_) => format!("once at {at}"),
+            None => format!("once at {at}, {}", self.timezone()),
+        }
     }
 }
 
 impl PartialEq for OnceSchedule {
     fn eq(&self, other: &Self) -> bool {
-        self.at == other.at && self.timezone() == other.timezone()
+        self.at == other.at && self.timezone() == other.timezone() && self.offset == other.offset
     }
 }
 

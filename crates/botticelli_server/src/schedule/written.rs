@@ -110,6 +110,10 @@ impl From<ScheduleType> for WrittenSchedule {
             ScheduleType::Interval(interval) => {
                 Self::Interval { seconds: interval.period().as_secs().cast_signed() }
             }
+            ScheduleType::Once(once) if once.offset().is_some() => Self::Once {
+                at: once.local(once.at()).to_rfc3339_opts(SecondsFormat::AutoSi, true),
+                timezone: None,
+            },
             ScheduleType::Once(once) => Self::Once {
                 // Not the local time: RFC 3339 can't say the odd offsets that old local times have.
                 at: once.at().to_rfc3339_opts(SecondsFormat::AutoSi, true),

@@ -136,6 +136,47 @@ pub async fn occurrences_skipped_together_are_one_row_of_history(db: &TestStore)
     assert_eq!(state(db, &task).await.next_run, Some(first + 1001 * MINUTE));
 }
 
+/// Somebody has set `next_run` by hand: what the history has stays as it is, and what it has not is left out.
+pub async fn occurrences_skipped_with_some_that_are_known_are_all_accounted_for(db: &TestStore) {
+    let task = each_minute("task");
+    register(db, &[&task]).await;
+    let player = Player::enter(db, "node").await;
+    let first = db.time();
+    let set = async |next_run: DateTime<Utc>| {
+        let at = sql_time(next_run);
+        db.sql(&format!("UPDATE actor_server_state SET next_run = '{at}', wake_at = '{at}'")).await;
+    };
+    let skipped = async || {
+        let history = db.history(&task.id, 100).await.expect("history");
+        let ranges = history.into_iter().filter(|row| row.skip_reason.is_some());
+        ranges.map(|row| (row.scheduled_for, row.scheduled_until, row.occurrences)).collect::<Vec<_>>()
+    };
+    player.run(&task, Vec::new()).await;
+    db.advance(5 * MINUTE).await;
+    set(first).await;
+    let run = player.run(&task, Vec::new()).await;
+    assert_eq!(run.scheduled_for, Some(first + 5 * MINUTE));
+    let just_after = first + Duration::from_micros(1);
+    let after_the_known = (Some(just_after), Some(first + 4 * MINUTE), 4);
+    assert_eq!(skipped().await, [after_the_known]);
+
+    // Forward over four of them, and back again.
+    db.advance(5 * MINUTE).await;
+    set(first + 10 * MINUTE).await;
+    player.run(&task, Vec::new()).await;
+    set(first + 6 * MINUTE).await;
+    assert_eq!(player.try_claim(&task).await, None, "it ran");
+    assert_eq!(state(db, &task).await.next_run, Some(first + 11 * MINUTE));
+    let stepped_over = (Some(first + 6 * MINUTE), Some(first + 9 * MINUTE), 4);
+    assert_eq!(skipped().await, [stepped_over, after_the_known]);
+
+    // Nothing is left of a range that is known.
+    set(first + 6 * MINUTE).await;
+    db.advance(MINUTE).await;
+    player.run(&task, Vec::new()).await;
+    assert_eq!(skipped().await, [stepped_over, after_the_known]);
+}
+
 /// The unique key of the history is the second lock.
 pub async fn an_occurrence_is_not_run_twice_even_if_next_run_is_set_back_by_hand(db: &TestStore) {
     let task = each_minute("task");

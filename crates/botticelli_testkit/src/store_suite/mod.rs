@@ -1,6 +1,7 @@
 //! What a store must do, in sentences. `botticelli_database` runs this on both databases.
 
 mod claims;
+mod follow_ups;
 mod nodes;
 mod operators;
 mod players;
@@ -8,9 +9,11 @@ mod posts;
 mod readings;
 mod records;
 mod registrations;
+mod restores;
 mod walk;
 
 pub use claims::*;
+pub use follow_ups::*;
 pub use nodes::*;
 pub use operators::*;
 pub use players::*;
@@ -18,6 +21,7 @@ pub use posts::*;
 pub use readings::*;
 pub use records::*;
 pub use registrations::*;
+pub use restores::*;
 pub use walk::*;
 
 /// A test for each rule: `store_suite!(sqlite, TestStore::sqlite());`. Needs `tokio` with its macros.
@@ -31,6 +35,7 @@ macro_rules! store_suite {
             a_claim_is_refused_when_the_task_is_not_as_the_plan_saw_it,
             a_claim_too_far_ahead_is_refused,
             occurrences_skipped_together_are_one_row_of_history,
+            occurrences_skipped_with_some_that_are_known_are_all_accounted_for,
             an_occurrence_is_not_run_twice_even_if_next_run_is_set_back_by_hand,
             a_task_that_runs_is_not_claimed_unless_it_may_overlap,
             two_requests_for_one_task_in_one_batch_are_one_claim,
@@ -40,6 +45,7 @@ macro_rules! store_suite {
             a_record_stores_all_that_a_run_made,
             a_record_that_the_database_refuses_stores_nothing_and_harms_no_other,
             a_record_sent_again_is_stored_once_and_answered_as_stored,
+            an_attempt_that_is_made_again_is_answered_as_stored_too,
             a_stale_writer_is_refused,
             an_attempt_that_failed_is_made_again_as_the_same_execution,
             occurrences_that_fall_into_the_wait_after_a_failure_are_skipped,
@@ -72,6 +78,7 @@ macro_rules! store_suite {
             what_was_missed_in_a_pause_is_skipped_at_the_resume,
             the_first_occurrence_after_a_resume_runs_even_if_nobody_looked_before,
             setting_is_paused_to_false_by_sql_resumes_a_task,
+            what_a_restored_backup_believes_to_be_due_is_left_out_or_doubted,
             a_registration_that_changes_nothing_writes_nothing,
             a_changed_schedule_causes_no_catch_up,
             a_task_that_is_gone_is_retired_and_can_come_back,
@@ -87,6 +94,7 @@ macro_rules! store_suite {
             one_node_at_a_time_sends_for_a_token,
             what_a_node_sent_for_is_handed_over_when_it_goes,
             one_of_many_that_ask_at_once_sends_for_a_token,
+            a_token_that_nobody_sends_for_any_more_is_forgotten,
             a_post_that_waits_for_another_names_it,
             a_retry_asks_the_destination_again_at_once,
             what_a_platform_was_asked_and_answered_is_kept_with_the_attempt,
@@ -96,6 +104,8 @@ macro_rules! store_suite {
             a_post_whose_lease_was_lost_is_uncertain_and_belongs_to_another,
             an_attempt_that_only_waited_is_no_try,
             a_post_in_doubt_comes_with_the_receipts_of_others,
+            a_post_in_doubt_comes_with_what_others_say_that_may_be_there,
+            the_late_end_of_an_attempt_does_not_end_the_next_one_of_the_same_node,
             a_late_end_that_nobody_overtook_is_stored,
             a_post_that_failed_counts_as_one_failure_of_its_task,
             failures_are_forgotten_when_the_posts_of_a_success_are_settled,
@@ -106,7 +116,11 @@ macro_rules! store_suite {
             a_claimed_post_knows_the_times_that_its_limits_count,
             skills_are_told_what_was_posted_or_is_on_its_way,
             an_item_is_free_again_when_a_limit_left_its_post_out,
+            people_who_retry_posts_of_one_destination_at_once_do_not_lock_each_other_out,
             deliveries_decisions_and_rescues_at_once_do_not_write_over_each_other,
+            what_follows_a_post_is_tried_at_its_own_time_and_holds_nobody,
+            a_follow_up_whose_node_is_lost_is_due_again_and_a_late_end_is_refused,
+            a_person_decides_what_still_follows_a_post,
             history_is_newest_first_and_shows_what_is_open,
             pruning_keeps_posts_used_items_and_attempts_of_what_is_open,
             a_snapshot_is_kept_until_it_is_replaced_or_cleared,

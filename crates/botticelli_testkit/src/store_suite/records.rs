@@ -105,6 +105,34 @@ pub async fn a_record_sent_again_is_stored_once_and_answered_as_stored(db: &Test
     assert_eq!(db.history(&task.id, 10).await.expect("history").len(), 1);
 }
 
+/// The answer was lost: that there is to be another attempt, or that another run was first.
+pub async fn an_attempt_that_is_made_again_is_answered_as_stored_too(db: &TestStore) {
+    let failing = task("failing", every(86_400));
+    let overlapping = with(each_minute("overlapping"), |policy| policy.overlap = Overlap::Allow);
+    register(db, &[&failing, &overlapping]).await;
+    let player = Player::enter(db, "node").await;
+    let attempt = player.claim(&failing).await;
+    let ended = player.ended(&failing, &attempt, failed("no answer"), Made::default()).await;
+    assert!(matches!(ended.settlement, Settlement::Retry { .. }));
+    assert!(matches!(player.record(ended.clone()).await, Recorded::Stored { state: Some(_) }));
+    assert_eq!(player.record(ended.clone()).await, Recorded::Stored { state: None });
+    let mut another = ended;
+    another.ended_at += Duration::from_millis(1);
+    assert_eq!(player.record(another).await, Recorded::Stale, "that one was not stored");
+    assert_eq!(db.earlier_attempts(attempt.execution_id).await.expect("attempts").len(), 1);
+
+    let mut later = Vec::new();
+    for _ in 0..2 {
+        let attempt = player.claim(&overlapping).await;
+        let made = Made { posts: Vec::new(), used_items: vec![item("a", "1")] };
+        later.push(player.ended(&overlapping, &attempt, AttemptEnd::Succeeded, made).await);
+        db.advance(MINUTE).await;
+    }
+    player.store.record(&player.id, &later).await.expect("an answer");
+    let overtaken = later.pop().expect("the second");
+    assert!(matches!(player.record(overtaken).await, Recorded::Overtaken { .. }), "it did not succeed");
+}
+
 /// A node that was taken for dead, a claim that was taken back, a node that is not the owner.
 pub async fn a_stale_writer_is_refused(db: &TestStore) {
     let (dead, paused) = (each_minute("dead"), each_minute("paused"));

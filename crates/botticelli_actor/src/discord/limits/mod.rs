@@ -10,6 +10,7 @@
 
 mod ban;
 mod limiter;
+mod promises;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub use limiter::{Limiter, LimiterStatus, NotYet, Permit};
 use crate::discord::error::Class;
 use ban::Ban;
 use chrono::{DateTime, TimeDelta, Utc};
+use promises::Promises;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -213,11 +215,13 @@ struct Bucket {
 }
 
 impl Bucket {
-    fn hold(&self, now: Moment) -> Option<Hold> {
+    /// `empty` of those that are left in its window are not to be believed in.
+    fn hold(&self, empty: u32, now: Moment) -> Option<Hold> {
         if self.is_busy {
             return Some(Hold::Busy);
         }
-        let window = self.window.as_ref().filter(|window| window.remaining == 0 && window.resets_at > now);
+        let window =
+            self.window.as_ref().filter(|window| window.remaining <= empty && window.resets_at > now);
         window.map(|window| window.resets_at).max(self.pause.over(now)).map(Hold::Until)
     }
 }
@@ -284,6 +288,7 @@ pub(crate) struct Limits {
     owners: Vec<OwnerState>,
     lanes: HashMap<Lane, LaneState>,
     buckets: HashMap<BucketKey, Bucket>,
+    promises: Promises,
     waiting: BTreeMap<Ticket, Lane>,
     ban: Ban,
     tickets: Ticket,
@@ -298,6 +303,7 @@ impl Limits {
             owners: Vec::new(),
             lanes: HashMap::new(),
             buckets: HashMap::new(),
+            promises: Promises::default(),
             waiting: BTreeMap::new(),
             ban,
             tickets: 0,
@@ -392,9 +398,8 @@ impl Limits {
                 continue;
             }
             let key = key_of(lane, state.and_then(|state| state.bucket.as_ref()));
-            let bucket = self.buckets.get(&key);
-            if !seen.contains(&key) && bucket.and_then(|bucket| bucket.hold(now)).is_none() {
-                ready.push((bucket.map_or(0, |bucket| bucket.turn), ticket));
+            if !seen.contains(&key) && self.hold_of_bucket(&key, now).is_none() {
+                ready.push((self.buckets.get(&key).map_or(0, |bucket| bucket.turn), ticket));
             }
             seen.insert(key);
         }
@@ -500,13 +505,16 @@ impl Limits {
             owner.allowed = (owner.allowed + 1).min(most);
             return None;
         }
-        let is_hidden = seen.rate.scope == Some(Scope::Shared)
-            || seen.class == Some(Class::Later)
-            || seen.rate.remaining.is_some_and(|remaining| remaining > 0);
+        let is_others = seen.rate.scope == Some(Scope::Shared) || seen.class == Some(Class::Later);
+        let promised = seen.rate.remaining.filter(|remaining| *remaining > 0);
+        let is_hidden = is_others || promised.is_some();
         if seen.rate.scope == Some(Scope::Global) {
             let owner = self.owner_mut(grant.lane.owner);
             owner.allowed = 1;
             return Some(Notice::Global(owner.pause.refuse(seen.retry_after, now)));
+        }
+        if let Some(promised) = promised.filter(|_| !is_others) {
+            self.promises.broke(&key, promised, now);
         }
         let pause = if is_hidden {
             &mut self.lanes.entry(grant.lane).or_default().pause
@@ -536,10 +544,11 @@ impl Limits {
     fn holds_of_lane(&self, lane: Lane, now: Moment) -> [Option<Hold>; 2] {
         let state = self.lanes.get(&lane);
         let key = key_of(lane, state.and_then(|state| state.bucket.as_ref()));
-        [
-            state.and_then(|state| state.pause.over(now)).map(Hold::Until),
-            self.buckets.get(&key).and_then(|bucket| bucket.hold(now)),
-        ]
+        [state.and_then(|state| state.pause.over(now)).map(Hold::Until), self.hold_of_bucket(&key, now)]
+    }
+
+    fn hold_of_bucket(&self, key: &BucketKey, now: Moment) -> Option<Hold> {
+        self.buckets.get(key)?.hold(self.promises.empty(key, now), now)
     }
 
     fn hold_of_owner(&mut self, owner: Owner, now: Moment) -> Option<Hold> {

@@ -19,6 +19,8 @@ struct Server {
     haste: f64,
     /// One in so many requests is refused though the window has room; 0: none.
     early: u64,
+    /// So many requests of each window are refused although the headers promise them.
+    hides: u32,
     /// One in so many answers has no headers; 0: none.
     mute: u64,
 }
@@ -26,7 +28,7 @@ struct Server {
 impl Server {
     fn honest(limit: u32, milliseconds: i64) -> Self {
         let period = TimeDelta::milliseconds(milliseconds);
-        Self { limit, period, global: 50, boast: 0, haste: 1.0, early: 0, mute: 0 }
+        Self { limit, period, global: 50, boast: 0, haste: 1.0, early: 0, hides: 0, mute: 0 }
     }
 
     /// What it allows to so many channels, per second.
@@ -158,15 +160,16 @@ impl World {
         if window.0 <= now {
             *window = (now + period, 0);
         }
+        let used = window.1;
         let left = (window.0 - now).as_seconds_f64();
-        let is_full = window.1 >= limit;
+        let is_full = window.1 + self.server.hides >= limit;
         let is_global = self.recent.len() >= self.server.global;
         if is_full || early || is_global {
             self.refused += 1;
             self.refused_early += u64::from(early);
             let wait = (left * 1000.0).ceil() / 1000.0;
             self.told_to_wait.insert(channel, now + TimeDelta::microseconds((wait * 1e6) as i64));
-            let remaining = if early { 3 } else { 0 };
+            let remaining = if early { 3 } else { limit - used };
             let scope = if is_global { Scope::Global } else { Scope::User };
             return self.seen(429, remaining, left, Some(wait), Some(scope));
         }
@@ -271,4 +274,14 @@ fn a_thousand_destinations_get_95_percent_of_the_global_rate_and_each_its_share(
     assert!(world.taken as f64 >= 0.95 * 50.0 * 22.0, "{}", world.taken);
     let served = world.windows.len();
     assert_eq!(served, 1_000, "nobody was forgotten");
+}
+
+#[test]
+fn a_server_that_promises_too_much_is_found_out_after_a_few_refusals() {
+    let server = Server { hides: 3, ..Server::honest(5, 5_000) };
+    let mut world = World::new(server, 20, 10, 0, 7);
+    world.run(9 * 60);
+    assert!((3..=10).contains(&world.refused), "{} refused", world.refused);
+    let windows = 9.0 * 60.0 / 5.0;
+    assert!(world.taken as f64 >= 0.9 * windows * 20.0 * 2.0, "{} taken", world.taken);
 }

@@ -1,15 +1,12 @@
 //! Posts in a forum: Discord knows no nonce for them, so what may have been opened is looked for among the threads.
 
-use super::{Bot, MOST_PAGES, not_asked, receipt};
+use super::{Bot, MOST_PAGES, RIVAL, is_taken, not_asked, receipt, rivals};
 use crate::discord::error::DiscordError;
 use crate::discord::message::{ForumPost, LoadedFile, Message};
 use crate::discord::snowflake::Snowflake;
 use crate::discord::types::{Channel, normal};
-use botticelli_server::post::{LookUp, PostError, Receipt};
+use botticelli_server::post::{Doubt, LookUp, PostError, Receipt};
 use chrono::{DateTime, Utc};
-
-/// Discord's code for a message that is gone.
-const UNKNOWN_MESSAGE: u64 = 10008;
 
 impl Bot {
     pub(super) async fn open_forum_post(
@@ -41,7 +38,7 @@ impl Bot {
         forum: Snowflake,
         message: &Message,
         post: &ForumPost,
-        since: DateTime<Utc>,
+        (since, doubt): (DateTime<Utc>, &Doubt),
     ) -> Result<LookUp<Receipt>, DiscordError> {
         let unknowable = |reason: String| Ok(LookUp::Unknowable { reason });
         if !self.can_read_history(forum).await? {
@@ -54,7 +51,8 @@ impl Bot {
         let me = self.me().await?;
         let mut found = Vec::new();
         for thread in threads {
-            let is_ours = thread.owner_id == Some(me) && thread.id.time() >= since;
+            let is_ours =
+                thread.owner_id == Some(me) && thread.id.time() >= since && !is_taken(doubt, thread.id);
             let title = thread.name.as_deref().unwrap_or_default();
             if is_ours && normal(title) == normal(&post.name) && self.begins_like(&thread, message).await? {
                 found.push(thread);
@@ -62,6 +60,9 @@ impl Bot {
         }
         match found.as_slice() {
             [] => Ok(LookUp::Absent),
+            [only] if rivals(doubt).any(|rival| is_same(&rival, message)) => {
+                unknowable(format!("post {} is there, and it may be {RIVAL}", only.id))
+            }
             [only] => Ok(LookUp::Found(self.thread_receipt(&place, only, true))),
             several => {
                 let ids: Vec<String> = several.iter().map(|thread| thread.id.to_string()).collect();
@@ -74,7 +75,7 @@ impl Bot {
     async fn begins_like(&self, thread: &Channel, message: &Message) -> Result<bool, DiscordError> {
         match self.rest.message(thread.id, thread.id).await {
             Ok(posted) => Ok(posted.is_like(message)),
-            Err(error) if error.answer().is_some_and(|answer| answer.code == UNKNOWN_MESSAGE) => Ok(true),
+            Err(error) if error.is_of_gone_message() => Ok(true),
             Err(error) => Err(error),
         }
     }
@@ -104,6 +105,12 @@ impl Bot {
         }
         Ok(None)
     }
+}
+
+/// Whether nobody could tell the posts apart that become of them.
+fn is_same(one: &Message, other: &Message) -> bool {
+    let title = |message: &Message| message.forum.as_ref().map(|post| normal(&post.name));
+    title(one) == title(other) && normal(&one.content) == normal(&other.content)
 }
 
 /// The tags' ids. Of a channel that is no forum the same request would make a thread that nobody sees.

@@ -23,7 +23,7 @@ const LOOK_FURTHER: Duration = Duration::from_secs(5);
 /// So many tasks come with one part of an agenda: the first of them can be claimed while the next part is read.
 const AGENDA: usize = 20_000;
 /// After a question that failed.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
+pub(super) const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// What the store answered.
 pub(super) enum Reply {
@@ -31,6 +31,8 @@ pub(super) enum Reply {
         node: NodeId,
         known: BTreeSet<ExecutionId>,
         owned: Vec<Attempt>,
+        /// Of those: what a person wants to end.
+        cancelled: Vec<ExecutionId>,
     },
     Agenda {
         until: DateTime<Utc>,
@@ -51,6 +53,28 @@ pub(super) enum Reply {
         error: LedgerError,
         tasks: Vec<TaskId>,
     },
+}
+
+/// What a database was seen to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Able {
+    Read,
+    Written,
+}
+
+impl Reply {
+    /// What it shows of the database. A question that found nothing to change has written nothing.
+    fn shows(&self) -> Option<Able> {
+        match self {
+            Self::Failed { .. } | Self::Work { trouble: Some(_), .. } => None,
+            Self::Work { claimed, taken, trouble: None, .. } if !claimed.is_empty() || !taken.is_empty() => {
+                Some(Able::Written)
+            }
+            Self::Owned { .. } | Self::Agenda { .. } | Self::States { .. } | Self::Work { .. } => {
+                Some(Able::Read)
+            }
+        }
+    }
 }
 
 impl Dispatcher {
@@ -113,13 +137,14 @@ impl Dispatcher {
                 return self.doubt();
             }
         };
-        let well = !matches!(reply, Reply::Failed { .. } | Reply::Work { trouble: Some(_), .. });
-        if self.unreachable && well {
-            info!("the database is back");
-            self.unreachable = false;
+        if let Some(shown) = reply.shows() {
+            self.note_good(shown);
         }
         match reply {
-            Reply::Owned { node, known, owned } => self.note_owned(&node, &known, owned),
+            Reply::Owned { node, known, owned, cancelled } => {
+                self.note_owned(&node, &known, owned);
+                self.cancel(&cancelled);
+            }
             Reply::Agenda { until, agenda } => self.note_agenda(until, agenda),
             Reply::States { states, refused } => self.note_states(states, &refused),
             Reply::Work { node, wanted, claimed, taken, trouble } => {
@@ -136,11 +161,23 @@ impl Dispatcher {
     }
 
     fn note_trouble(&mut self, error: &LedgerError) {
-        if !self.unreachable {
+        if self.trouble.is_none() {
             error!(error = %error, "scheduling waits for the database");
         }
-        self.unreachable = true;
+        let lacking = match error {
+            LedgerError::NotWritable(_) => Able::Written,
+            LedgerError::Unavailable(_) | LedgerError::Refused(_) | LedgerError::Corrupt(_) => Able::Read,
+        };
+        self.trouble = self.trouble.max(Some(lacking));
         self.doubt();
+    }
+
+    /// What can be read may still be impossible to write.
+    pub(super) fn note_good(&mut self, shown: Able) {
+        if self.trouble.is_some_and(|lacking| lacking <= shown) {
+            info!("the database is back");
+            self.trouble = None;
+        }
     }
 
     /// Nobody knows what became of the last question. What this node has, it asks; and nothing is asked for a moment.
@@ -257,10 +294,11 @@ async fn check(parts: &Parts, known: BTreeSet<ExecutionId>) -> Reply {
     let node = parts.node();
     let owned = async {
         parts.ledger.withdraw_paused(&node).await?;
-        parts.ledger.owned(&node).await
+        let cancelled = parts.ledger.cancelled(&node).await?;
+        Ok((parts.ledger.owned(&node).await?, cancelled))
     };
     match owned.await {
-        Ok(owned) => Reply::Owned { node, known, owned },
+        Ok((owned, cancelled)) => Reply::Owned { node, known, owned, cancelled },
         Err(error) => Reply::Failed { error, tasks: Vec::new() },
     }
 }

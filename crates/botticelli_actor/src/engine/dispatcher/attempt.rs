@@ -45,6 +45,7 @@ pub(super) async fn run_attempt(
     task: Arc<Task>,
     attempt: Attempt,
     abort: CancellationToken,
+    cancel: CancellationToken,
 ) -> Ended {
     let started_at = parts.clock.now();
     if attempt.interruptions > 0 && !begins(&parts, &attempt).await {
@@ -63,6 +64,7 @@ pub(super) async fn run_attempt(
         let running = parts.actors.run(&task.actor_name, context);
         tokio::select! {
             biased;
+            () = cancel.cancelled() => Run::ended(AttemptEnd::Cancelled),
             run = running => run.unwrap_or_else(|unknown| Run::ended(AttemptEnd::Failed {
                 error: unknown.to_string(),
                 recoverable: false,

@@ -84,7 +84,10 @@ impl Home {
             if is_postgres { runtime.block_on(TestDatabase::postgres())? } else { TestDatabase::sqlite() };
         let now = SystemClock.now();
         let clock = FastClock { real: now, shown: now, speed: SPEED };
-        let store = runtime.block_on(Store::open(database.url(), Mode::Command, Arc::new(clock)));
+        let store = runtime.block_on(async {
+            Store::migrate(database.url(), Arc::new(clock)).await?;
+            Store::open(database.url(), Mode::Command, Arc::new(clock)).await
+        });
         let clock = Arc::new(Mutex::new(clock));
         let double = double(seed, random, clock.clone());
         let is_blind = random.one_in(6);

@@ -12,7 +12,7 @@ use botticelli_actor::deliverer::{Deliverer, DeliverySettings, DeliverySignals};
 use botticelli_actor::discord::platform::{Bot, BotSettings, Webhooks};
 use botticelli_actor::engine::CurrentNode;
 use botticelli_actor::platforms::Platforms;
-use botticelli_database::{PostFilter, PostView, Store};
+use botticelli_database::{Decided, PostDecision, PostFilter, PostView, Store};
 use botticelli_server::ids::NodeId;
 use botticelli_server::outbox::{NewPost, Outbox as _, PostState};
 use botticelli_server::post::{Destination, Platform};
@@ -100,6 +100,8 @@ impl Storm {
             self.time_passes().await;
         }
         self.stage.double.clear_faults();
+        // Nor is the machine so busy that an answer seems lost.
+        self.stage.http.total_timeout = seconds(60);
         for _ in 0..GOOD_ROUNDS {
             if self.is_settled().await {
                 break;
@@ -375,6 +377,29 @@ async fn what_a_moderator_removed_before_we_knew_that_it_was_there_is_not_posted
     let post = storm.posts().await.remove(0);
     assert_eq!((post.state, post.attempts), (PostState::Failed, 2));
     assert!(post.reason.is_some_and(|reason| reason.contains("somebody deleted it")));
+}
+
+/// A person did not wait until it was known whether it is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_does_not_take_the_message_of_one_that_was_dismissed_in_doubt() {
+    let mut storm = Storm::calm(TestStore::sqlite().await).await;
+    let say_it = || vec![message("discord", &standard::GENERAL.to_string(), 0, "the same")];
+    storm.intend(say_it()).await;
+    storm.database.advance(seconds(50)).await;
+    storm.stage.double.next(Fault::from(What::DropReply).on_route("create_message"));
+    storm.round((0, 0)).await;
+    let id = storm.posts().await[0].id;
+    let dismissed = storm.database.decide(id, PostDecision::Dismiss).await.expect("an answer");
+    assert_eq!(dismissed, Decided::Done);
+    storm.database.advance(seconds(10)).await;
+    storm.intend(say_it()).await;
+    storm.stage.double.next(Fault::from(What::LoseRequest).on_route("create_message"));
+    storm.round((0, 0)).await;
+    storm.database.advance(seconds(200)).await;
+    storm.round((0, 0)).await;
+    let states: Vec<PostState> = storm.posts().await.iter().map(|post| post.state).collect();
+    assert_eq!(states, [PostState::NeedsReview, PostState::Skipped], "newest first");
+    assert_eq!(storm.stage.texts(standard::GENERAL), ["the same"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

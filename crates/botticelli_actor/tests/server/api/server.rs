@@ -145,7 +145,8 @@ impl ApiServer {
 
     /// Returns when nothing happens any more until the test does something, or time goes on.
     pub(crate) async fn rest(&self) {
-        let Some(mut activity) = self.app.activity().await else { return };
+        let Some(engine) = self.app.engine().await else { return };
+        let mut activity = engine.activity();
         let mut sleepers = self.database.clock().sleepers();
         loop {
             sleepers.mark_unchanged();
@@ -153,8 +154,8 @@ impl ApiServer {
             let idle = doing.running + doing.recording == 0 && !doing.asking;
             let now = self.database.time();
             let wake_times = self.database.clock().wake_times();
-            // The dispatcher, the heartbeat, the deliverer and the retention.
-            if idle && doing.next_look > now && wake_times.len() == 4 && wake_times[0] > now {
+            // The dispatcher, the heartbeat, the deliverer, the retention and the self-audit.
+            if idle && doing.next_look > now && wake_times.len() == 5 && wake_times[0] > now {
                 return;
             }
             let changed = async {
