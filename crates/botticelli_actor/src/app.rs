@@ -9,7 +9,9 @@ use crate::config::server_file::PlatformName;
 use crate::config::{ActorFile, LoadedConfig, Problems, ServerSettings};
 use crate::deliverer::{Deliverer, DeliverySettings, DeliverySignals};
 use crate::engine::{CurrentNode, DatabaseClock, Engine, EngineParts, EngineSettings, Shutdown};
+use crate::metrics::{DatabaseMetrics, Metrics, NodeMetrics, Source};
 use crate::platforms::{Finding, Intended, Platforms, SetupError};
+use crate::self_audit::{SelfAudit, SelfAuditReport};
 use crate::skills::SkillRegistry;
 use async_trait::async_trait;
 use botticelli_database::{DatabaseStatePersistence, Mode, OpenError, Store, Wakeups};
@@ -28,7 +30,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
@@ -142,6 +144,7 @@ struct Running {
     actors: Arc<RegisteredActors>,
     snapshot: DatabaseStatePersistence<ServerState>,
     store: Store,
+    self_audits: watch::Receiver<Option<SelfAuditReport>>,
     stop: CancellationToken,
     loops: Vec<JoinHandle<()>>,
     deliverer: JoinHandle<()>,
@@ -238,6 +241,11 @@ impl App {
         Some(self.running.lock().await.as_ref()?.engine.clone())
     }
 
+    /// What it finds when it looks at itself, each minute; `None` while the server does not run.
+    pub async fn self_audits(&self) -> Option<watch::Receiver<Option<SelfAuditReport>>> {
+        Some(self.running.lock().await.as_ref()?.self_audits.clone())
+    }
+
     /// Returns when a part of the running server has come to an end that nobody asked for. A server that goes on without
     /// it would look alive and do nothing.
     pub async fn breaks_down(&self) {
@@ -279,6 +287,16 @@ impl App {
             parts.delivery.clone(),
             signals.clone(),
         );
+        let self_audit = SelfAudit::new(store.clone(), clock.clone());
+        let self_audits = self_audit.reports();
+        let mut sources: Vec<Arc<dyn Source>> = vec![
+            Arc::new(NodeMetrics { activity: engine.activity() }),
+            engine.metrics(),
+            deliverer.metrics(),
+            Arc::new(DatabaseMetrics::new(store.clone(), actors.clone(), self_audits.clone())),
+        ];
+        sources.extend(parts.platforms.metrics());
+        let metrics = Metrics::new(sources);
         let (stop, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
         let snapshot = snapshot(&store);
         let broken_down = CancellationToken::new();
@@ -292,6 +310,7 @@ impl App {
                     clock,
                     node,
                     activity: engine.activity(),
+                    metrics,
                     wakeups: wakeups.clone(),
                     server: self.myself.clone(),
                     stopping: self.stopping().clone(),
@@ -322,6 +341,13 @@ impl App {
                     watch.await;
                 }
             }),
+            tokio::spawn({
+                let (self_audit, guard) = (self_audit.run(stop.clone()), guard());
+                async move {
+                    let _until_the_end = guard;
+                    self_audit.await;
+                }
+            }),
         ];
         let deliverer = tokio::spawn({
             let (run, guard) = (deliverer.run(stop_delivering.clone(), engine.shutdown()), guard());
@@ -345,6 +371,7 @@ impl App {
             actors,
             snapshot,
             store,
+            self_audits,
             stop,
             loops,
             deliverer,

@@ -16,11 +16,13 @@ pub mod discord_server;
 pub mod draft;
 pub mod engine;
 pub mod knowledge;
+pub mod metrics;
 pub mod names;
 pub mod platforms;
 mod regular_file;
 #[cfg(feature = "fail-points")]
 pub mod rehearsal;
+pub mod self_audit;
 pub mod shown;
 pub mod skill;
 pub mod skills;

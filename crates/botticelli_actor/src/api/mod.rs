@@ -19,6 +19,7 @@ pub use listen::{ListenError, Listener, bind};
 use crate::app::App;
 use crate::config::ApiSettings;
 use crate::engine::{Activity, CurrentNode, DatabaseClock};
+use crate::metrics::Metrics;
 use access::{Access, Needs};
 use axum::http::{Method, Uri};
 use axum::response::IntoResponse as _;
@@ -48,6 +49,8 @@ pub struct ApiParts {
     pub node: Arc<CurrentNode>,
     /// What the engine is doing.
     pub activity: watch::Receiver<Activity>,
+    /// What the server counts and measures.
+    pub metrics: Metrics,
     /// To be called when something was changed.
     pub wakeups: Wakeups,
     /// The server, for reloads.
@@ -70,6 +73,7 @@ pub struct Api {
     clock: Arc<DatabaseClock>,
     node: Arc<CurrentNode>,
     activity: watch::Receiver<Activity>,
+    metrics: Metrics,
     wakeups: Wakeups,
     server: Weak<App>,
     stopping: CancellationToken,
@@ -120,6 +124,7 @@ pub async fn start(
         clock: parts.clock,
         node: parts.node,
         activity: parts.activity,
+        metrics: parts.metrics,
         wakeups: parts.wakeups,
         server: parts.server,
         stopping: parts.stopping,

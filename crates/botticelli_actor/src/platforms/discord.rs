@@ -27,6 +27,9 @@ pub(super) fn register(
         platforms.bot = Some(rest);
     }
     let webhooks = webhooks(&config.discord, &limiter, clock)?;
+    if platforms.bot.is_some() || !webhooks.is_empty() {
+        platforms.limiter = Some(limiter);
+    }
     if !webhooks.is_empty() {
         platforms.register("discord_webhook", Arc::new(Webhooks::new(webhooks, FileLimits::default())));
     }

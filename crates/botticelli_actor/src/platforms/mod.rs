@@ -11,6 +11,7 @@ pub(crate) use extras::shown;
 pub use file::JsonLinesFile;
 
 use crate::config::{BotPost, LoadedConfig, Problem};
+use crate::metrics::Source;
 use crate::skill::TextLimits;
 use crate::skills::SkillRegistry;
 use botticelli_server::clock::Clock;
@@ -34,6 +35,9 @@ pub struct Platforms {
     /// Asks Discord before anything is posted.
     #[cfg(feature = "discord")]
     bot: Option<crate::discord::Rest>,
+    /// What all requests to Discord wait in.
+    #[cfg(feature = "discord")]
+    limiter: Option<Arc<crate::discord::limits::Limiter>>,
 }
 
 /// What an enabled task will post somewhere as the bot.
@@ -96,6 +100,15 @@ impl Platforms {
         #[cfg(feature = "discord")]
         discord::register(&mut platforms, config, &clock)?;
         Ok(platforms)
+    }
+
+    /// What they count.
+    pub fn metrics(&self) -> Vec<Arc<dyn Source>> {
+        #[cfg(feature = "discord")]
+        if let Some(limiter) = &self.limiter {
+            return vec![limiter.clone()];
+        }
+        Vec::new()
     }
 
     /// What stands in the way of these posts, found out without posting. Empty without a token.

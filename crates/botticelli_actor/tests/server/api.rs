@@ -6,6 +6,8 @@ mod access;
 mod documentation;
 #[path = "api/input.rs"]
 mod input;
+#[path = "api/metrics.rs"]
+mod metrics;
 #[path = "api/reading.rs"]
 mod reading;
 #[path = "api/server.rs"]

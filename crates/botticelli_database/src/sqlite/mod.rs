@@ -1,6 +1,7 @@
 //! SQLite: one writer, one reader, the server's lock on the file, and the words of its SQL that differ from PostgreSQL's.
 
 use crate::error::{MigrateError, Schema, WorkError};
+use crate::invariants::PoolView;
 use crate::sql::{Sql, versions};
 use botticelli_server::clock::{Clock, to_microseconds};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -201,6 +202,13 @@ impl Sqlite {
             connection.transaction(|connection| at_once(work(connection)))
         };
         blocking(self.reader.clone(), unit).await
+    }
+
+    /// The writer and the reader. Whether one is in use shows in its lock.
+    pub(crate) fn pool(&self) -> PoolView {
+        let connections = [&self.writer, &self.reader];
+        let idle = connections.iter().filter(|connection| connection.try_lock().is_ok()).count();
+        PoolView { max: connections.len(), open: connections.len(), idle, waiting: None }
     }
 
     pub(crate) async fn schema(&self) -> Result<Schema, MigrateError> {

@@ -4,6 +4,7 @@ mod cluster;
 mod describe;
 mod executions;
 pub(super) mod health;
+mod metrics;
 mod note;
 mod posts;
 mod preview;
@@ -17,6 +18,7 @@ use super::route::Routes;
 pub(super) fn all() -> Routes {
     let groups = [
         health::add,
+        metrics::add,
         tasks::add,
         preview::add,
         steer::add,

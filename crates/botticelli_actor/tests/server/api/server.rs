@@ -155,8 +155,8 @@ impl ApiServer {
             let idle = doing.running + doing.recording == 0 && !doing.asking;
             let now = self.database.time();
             let wake_times = self.database.clock().wake_times();
-            // The dispatcher, the heartbeat, the deliverer and the retention.
-            let at_rest = idle && doing.next_look > now && wake_times.len() == 4 && wake_times[0] > now;
+            // The dispatcher, the heartbeat, the deliverer, the retention and the self-audit.
+            let at_rest = idle && doing.next_look > now && wake_times.len() == 5 && wake_times[0] > now;
             if at_rest && !self.posts_are_on_their_way().await {
                 return;
             }
