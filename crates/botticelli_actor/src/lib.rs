@@ -3,6 +3,7 @@
 //! `ARCHITECTURE.md` is the map.
 
 pub mod actor;
+pub mod alerts;
 pub mod api;
 pub mod app;
 pub mod cli;
@@ -24,3 +25,4 @@ pub mod rehearsal;
 pub mod skill;
 pub mod skills;
 pub mod text;
+mod tls;

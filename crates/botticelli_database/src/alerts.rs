@@ -61,4 +61,3 @@ impl AlertsSeen {
         !self.begun.is_empty() || self.repeated > 0 || self.ended > 0
     }
 }
-

@@ -177,16 +177,13 @@ impl AlertPolicy {
 
     /// Nothing is overdue for this section before this.
     pub fn shortest_overdue(&self) -> Option<Duration> {
-        self.actors
-            .values()
-            .filter_map(|actor| actor.task_overdue)
-            .chain(self.rules.task_overdue)
-            .min()
+        self.actors.values().filter_map(|actor| actor.task_overdue).chain(self.rules.task_overdue).min()
     }
 
     /// In whose name its posts stand in the outbox. No task has this name: configurations refuse it.
     pub fn task_id(&self) -> TaskId {
-        TaskId::new(format!("{TASK_PREFIX}{}", self.name)).unwrap_or_else(|_| unreachable!("short and printable"))
+        TaskId::new(format!("{TASK_PREFIX}{}", self.name))
+            .unwrap_or_else(|_| unreachable!("short and printable"))
     }
 }
 
@@ -469,7 +466,8 @@ mod tests {
     #[test]
     fn what_was_due_while_nobody_served_is_overdue_only_when_it_is_not_caught_up() {
         let rules = AlertRules { task_overdue: Some(Duration::from_secs(60)), ..AlertRules::default() };
-        let begins = |serving| step(&watch(policy(rules.clone()), serving), &[overdue(5_000)], &[], now()).begin;
+        let begins =
+            |serving| step(&watch(policy(rules.clone()), serving), &[overdue(5_000)], &[], now()).begin;
         assert!(begins(60).is_empty());
         assert_eq!(begins(61).len(), 1);
         let goes_on = [open(AlertRule::TaskOverdue, 0)];

@@ -2,6 +2,7 @@
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes: 0 fine, 1 failed, 2 usage or configuration.
 
+mod alerts;
 mod args;
 mod database;
 mod dry_run;
@@ -16,7 +17,7 @@ mod show;
 mod supervisor;
 mod task;
 
-pub use args::{Cli, Command, GlobalArgs, LogFormat, OnceArgs, PostsCommand, TasksCommand};
+pub use args::{AlertsCommand, Cli, Command, GlobalArgs, LogFormat, OnceArgs, PostsCommand, TasksCommand};
 
 use crate::actor::PipelineActor;
 use crate::clock::SystemClock;
@@ -73,7 +74,12 @@ fn start(cli: &Cli) -> anyhow::Result<()> {
             clap_complete::generate(*shell, &mut Cli::command(), "actor-server", &mut script);
             Ok(out.write_all(&script)?)
         }),
-        Command::Run | Command::Once(_) | Command::Tasks(_) | Command::Posts(_) | Command::Migrate => {
+        Command::Run
+        | Command::Once(_)
+        | Command::Tasks(_)
+        | Command::Posts(_)
+        | Command::Alerts(_)
+        | Command::Migrate => {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             let result = runtime.block_on(with_database(cli, command));
             // Whatever still blocks a thread must not hold up the end.
@@ -97,6 +103,12 @@ async fn with_database(cli: &Cli, command: &Command) -> anyhow::Result<()> {
         Command::Once(args) => once::run(&cli.global, args).await,
         Command::Tasks(command) => database::tasks(&cli.global, command, &mut out).await,
         Command::Posts(command) => database::posts(&cli.global, command, &mut out).await,
+        Command::Alerts(AlertsCommand::List { all, limit, json }) => {
+            alerts::list(&cli.global, *all, *limit, *json, &mut out).await
+        }
+        Command::Alerts(AlertsCommand::Test { name }) => {
+            alerts::test(&cli.global, name.as_deref(), &mut out).await
+        }
         Command::Migrate => database::migrate(&cli.global, &mut out).await,
         Command::Next(_) | Command::Schema(_) | Command::Completions { .. } => Ok(()),
     };

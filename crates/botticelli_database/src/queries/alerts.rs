@@ -256,7 +256,9 @@ async fn begin(
 /// What a person wants to know first of a task that fails.
 async fn with_error(conn: &mut Connection, trouble: &Trouble) -> Work<String> {
     let error = match trouble.rule {
-        AlertRule::ConsecutiveFailures | AlertRule::BreakerOpened => last_error(conn, &trouble.subject).await?,
+        AlertRule::ConsecutiveFailures | AlertRule::BreakerOpened => {
+            last_error(conn, &trouble.subject).await?
+        }
         AlertRule::TaskOverdue
         | AlertRule::PostsNeedReview
         | AlertRule::DestinationPaused
@@ -312,10 +314,8 @@ async fn end(
 /// Newest first.
 pub(crate) async fn alerts(conn: &mut Connection, filter: AlertFilter) -> Work<Vec<AlertView>> {
     let which = if filter.ended_too { "" } else { "WHERE ended_at IS NULL" };
-    let sql = format!(
-        "SELECT {} FROM actor_server_alerts {which} ORDER BY id DESC LIMIT $1",
-        AlertRow::COLUMNS
-    );
+    let sql =
+        format!("SELECT {} FROM actor_server_alerts {which} ORDER BY id DESC LIMIT $1", AlertRow::COLUMNS);
     let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
     let rows: Vec<AlertRow> = sql_query(sql).bind::<BigInt, _>(limit).load(conn).await?;
     let view = |row: AlertRow| {

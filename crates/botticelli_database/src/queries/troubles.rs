@@ -61,10 +61,7 @@ async fn failing_tasks(conn: &mut Connection) -> Work<Vec<Trouble>> {
             amount: u64::from(failures),
             summary,
         };
-        troubles.push(trouble(
-            AlertRule::ConsecutiveFailures,
-            format!("task {task:?} has failed {times}"),
-        ));
+        troubles.push(trouble(AlertRule::ConsecutiveFailures, format!("task {task:?} has failed {times}")));
         if row.is_open {
             let summary = format!("task {task:?} is paused: it has failed {times}");
             troubles.push(trouble(AlertRule::BreakerOpened, summary));
@@ -125,7 +122,11 @@ async fn overdue_tasks(conn: &mut Connection, by: Duration) -> Work<Vec<Trouble>
             rule: AlertRule::TaskOverdue,
             actor_name: Some(actor_name(row.actor_name)?),
             amount: u64::try_from(late.num_seconds()).unwrap_or(0),
-            summary: format!("task {:?} is due since {} and does not run", row.task_id, row.due_at.to_rfc3339()),
+            summary: format!(
+                "task {:?} is due since {} and does not run",
+                row.task_id,
+                row.due_at.to_rfc3339()
+            ),
             subject: row.task_id.clone(),
         };
         let earlier = by_task.entry(row.task_id).or_insert_with(|| trouble.clone());
@@ -193,7 +194,8 @@ async fn paused_destinations(conn: &mut Connection) -> Work<Vec<Trouble>> {
         let why = row.reason.strip_prefix(DESTINATION_PAUSED).unwrap_or(&row.reason);
         let why = shortened(why, LONGEST_ERROR);
         let destination = Destination { platform: row.platform.clone(), target: row.destination };
-        let trouble = |rule, subject: String, summary| Trouble { rule, subject, actor_name: None, amount: 1, summary };
+        let trouble =
+            |rule, subject: String, summary| Trouble { rule, subject, actor_name: None, amount: 1, summary };
         if is_refused_token(&row.platform, row.exchanges)? {
             let summary = format!("{} does not take the token any more: {why}", row.platform);
             let revoked = trouble(AlertRule::TokenRevoked, row.platform.clone(), summary);

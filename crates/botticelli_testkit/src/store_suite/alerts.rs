@@ -120,7 +120,9 @@ pub async fn what_begins_and_ends_is_told_once_each(db: &TestStore) {
     assert_eq!(told[0].1.incident, told[1].1.incident);
     let keys: HashSet<&str> = told.iter().map(|(post, _)| post.key.as_str()).collect();
     assert_eq!(keys.len(), 2, "the receiver takes one for the other otherwise");
-    assert!(told.iter().all(|(post, _)| post.state == PostState::Pending && post.task_id.as_str() == "alert:ops"));
+    assert!(
+        told.iter().all(|(post, _)| post.state == PostState::Pending && post.task_id.as_str() == "alert:ops")
+    );
 
     // The same trouble another time is another incident.
     db.advance(MINUTE).await;
@@ -142,7 +144,8 @@ pub async fn one_node_at_a_time_watches(db: &TestStore) {
     }
     assert_eq!(look(&first).await.begun.len(), 1);
     // It has other rules, and would end what it does not want.
-    let nothing = || async { second.store.watch_alerts(watch(&second, Vec::new())).await.expect("an answer") };
+    let nothing =
+        || async { second.store.watch_alerts(watch(&second, Vec::new())).await.expect("an answer") };
     assert_eq!(nothing().await, AlertsSeen::default());
     db.advance(5 * SECOND).await;
     assert!(look(&first).await.watches, "it says so again");
@@ -305,19 +308,18 @@ pub async fn a_task_that_nobody_runs_is_overdue(db: &TestStore) {
     assert_eq!((look(&player).await.ended, open(db).await.len()), (1, 0));
 }
 
-/// The breaker opens: two alerts for one section, and both end with the resume; what the configuration takes away is
-/// over as well.
+/// Until it is resumed; and what the configuration takes away is over as well.
 pub async fn an_open_breaker_is_an_alert_until_the_task_is_resumed(db: &TestStore) {
-    let fragile = |name| with(each_minute(name), |policy| policy.max_consecutive_failures = NonZeroU32::MIN);
-    let (task, gone) = (fragile("task"), fragile("gone"));
+    let task = with(each_minute("task"), |policy| policy.max_consecutive_failures = NonZeroU32::MIN);
+    let gone = each_minute("gone");
     register(db, &[&task, &gone]).await;
     let player = Player::enter(db, "node").await;
-    for task in [&task, &gone] {
-        let attempt = player.claim(task).await;
-        player.end(task, &attempt, failed_for_good("broken"), Made::default()).await;
-    }
+    fails(db, &player, &gone).await;
+    fails(db, &player, &gone).await;
+    fails(db, &player, &task).await;
+    player.store.renew(&player.id, LEASE).await.expect("a heartbeat");
     let seen = look(&player).await;
-    assert_eq!(begun(&seen), [(AlertRule::BreakerOpened, "gone"), (AlertRule::BreakerOpened, "task")]);
+    assert_eq!(begun(&seen), [(AlertRule::ConsecutiveFailures, "gone"), (AlertRule::BreakerOpened, "task")]);
     db.retire(&gone.id).await.expect("retired");
     assert_eq!(look(&player).await.ended, 1);
     db.resume(&task.id).await.expect("resumed");
@@ -344,11 +346,10 @@ pub async fn what_a_node_has_found_itself_is_told_like_the_rest(db: &TestStore) 
     watch.found.clear();
     assert_eq!(db.watch_alerts(watch).await.expect("an answer").ended, 2);
     let told = told(db).await;
-    assert_eq!(told.iter().map(|(_, event)| event.notice).collect::<Vec<_>>(), [
-        Notice::Started,
-        Notice::Started,
-        Notice::Ended
-    ]);
+    assert_eq!(
+        told.iter().map(|(_, event)| event.notice).collect::<Vec<_>>(),
+        [Notice::Started, Notice::Started, Notice::Ended]
+    );
 }
 
 /// But not what is open or on its way.
