@@ -4,6 +4,7 @@
 //! runs the engine and the deliverer until [`ActorServer::stop`].
 
 use crate::actor::{PipelineActor, RegisteredActors, RunContext};
+use crate::alerts::{self, Watcher, WatcherParts};
 use crate::api::{self, ApiError, ApiParts};
 use crate::config::server_file::PlatformName;
 use crate::config::{ActorFile, LoadedConfig, Problems, ServerSettings};
@@ -297,6 +298,18 @@ impl App {
         ];
         sources.extend(parts.platforms.metrics());
         let metrics = Metrics::new(sources);
+        let watcher = Watcher::new(WatcherParts {
+            store: store.clone(),
+            platforms: parts.platforms.clone(),
+            node: node.clone(),
+            clock: clock.clone(),
+            policies: config.alerts.iter().map(|alert| alert.policy.clone()).collect(),
+            self_audits: self_audits.clone(),
+            activity: engine.activity(),
+            posts_waiting: signals.posts_waiting.clone(),
+            keep: config.settings.history_retention,
+        });
+        let heart_clock = clock.clone();
         let (stop, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
         let snapshot = snapshot(&store);
         let broken_down = CancellationToken::new();
@@ -326,7 +339,7 @@ impl App {
         engine.hold(runnable(config));
         look_ahead(parts, Intended::all(config, &parts.skills), &signals, &stop);
         let guard = || broken_down.clone().drop_guard();
-        let loops = vec![
+        let mut loops = vec![
             tokio::spawn({
                 let (engine, stop, guard) = (engine.clone(), stop.clone(), guard());
                 async move {
@@ -349,6 +362,18 @@ impl App {
                 }
             }),
         ];
+        loops.push(tokio::spawn({
+            let (watch, guard) = (watcher.run(stop.clone()), guard());
+            async move {
+                let _until_the_end = guard;
+                watch.await;
+            }
+        }));
+        if let Some(settings) = config.heartbeat.clone() {
+            let (store, activity, clock) = (store.clone(), engine.activity(), heart_clock);
+            let beats = alerts::heartbeat::run(settings, store, activity, move || clock.now(), stop.clone());
+            loops.push(tokio::spawn(beats));
+        }
         let deliverer = tokio::spawn({
             let (run, guard) = (deliverer.run(stop_delivering.clone(), engine.shutdown()), guard());
             async move {
@@ -461,12 +486,17 @@ impl ActorServer for App {
         if new.api != config.api {
             warn!("[api] has changed: that takes effect at the next start");
         }
+        if new.alerts != config.alerts || heartbeat_url(&new) != heartbeat_url(&config) {
+            warn!("[[alerts]] or [heartbeat] has changed: that takes effect at the next start");
+        }
         if is_set_up_differently(&new, &config) {
             warn!("[discord], or the token, has changed: that takes effect at the next start");
         }
         new.database_url = config.database_url.clone();
         new.settings = config.settings.clone();
         new.api = config.api.clone();
+        new.alerts = config.alerts.clone();
+        new.heartbeat = config.heartbeat.clone();
         new.discord = config.discord.clone();
         new.discord_token = config.discord_token.clone();
         let actors = build_actors(&new.actors, &self.parts.skills, new.database_url.expose_secret())?;
@@ -511,6 +541,10 @@ async fn ends(part: JoinHandle<()>, shutdown: &Shutdown) {
         // It waits for a database that does not answer.
         Err(_) => abort.abort(),
     }
+}
+
+fn heartbeat_url(config: &LoadedConfig) -> Option<(&str, Duration)> {
+    config.heartbeat.as_ref().map(|heartbeat| (heartbeat.url.expose_secret(), heartbeat.every))
 }
 
 fn is_set_up_differently(new: &LoadedConfig, old: &LoadedConfig) -> bool {

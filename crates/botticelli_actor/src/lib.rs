@@ -3,6 +3,7 @@
 //! `ARCHITECTURE.md` is the map.
 
 pub mod actor;
+pub mod alerts;
 pub mod api;
 pub mod app;
 pub mod cli;
@@ -27,3 +28,4 @@ pub mod shown;
 pub mod skill;
 pub mod skills;
 pub mod text;
+mod tls;

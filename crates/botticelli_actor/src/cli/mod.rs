@@ -2,6 +2,7 @@
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes: 0 fine, 1 failed, 2 usage or configuration.
 
+mod alerts;
 mod args;
 mod database;
 mod dry_run;
@@ -18,7 +19,9 @@ mod task;
 mod token;
 
 pub(crate) use args::printable;
-pub use args::{Cli, Command, GlobalArgs, LogFormat, OnceArgs, PostsCommand, TasksCommand, TokenCommand};
+pub use args::{
+    AlertsCommand, Cli, Command, GlobalArgs, LogFormat, OnceArgs, PostsCommand, TasksCommand, TokenCommand,
+};
 
 use crate::actor::PipelineActor;
 use crate::clock::SystemClock;
@@ -79,6 +82,7 @@ fn start(cli: &Cli) -> anyhow::Result<()> {
         | Command::Once(_)
         | Command::Tasks(_)
         | Command::Posts(_)
+        | Command::Alerts(_)
         | Command::Token(_)
         | Command::Audit { .. }
         | Command::Migrate
@@ -109,6 +113,12 @@ async fn with_database(cli: &Cli, command: &Command) -> anyhow::Result<()> {
         Command::Posts(command) => database::posts(&cli.global, command, &mut out).await,
         Command::Token(command) => token::run(&cli.global, command, &mut out).await,
         Command::Audit { limit, json } => token::audit(&cli.global, *limit, *json, &mut out).await,
+        Command::Alerts(AlertsCommand::List { all, limit, json }) => {
+            alerts::list(&cli.global, *all, *limit, *json, &mut out).await
+        }
+        Command::Alerts(AlertsCommand::Test { name }) => {
+            alerts::test(&cli.global, name.as_deref(), &mut out).await
+        }
         Command::Migrate => database::migrate(&cli.global, &mut out).await,
         Command::Restored => database::restored(&cli.global, &mut out).await,
         Command::Health => database::health(&cli.global, &mut out).await,

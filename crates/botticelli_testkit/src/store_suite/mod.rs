@@ -68,6 +68,7 @@ macro_rules! store_suite {
             nodes_that_are_long_gone_are_forgotten_once_nothing_of_theirs_is_left,
             a_rescue_by_many_at_once_hands_on_once,
             the_breaker_opens_at_its_limit_and_a_good_probe_closes_it,
+            a_breaker_that_opens_on_one_node_is_open_on_all,
             an_operators_pause_is_not_undone_by_a_probe,
             an_open_breaker_without_cooldown_waits_for_a_person,
             a_pause_takes_back_claims_whose_time_has_not_come,

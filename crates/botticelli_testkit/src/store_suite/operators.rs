@@ -71,6 +71,22 @@ pub async fn the_breaker_opens_at_its_limit_and_a_good_probe_closes_it(db: &Test
     assert_eq!(player.claim(&task).await.trigger, Trigger::Schedule);
 }
 
+/// Also of a node that has not heard of it, and has made up its mind before.
+pub async fn a_breaker_that_opens_on_one_node_is_open_on_all(db: &TestStore) {
+    let task = fragile("task");
+    register(db, &[&task]).await;
+    let (here, there) = (Player::enter(db, "here").await, Player::enter(db, "there").await);
+    fail_until_open(db, &here, &task).await;
+    let probe_at = state(db, &task).await.probe_at.expect("there will be a probe");
+    db.set(probe_at + SECOND).await;
+    let late = there.request(&task, Duration::ZERO).await.expect("the probe is due");
+    let probe = here.claim(&task).await;
+    here.end(&task, &probe, failed_for_good("still broken"), Made::default()).await;
+    let won = there.store.claim(&there.id, &[late], Duration::ZERO).await.expect("an answer");
+    assert_eq!(won, [], "one probe for all nodes");
+    assert_eq!(there.try_claim(&task).await, None);
+}
+
 /// Neither by a probe that was under way nor by its own end.
 pub async fn an_operators_pause_is_not_undone_by_a_probe(db: &TestStore) {
     let (under_way, early) = (fragile("under way"), fragile("early"));
