@@ -290,14 +290,6 @@ impl App {
         );
         let self_audit = SelfAudit::new(store.clone(), clock.clone());
         let self_audits = self_audit.reports();
-        let mut sources: Vec<Arc<dyn Source>> = vec![
-            Arc::new(NodeMetrics { activity: engine.activity() }),
-            engine.metrics(),
-            deliverer.metrics(),
-            Arc::new(DatabaseMetrics::new(store.clone(), actors.clone(), self_audits.clone())),
-        ];
-        sources.extend(parts.platforms.metrics());
-        let metrics = Metrics::new(sources);
         let watcher = Watcher::new(WatcherParts {
             store: store.clone(),
             platforms: parts.platforms.clone(),
@@ -309,6 +301,15 @@ impl App {
             posts_waiting: signals.posts_waiting.clone(),
             keep: config.settings.history_retention,
         });
+        let mut sources: Vec<Arc<dyn Source>> = vec![
+            Arc::new(NodeMetrics { activity: engine.activity() }),
+            engine.metrics(),
+            deliverer.metrics(),
+            watcher.metrics(),
+            Arc::new(DatabaseMetrics::new(store.clone(), actors.clone(), self_audits.clone())),
+        ];
+        sources.extend(parts.platforms.metrics());
+        let metrics = Metrics::new(sources);
         let heart_clock = clock.clone();
         let (stop, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
         let snapshot = snapshot(&store);

@@ -12,6 +12,7 @@ pub use heartbeat::HeartbeatSettings;
 pub use sinks::Sink;
 
 use crate::engine::{Activity, CurrentNode};
+use crate::metrics::AlertMetrics;
 use crate::platforms::Platforms;
 use crate::self_audit::{Finding, SelfAuditReport};
 use botticelli_database::{AlertsSeen, Store};
@@ -84,6 +85,7 @@ pub(crate) struct WatcherParts {
 /// The background loop that finds out what is wrong.
 pub(crate) struct Watcher {
     parts: WatcherParts,
+    metrics: Arc<AlertMetrics>,
     serving_since: DateTime<Utc>,
     unreachable: Unreachable,
     prune_at: Instant,
@@ -99,7 +101,19 @@ impl Watcher {
             parts.clock.clone(),
             parts.node.name(),
         );
-        Self { serving_since: parts.clock.now(), unreachable, prune_at: Instant::now(), asked: None, parts }
+        Self {
+            serving_since: parts.clock.now(),
+            unreachable,
+            prune_at: Instant::now(),
+            asked: None,
+            metrics: Arc::default(),
+            parts,
+        }
+    }
+
+    /// What it counts.
+    pub(crate) fn metrics(&self) -> Arc<AlertMetrics> {
+        self.metrics.clone()
     }
 
     /// Looks until `stop`. Without a section there is nothing to look for, but what another configuration told is over.
@@ -173,9 +187,10 @@ impl Watcher {
         tokio::spawn(async move { store.watch_alerts(watch).await })
     }
 
-    /// The place to count alerts at: this node has told them, and no other.
+    /// This node has put them into the outbox, and no other.
     fn tell(&self, seen: &AlertsSeen) {
         for trouble in &seen.begun {
+            self.metrics.began(trouble.rule);
             warn!(rule = trouble.rule.as_str(), subject = trouble.subject, "alert: {}", trouble.summary);
         }
         if seen.ended > 0 {
