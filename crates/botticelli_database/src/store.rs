@@ -760,6 +760,7 @@ fn connect(
             if !may_make && !path.exists() {
                 return Err(OpenError::NotMade { target: target.clone(), is_there: false });
             }
+            sqlite::may_be_database(path).map_err(|error| failed(error.to_string()))?;
             check_names(path)?;
             // First, so that a server and a command say the same of a file that can't be.
             let database = Sqlite::open(path, may_make, &clock).map_err(failed)?;

@@ -27,6 +27,7 @@ use crate::actor::PipelineActor;
 use crate::clock::SystemClock;
 use crate::config::{self, ActorFile, Check, Fault, Given, LoadedConfig, Problems};
 use crate::skills::SkillRegistry;
+use anyhow::Context as _;
 use botticelli_server::clock::Clock;
 use clap::CommandFactory;
 use errors::UsageError;
@@ -73,10 +74,8 @@ fn start(cli: &Cli) -> anyhow::Result<()> {
         Command::Next(args) => print(|out| next::print(&cli.global, args, SystemClock.now(), out)),
         Command::Schema(args) => print(|out| schema::print(args.file, out)),
         Command::Completions { shell } => print(|out| {
-            // Not straight to `out`: it panics where that can't be written.
-            let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "actor-server", &mut script);
-            Ok(out.write_all(&script)?)
+            clap_complete::generate(*shell, &mut Cli::command(), "actor-server", out);
+            Ok(())
         }),
         Command::Run
         | Command::Once(_)
@@ -97,11 +96,13 @@ fn start(cli: &Cli) -> anyhow::Result<()> {
     }
 }
 
-/// Prints to stdout, which is locked for no longer than that.
-fn print(write: impl FnOnce(&mut std::io::StdoutLock<'_>) -> anyhow::Result<()>) -> anyhow::Result<()> {
+/// Prints to stdout, also what led to a failure.
+fn print(write: impl FnOnce(&mut Vec<u8>) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let mut text = Vec::new();
+    let done = write(&mut text);
     let mut out = std::io::stdout().lock();
-    write(&mut out)?;
-    Ok(out.flush()?)
+    out.write_all(&text).and_then(|()| out.flush()).context("the output can't be written")?;
+    done
 }
 
 async fn with_database(cli: &Cli, command: &Command) -> anyhow::Result<()> {

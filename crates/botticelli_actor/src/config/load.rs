@@ -471,6 +471,13 @@ impl Loader<'_> {
             self.fault(entry, Fault::new("config_file", message).hint(hint));
             return None;
         };
+        if path.is_dir() {
+            self.fault(
+                entry,
+                Fault::new("config_file", format!("config_file {file:?} is a directory, not a file")),
+            );
+            return None;
+        }
         let canonical = path.canonicalize().unwrap_or_else(|_| path.clone());
         if !self.actors.contains_key(&canonical) {
             let actor = self.load_actor(path);

@@ -73,6 +73,7 @@ macro_rules! store_suite {
             an_open_breaker_without_cooldown_waits_for_a_person,
             a_pause_takes_back_claims_whose_time_has_not_come,
             a_pause_takes_back_a_retry_whose_time_has_not_come,
+            a_pause_without_a_reason_takes_back_a_probe_whose_time_has_not_come,
             a_task_that_is_let_go_is_claimed_by_no_node,
             a_pause_leaves_what_has_begun_alone,
             a_pause_does_not_go_back_over_what_the_ledger_has,

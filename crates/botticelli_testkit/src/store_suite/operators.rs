@@ -191,6 +191,26 @@ pub async fn a_pause_takes_back_a_retry_whose_time_has_not_come(db: &TestStore) 
     assert_eq!(again.iter().map(|attempt| attempt.attempt).collect::<Vec<_>>(), [2, 2]);
 }
 
+/// By SQL, a person need not say why. That is no breaker's pause, and a probe does not run in it.
+pub async fn a_pause_without_a_reason_takes_back_a_probe_whose_time_has_not_come(db: &TestStore) {
+    let task = with(task("task", every(86_400)), |policy| {
+        policy.max_consecutive_failures = NonZeroU32::MIN;
+        policy.cooldown = Some(COOLDOWN);
+    });
+    register(db, &[&task]).await;
+    let player = Player::enter(db, "node").await;
+    fail_until_open(db, &player, &task).await;
+    let nominal = state(db, &task).await.next_run;
+    db.set(nominal.expect("it recurs") - SECOND).await;
+    let probe = player.claim_ahead(&task, SECOND).await.expect("claimed ahead");
+    assert_eq!(probe.trigger, Trigger::Probe);
+    assert_eq!(player.store.withdraw_paused(&player.id).await.expect("an answer"), [], "the breaker's pause");
+    db.sql("UPDATE actor_server_state SET pause_reason = NULL").await;
+    let withdrawn = player.store.withdraw_paused(&player.id).await.expect("an answer");
+    assert_eq!(withdrawn, [probe.execution_id]);
+    assert_eq!(state(db, &task).await.next_run, nominal);
+}
+
 /// Until it is taken up again; what it has done so far is kept.
 pub async fn a_task_that_is_let_go_is_claimed_by_no_node(db: &TestStore) {
     let task = each_minute("task");
