@@ -90,10 +90,13 @@ fn json<B: DeserializeOwned>(bytes: &[u8]) -> Answer<B> {
         }
     })?;
     reader.end().map_err(|error| Problem::new(Kind::MalformedJson, error.to_string()))?;
+    let value: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    // An array would be read as the fields in their order.
+    if value.is_array() {
+        return Err(Problem::body("", "is an array (allowed: an object)"));
+    }
     // PostgreSQL has no such character.
-    if let Ok(value) = serde_json::from_slice::<Value>(bytes)
-        && let Some(field) = nul_in(&value, "")
-    {
+    if let Some(field) = nul_in(&value, "") {
         return Err(Problem::body(&field, "has the character U+0000, which can't be stored"));
     }
     Ok(read)

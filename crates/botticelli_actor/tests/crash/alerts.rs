@@ -226,7 +226,7 @@ fn a_test_says_what_the_sink_answers_and_keeps_its_secrets() {
     receiver.answers(401);
     let ended = stage.ask(&["alerts", "test", "ops"]);
     assert_eq!(ended.status.code(), Some(1));
-    assert_eq!(ended.out, "ops: alert_webhook:ops has not taken it: HTTP 401 Unauthorized\n");
+    assert_eq!(ended.out.trim_end(), "ops: alert_webhook:ops has not taken it: HTTP 401 Unauthorized");
     let ended = stage.ask(&["alerts", "test", "opps"]);
     assert_eq!(ended.status.code(), Some(2));
     assert!(ended.err.contains("did you mean \"ops\"?"), "{}", ended.err);
