@@ -4,6 +4,7 @@
 //! runs the engine and the deliverer until [`ActorServer::stop`].
 
 use crate::actor::{PipelineActor, RegisteredActors, RunContext};
+use crate::alerts::{self, Watcher, WatcherParts};
 use crate::api::{self, ApiError, ApiParts};
 use crate::config::server_file::PlatformName;
 use crate::config::{ActorFile, LoadedConfig, Problems, ServerSettings};
@@ -16,11 +17,11 @@ use crate::skills::SkillRegistry;
 use async_trait::async_trait;
 use botticelli_database::{DatabaseStatePersistence, Mode, OpenError, Store, Wakeups};
 use botticelli_server::clock::Clock;
-use botticelli_server::ids::{ActorName, DefinitionHash, NodeId, TaskId};
-use botticelli_server::ledger::{Attempt, Ledger as _, LedgerError, Registered, Registration};
+use botticelli_server::ids::{ActorName, DefinitionHash, ExecutionId, Fence, NodeId, TaskId};
+use botticelli_server::ledger::{Attempt, Ledger as _, LedgerError, Registered, Registration, Trigger};
 use botticelli_server::outbox::PostHistory;
 use botticelli_server::post::Destination;
-use botticelli_server::server::{ActorManager, ActorServer, StatePersistence as _, TaskScheduler as _};
+use botticelli_server::server::{ActorManager, ActorServer, Run, StatePersistence as _, TaskScheduler as _};
 use botticelli_server::task::Task;
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -210,6 +211,32 @@ impl App {
         self.stopping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What this configuration has: its tasks and actors. `None`: it is being changed at this moment.
+    pub fn with_config<T>(&self, look: impl FnOnce(&LoadedConfig) -> T) -> Option<T> {
+        self.config.try_lock().ok().map(|config| look(&config))
+    }
+
+    /// Runs a task's pipeline as it would run now; nothing of it is sent or recorded. `None`: the configuration of this
+    /// server has no such task.
+    ///
+    /// # Errors
+    /// When the server does not run, or the database fails.
+    pub async fn rehearse(&self, task: &TaskId, stop: CancellationToken) -> Result<Option<Run>, AppError> {
+        let (store, actors) = {
+            let running = self.running.lock().await;
+            let running = running.as_ref().ok_or(AppError::NotRunning)?;
+            (running.store.clone(), running.actors.clone())
+        };
+        let task = self.config.lock().await.tasks.iter().find(|known| known.id == *task).cloned();
+        let Some(task) = task else { return Ok(None) };
+        let now = store.now().await?;
+        let clock = Arc::new(DatabaseClock::new(self.parts.clock.clone()));
+        let context = contexts(Arc::new(store), clock, self.parts.platforms.clone());
+        let context = context(&task, &rehearsal(&task, now), stop);
+        // The actor is gone: the task is about to be, too.
+        Ok(actors.run(&task.actor_name, context).await.ok())
+    }
+
     /// Its engine; `None` while the server does not run.
     pub async fn engine(&self) -> Option<Arc<Engine>> {
         Some(self.running.lock().await.as_ref()?.engine.clone())
@@ -263,14 +290,27 @@ impl App {
         );
         let self_audit = SelfAudit::new(store.clone(), clock.clone());
         let self_audits = self_audit.reports();
+        let watcher = Watcher::new(WatcherParts {
+            store: store.clone(),
+            platforms: parts.platforms.clone(),
+            node: node.clone(),
+            clock: clock.clone(),
+            policies: config.alerts.iter().map(|alert| alert.policy.clone()).collect(),
+            self_audits: self_audits.clone(),
+            activity: engine.activity(),
+            posts_waiting: signals.posts_waiting.clone(),
+            keep: config.settings.history_retention,
+        });
         let mut sources: Vec<Arc<dyn Source>> = vec![
             Arc::new(NodeMetrics { activity: engine.activity() }),
             engine.metrics(),
             deliverer.metrics(),
+            watcher.metrics(),
             Arc::new(DatabaseMetrics::new(store.clone(), actors.clone(), self_audits.clone())),
         ];
         sources.extend(parts.platforms.metrics());
         let metrics = Metrics::new(sources);
+        let heart_clock = clock.clone();
         let (stop, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
         let snapshot = snapshot(&store);
         let broken_down = CancellationToken::new();
@@ -300,7 +340,7 @@ impl App {
         engine.hold(runnable(config));
         look_ahead(parts, Intended::all(config, &parts.skills), &signals, &stop);
         let guard = || broken_down.clone().drop_guard();
-        let loops = vec![
+        let mut loops = vec![
             tokio::spawn({
                 let (engine, stop, guard) = (engine.clone(), stop.clone(), guard());
                 async move {
@@ -323,6 +363,18 @@ impl App {
                 }
             }),
         ];
+        loops.push(tokio::spawn({
+            let (watch, guard) = (watcher.run(stop.clone()), guard());
+            async move {
+                let _until_the_end = guard;
+                watch.await;
+            }
+        }));
+        if let Some(settings) = config.heartbeat.clone() {
+            let (store, activity, clock) = (store.clone(), engine.activity(), heart_clock);
+            let beats = alerts::heartbeat::run(settings, store, activity, move || clock.now(), stop.clone());
+            loops.push(tokio::spawn(beats));
+        }
         let deliverer = tokio::spawn({
             let (run, guard) = (deliverer.run(stop_delivering.clone(), engine.shutdown()), guard());
             async move {
@@ -435,12 +487,17 @@ impl ActorServer for App {
         if new.api != config.api {
             warn!("[api] has changed: that takes effect at the next start");
         }
+        if new.alerts != config.alerts || heartbeat_url(&new) != heartbeat_url(&config) {
+            warn!("[[alerts]] or [heartbeat] has changed: that takes effect at the next start");
+        }
         if is_set_up_differently(&new, &config) {
             warn!("[discord], or the token, has changed: that takes effect at the next start");
         }
         new.database_url = config.database_url.clone();
         new.settings = config.settings.clone();
         new.api = config.api.clone();
+        new.alerts = config.alerts.clone();
+        new.heartbeat = config.heartbeat.clone();
         new.discord = config.discord.clone();
         new.discord_token = config.discord_token.clone();
         let actors = build_actors(&new.actors, &self.parts.skills, new.database_url.expose_secret())?;
@@ -485,6 +542,10 @@ async fn ends(part: JoinHandle<()>, shutdown: &Shutdown) {
         // It waits for a database that does not answer.
         Err(_) => abort.abort(),
     }
+}
+
+fn heartbeat_url(config: &LoadedConfig) -> Option<(&str, Duration)> {
+    config.heartbeat.as_ref().map(|heartbeat| (heartbeat.url.expose_secret(), heartbeat.every))
 }
 
 fn is_set_up_differently(new: &LoadedConfig, old: &LoadedConfig) -> bool {
@@ -644,5 +705,23 @@ pub fn contexts(
         on_unknown: task.policy.on_unknown,
         stop,
         trace: None,
+    }
+}
+
+/// An attempt that nobody will record.
+pub fn rehearsal(task: &Task, now: DateTime<Utc>) -> Attempt {
+    Attempt {
+        execution_id: ExecutionId(0),
+        task_id: task.id.clone(),
+        trigger: Trigger::Manual,
+        scheduled_for: None,
+        due_at: now,
+        opened_at: now,
+        attempt: 1,
+        fence: Fence(0),
+        consecutive_failures: 0,
+        failures: 0,
+        interruptions: 0,
+        parameters: serde_json::Value::Null,
     }
 }

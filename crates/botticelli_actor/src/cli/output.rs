@@ -1,6 +1,6 @@
 //! What listings print: rows with the field names of the documented JSON, and aligned tables for people.
 
-use botticelli_database::{ExecutionView, PostAttemptView, PostView, TaskView};
+use botticelli_database::{AuditView, ExecutionView, PostAttemptView, PostView, TaskView, TokenView};
 use botticelli_server::outbox::{Exchange, PlatformAnswer};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
@@ -116,6 +116,38 @@ impl Row for PostAttemptView {
     }
 }
 
+impl Row for TokenView {
+    const COLUMNS: &'static [&'static str] = &["NAME", "SCOPE", "CREATED", "REVOKED"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.name.clone(),
+            self.scope.as_str().to_owned(),
+            time_or(Some(self.created_at), "-"),
+            time_or(self.revoked_at, "-"),
+        ]
+    }
+}
+
+impl Row for AuditView {
+    const COLUMNS: &'static [&'static str] =
+        &["ID", "AT", "WHO", "FROM", "ACTION", "TARGET", "NOTE", "DETAIL"];
+
+    fn cells(&self) -> Vec<String> {
+        let detail = if self.detail.is_null() { String::new() } else { self.detail.to_string() };
+        vec![
+            self.id.to_string(),
+            time_or(Some(self.at), "-"),
+            self.who.clone(),
+            self.origin.clone(),
+            self.action.clone(),
+            self.target.clone().unwrap_or_default(),
+            self.note.clone().unwrap_or_default(),
+            detail,
+        ]
+    }
+}
+
 /// What the platform was asked, and the kind of its answers.
 fn answers(attempt: &PostAttemptView) -> String {
     let answer = |exchange: &Exchange| {
@@ -213,6 +245,7 @@ mod tests {
     use botticelli_server::ids::{ActorName, ExecutionId, PostId, TaskId};
     use botticelli_server::ledger::Trigger;
     use botticelli_server::outbox::PostState;
+    use botticelli_server::post::Receipt;
     use botticelli_server::schedule::{IntervalSchedule, ScheduleType};
     use botticelli_server::task::{Breaker, PauseReason};
     use serde_json::{Value, json};
@@ -358,6 +391,42 @@ ID  TRIGGER   SCHEDULED FOR         STARTED               COMPLETED             
         let long = "ä".repeat(100);
         assert!(table(&[post(&long)]).trim_end().ends_with(&format!("{}…", "ä".repeat(60))));
         assert_eq!(serde_json::to_value(post(&long)).unwrap()["content"], long);
+    }
+
+    #[test]
+    fn every_field_is_documented() {
+        let at = time("2026-01-02T03:04:05Z");
+        let receipt = Receipt {
+            message_id: "1".into(),
+            posted_at: at,
+            link: Some("l".into()),
+            recovered: false,
+            to_follow: vec!["thread".into()],
+            missing: vec!["crosspost: no".into()],
+        };
+        let attempt = PostAttemptView {
+            attempt: 1,
+            node: "host-1".into(),
+            sent_at: at,
+            ended_at: None,
+            ended: None,
+            reason: None,
+            exchanges: None,
+        };
+        let extras = PostView { extras: [("discord".to_owned(), json!({}))].into(), ..post("") };
+        let rows = [
+            serde_json::to_value(task()),
+            serde_json::to_value(execution()),
+            serde_json::to_value(extras),
+            serde_json::to_value(receipt),
+            serde_json::to_value(attempt),
+        ];
+        let page = include_str!("../../../../docs/configuration.md");
+        for row in rows {
+            for field in row.unwrap().as_object().unwrap().keys() {
+                assert!(page.contains(&format!("`{field}`")), "{field}");
+            }
+        }
     }
 
     #[test]

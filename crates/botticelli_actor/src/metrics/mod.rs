@@ -4,6 +4,7 @@
 //! happens), and is a [`Source`] that writes them down when somebody asks. [`Metrics`] is the list of sources.
 //! Names and labels are described in `docs/metrics.md`, and are an interface: a test compares that page with `/metrics`.
 
+mod alerts;
 mod executions;
 mod instruments;
 mod posts;
@@ -12,6 +13,7 @@ mod requests;
 mod server;
 mod text;
 
+pub use alerts::AlertMetrics;
 pub use executions::ExecutionMetrics;
 pub use instruments::{Counters, Histogram, Labels};
 pub use posts::DeliveryMetrics;

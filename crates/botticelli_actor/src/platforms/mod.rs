@@ -1,5 +1,6 @@
 //! Where posts go: the platforms that this server knows, by name.
 
+mod alerts;
 mod console;
 #[cfg(feature = "discord")]
 mod discord;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 
 /// Why a platform can't be set up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("Discord can't be set up: {0}")]
+#[error("{0}")]
 pub struct SetupError(pub(crate) String);
 
 /// The registry of platforms. A platform is known by the name that stands in `platform = "…"` and in
@@ -92,11 +93,8 @@ impl Platforms {
     /// # Errors
     /// When one of them can't be set up.
     pub fn configured(config: &LoadedConfig, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
-        #[cfg_attr(
-            not(feature = "discord"),
-            expect(unused_mut, unused_variables, reason = "nothing is set up")
-        )]
-        let (mut platforms, config) = (Self::built_in(clock.clone()), config);
+        let mut platforms = Self::built_in(clock.clone());
+        alerts::register(&mut platforms, &config.alerts, &clock)?;
         #[cfg(feature = "discord")]
         discord::register(&mut platforms, config, &clock)?;
         Ok(platforms)

@@ -2,6 +2,8 @@
 
 #[path = "api/access.rs"]
 mod access;
+#[path = "api/documentation.rs"]
+mod documentation;
 #[path = "api/input.rs"]
 mod input;
 #[path = "api/metrics.rs"]
@@ -10,3 +12,5 @@ mod metrics;
 mod reading;
 #[path = "api/server.rs"]
 mod server;
+#[path = "api/steering.rs"]
+mod steering;

@@ -322,6 +322,20 @@ impl ServerLock {
     }
 }
 
+/// Refuses what is there and is no file.
+pub(crate) fn may_be_database(path: &Path) -> std::io::Result<()> {
+    use std::io::{Error, ErrorKind};
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => {
+            Err(Error::new(ErrorKind::IsADirectory, "it is a directory, not a file"))
+        }
+        Ok(found) if !found.is_file() => {
+            Err(Error::new(ErrorKind::Unsupported, "it is a device or a pipe, not a file"))
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 /// Whether the file can be written, or made. Nothing is.
 pub(crate) fn may_write(database: &Path) -> std::io::Result<()> {
     use rustix::fs::{Access, access};
@@ -331,9 +345,7 @@ pub(crate) fn may_write(database: &Path) -> std::io::Result<()> {
     };
     // Beside it stand its log and the server's lock.
     access(folder.join("."), Access::WRITE_OK | Access::EXEC_OK)?;
-    if database.is_dir() {
-        return Err(rustix::io::Errno::ISDIR.into());
-    }
+    may_be_database(database)?;
     match access(database, Access::READ_OK | Access::WRITE_OK) {
         Err(rustix::io::Errno::NOENT) => Ok(()),
         answer => Ok(answer?),
