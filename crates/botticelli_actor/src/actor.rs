@@ -2,10 +2,10 @@
 
 use crate::config::actor_file::ExecutionSection;
 use crate::config::{ActorFile, Fault, KeyPath};
-use crate::draft::{Draft, Entry, Extra};
+use crate::draft::{Delivery, Draft, Entry, Extra};
 use crate::knowledge::KnowledgeSet;
 use crate::platforms::Platforms;
-use crate::skill::{ActorContext, Skill, SkillError, Step};
+use crate::skill::{ActorContext, Skill, SkillError, Step, TextLimits};
 use crate::skills::SkillRegistry;
 use crate::text::{fits, measure};
 use async_trait::async_trait;
@@ -46,8 +46,8 @@ pub struct RunContext {
     pub scheduled_for: DateTime<Utc>,
     /// Where the task posts.
     pub destinations: Vec<Destination>,
-    /// The tightest limit of those destinations' platforms.
-    pub text_limit: TextLimit,
+    /// How long a text may be there.
+    pub text_limits: TextLimits,
     /// What does not fit them is not posted.
     pub platforms: Platforms,
     /// What was posted before.
@@ -167,7 +167,7 @@ impl Actor<RunContext> for PipelineActor {
                 task_id: context.task_id,
                 scheduled_for: context.scheduled_for,
                 destinations: context.destinations,
-                text_limit: context.text_limit,
+                text_limits: context.text_limits,
                 history: context.history,
                 clock: context.clock,
                 parameters: context.parameters,
@@ -304,17 +304,18 @@ impl Pass<'_> {
         let mut made = Made::default();
         let mut next_part: HashMap<&Destination, u32> = HashMap::new();
         for entry in &self.draft.entries {
-            let parts = parts(entry, self.context.text_limit).map_err(failed)?;
             for delivery in &entry.deliveries {
+                let limit = self.context.text_limits.of(&delivery.destination);
+                let parts = parts(entry, delivery, limit).map_err(failed)?;
                 self.fits(entry, &parts, &delivery.destination).map_err(failed)?;
                 let next = next_part.entry(&delivery.destination).or_default();
                 let first_part = *next;
-                for content in &parts {
+                for content in parts {
                     made.posts.push(NewPost {
                         destination: delivery.destination.clone(),
                         part: *next,
                         first_part,
-                        content: content.clone(),
+                        content,
                         not_before: delivery.not_before,
                         limits: delivery.limits.clone(),
                         on_unknown: self.on_unknown,
@@ -352,9 +353,9 @@ struct Made {
     used_items: Vec<UsedItem>,
 }
 
-/// What is posted for an entry. The platform would refuse a text that is empty or too long, later.
-fn parts(entry: &Entry, limit: TextLimit) -> Result<Vec<PostContent>, SkillError> {
-    let parts = entry.parts.clone().unwrap_or_else(|| vec![entry.item.text().into_owned()]);
+/// What is posted of an entry at a destination. The platform would refuse a text that is empty or too long, later.
+fn parts(entry: &Entry, delivery: &Delivery, limit: TextLimit) -> Result<Vec<PostContent>, SkillError> {
+    let parts = delivery.parts.clone().unwrap_or_else(|| vec![entry.item.text().into_owned()]);
     let wrong = |what| wrong(entry, what);
     if parts.is_empty() || parts.iter().any(|part| part.trim().is_empty()) {
         return Err(wrong("the text is empty".to_owned()));

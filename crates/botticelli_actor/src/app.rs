@@ -7,19 +7,19 @@ use crate::actor::{PipelineActor, RegisteredActors, RunContext};
 use crate::alerts::{self, Findings, Watcher, WatcherParts};
 use crate::api::{self, ApiError, ApiParts};
 use crate::config::server_file::PlatformName;
-use crate::config::{ActorFile, BotPost, LoadedConfig, Problems, ServerSettings};
+use crate::config::{ActorFile, LoadedConfig, Problems, ServerSettings};
 use crate::deliverer::{Deliverer, DeliverySettings, DeliverySignals};
 use crate::engine::{CurrentNode, DatabaseClock, Engine, EngineParts, EngineSettings, Shutdown};
-use crate::platforms::{Finding, Platforms, SetupError};
+use crate::platforms::{Finding, Intended, Platforms, SetupError};
 use crate::skills::SkillRegistry;
 use async_trait::async_trait;
 use botticelli_database::{DatabaseStatePersistence, Mode, OpenError, Store, Wakeups};
 use botticelli_server::clock::Clock;
-use botticelli_server::ids::{ActorName, DefinitionHash, NodeId, TaskId};
-use botticelli_server::ledger::{Attempt, Ledger as _, LedgerError, Registered, Registration};
+use botticelli_server::ids::{ActorName, DefinitionHash, ExecutionId, Fence, NodeId, TaskId};
+use botticelli_server::ledger::{Attempt, Ledger as _, LedgerError, Registered, Registration, Trigger};
 use botticelli_server::outbox::PostHistory;
-use botticelli_server::post::{Destination, TextLimit, TextUnit};
-use botticelli_server::server::{ActorManager, ActorServer, StatePersistence as _, TaskScheduler as _};
+use botticelli_server::post::Destination;
+use botticelli_server::server::{ActorManager, ActorServer, Run, StatePersistence as _, TaskScheduler as _};
 use botticelli_server::task::Task;
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -29,7 +29,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
@@ -136,6 +136,7 @@ pub struct App {
 }
 
 struct Running {
+    signals: DeliverySignals,
     /// Cancelled when one of the loops has ended, be it by a panic.
     broken_down: CancellationToken,
     engine: Arc<Engine>,
@@ -208,6 +209,32 @@ impl App {
         self.stopping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What this configuration has: its tasks and actors. `None`: it is being changed at this moment.
+    pub fn with_config<T>(&self, look: impl FnOnce(&LoadedConfig) -> T) -> Option<T> {
+        self.config.try_lock().ok().map(|config| look(&config))
+    }
+
+    /// Runs a task's pipeline as it would run now; nothing of it is sent or recorded. `None`: the configuration of this
+    /// server has no such task.
+    ///
+    /// # Errors
+    /// When the server does not run, or the database fails.
+    pub async fn rehearse(&self, task: &TaskId, stop: CancellationToken) -> Result<Option<Run>, AppError> {
+        let (store, actors) = {
+            let running = self.running.lock().await;
+            let running = running.as_ref().ok_or(AppError::NotRunning)?;
+            (running.store.clone(), running.actors.clone())
+        };
+        let task = self.config.lock().await.tasks.iter().find(|known| known.id == *task).cloned();
+        let Some(task) = task else { return Ok(None) };
+        let now = store.now().await?;
+        let clock = Arc::new(DatabaseClock::new(self.parts.clock.clone()));
+        let context = contexts(Arc::new(store), clock, self.parts.platforms.clone());
+        let context = context(&task, &rehearsal(&task, now), stop);
+        // The actor is gone: the task is about to be, too.
+        Ok(actors.run(&task.actor_name, context).await.ok())
+    }
+
     /// Its engine; `None` while the server does not run.
     pub async fn engine(&self) -> Option<Arc<Engine>> {
         Some(self.running.lock().await.as_ref()?.engine.clone())
@@ -237,7 +264,8 @@ impl App {
         let actors = Arc::new(RegisteredActors::default());
         enter_actors(&actors, build_actors(&config.actors, &parts.skills, url)?);
         let clock = Arc::new(DatabaseClock::new(parts.clock.clone()));
-        let (wakeups, posts_waiting) = (Wakeups::default(), Arc::new(Notify::new()));
+        let wakeups = Wakeups::default();
+        let signals = DeliverySignals { changed: wakeups.clone(), ..DeliverySignals::default() };
         let node = Arc::new(CurrentNode::new(parts.node.clone()));
         let engine = Arc::new(Engine::new(EngineParts {
             ledger: store_arc.clone(),
@@ -246,7 +274,7 @@ impl App {
             contexts: Arc::new(contexts(store_arc.clone(), clock.clone(), parts.platforms.clone())),
             clock: clock.clone(),
             wakeups: wakeups.clone(),
-            posts_waiting: posts_waiting.clone(),
+            posts_waiting: signals.posts_waiting.clone(),
             node: node.clone(),
             settings: engine_settings(&config.settings),
         }));
@@ -256,7 +284,7 @@ impl App {
             clock.clone(),
             node.clone(),
             parts.delivery.clone(),
-            DeliverySignals { posts_waiting: posts_waiting.clone(), changed: wakeups.clone() },
+            signals.clone(),
         );
         let findings = Findings::default();
         let watcher = Watcher::new(WatcherParts {
@@ -267,7 +295,7 @@ impl App {
             policies: config.alerts.iter().map(|alert| alert.policy.clone()).collect(),
             findings: findings.clone(),
             activity: engine.activity(),
-            posts_waiting,
+            posts_waiting: signals.posts_waiting.clone(),
             keep: config.settings.history_retention,
         });
         let heart_clock = clock.clone();
@@ -297,7 +325,7 @@ impl App {
         let registered = register_tasks(&store, &config.tasks, true).await?;
         tell_what_was_recovered(&snapshot, &registered).await?;
         engine.hold(runnable(config));
-        look_ahead(parts, &config.bot_posts, &stop);
+        look_ahead(parts, Intended::all(config, &parts.skills), &signals, &stop);
         let guard = || broken_down.clone().drop_guard();
         let mut loops = vec![
             tokio::spawn({
@@ -343,6 +371,7 @@ impl App {
             RunningApi { address, serving, stop }
         });
         Ok(Running {
+            signals,
             broken_down,
             engine,
             actors,
@@ -459,9 +488,10 @@ impl ActorServer for App {
             running.engine.cancel(&gone.id).await?;
         }
         running.engine.hold(runnable(&new));
-        if new.bot_posts != config.bot_posts {
-            look_ahead(&self.parts, &new.bot_posts, &running.stop);
-        }
+        let before = Intended::all(&config, &self.parts.skills);
+        let mut intended = Intended::all(&new, &self.parts.skills);
+        intended.retain(|one| before.iter().all(|before| !before.is_like(one)));
+        look_ahead(&self.parts, intended, &running.signals, &running.stop);
         let tasks = running.engine.scheduled().await?.len();
         info!(
             tasks,
@@ -576,16 +606,35 @@ fn left_out(config: &LoadedConfig) -> BTreeMap<&TaskId, &'static str> {
     config.tasks.iter().filter_map(|task| Some((&task.id, lacking(task)?))).collect()
 }
 
-/// Warns of what stands in the way of posts, before the first one finds it out. Nothing waits for that.
-fn look_ahead(parts: &AppParts, posts: &[BotPost], stop: &CancellationToken) {
-    let (platforms, posts, stop, now) =
-        (parts.platforms.clone(), posts.to_vec(), stop.clone(), parts.clock.now());
-    tokio::spawn(async move {
-        let found = stop.run_until_cancelled(platforms.preflight(&posts, now)).await;
-        for Finding { problem, .. } in found.unwrap_or_default() {
+/// So long posts to Discord wait until the way has been looked at. Without an answer they go all the same.
+const LOOK_AHEAD: Duration = Duration::from_secs(10);
+
+/// Warns of what stands in the way of posts, before the first of them finds it out.
+fn look_ahead(
+    parts: &AppParts,
+    intended: Vec<Intended>,
+    signals: &DeliverySignals,
+    stop: &CancellationToken,
+) {
+    if intended.is_empty() {
+        return;
+    }
+    let hold = signals.hold(PlatformName::Discord.as_str());
+    let (platforms, stop, now) = (parts.platforms.clone(), stop.clone(), parts.clock.now());
+    tokio::spawn(stop.run_until_cancelled_owned(async move {
+        let mut looking = std::pin::pin!(platforms.preflight(&intended, now));
+        let (found, hold) = match tokio::time::timeout(LOOK_AHEAD, &mut looking).await {
+            Ok(found) => (found, Some(hold)),
+            Err(_) => {
+                drop(hold);
+                (looking.await, None)
+            }
+        };
+        for Finding { problem, .. } in found {
             warn!("{problem}; {}", problem.hint.as_deref().unwrap_or_default());
         }
-    });
+        drop(hold);
+    }));
 }
 
 /// A reload may bring tasks for webhooks that this process was not started with.
@@ -628,7 +677,7 @@ pub fn contexts(
         task_id: task.id.clone(),
         scheduled_for: attempt.scheduled_for.unwrap_or(attempt.opened_at),
         destinations: task.destinations.clone(),
-        text_limit: tightest(task, &platforms),
+        text_limits: platforms.text_limits(&task.destinations),
         platforms: platforms.clone(),
         history: history.clone(),
         clock: clock.clone(),
@@ -639,9 +688,20 @@ pub fn contexts(
     }
 }
 
-/// The limit that fits every destination of a task.
-pub fn tightest(task: &Task, platforms: &Platforms) -> TextLimit {
-    let limits = task.destinations.iter().filter_map(|to| platforms.capabilities(to)).map(|can| can.text);
-    let no_limit = TextLimit { max: None, unit: TextUnit::Scalars };
-    limits.min_by_key(|limit| limit.max.unwrap_or(usize::MAX)).unwrap_or(no_limit)
+/// An attempt that nobody will record.
+pub fn rehearsal(task: &Task, now: DateTime<Utc>) -> Attempt {
+    Attempt {
+        execution_id: ExecutionId(0),
+        task_id: task.id.clone(),
+        trigger: Trigger::Manual,
+        scheduled_for: None,
+        due_at: now,
+        opened_at: now,
+        attempt: 1,
+        fence: Fence(0),
+        consecutive_failures: 0,
+        failures: 0,
+        interruptions: 0,
+        parameters: serde_json::Value::Null,
+    }
 }

@@ -80,13 +80,11 @@ pub struct Draft {
     pub entries: Vec<Entry>,
 }
 
-/// An item, the text made of it, and where it goes.
+/// An item, and where it goes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// The item.
     pub item: Item,
-    /// The parts of the message, once a skill has written them. Else the item's own text is posted.
-    pub parts: Option<Vec<String>>,
     /// What comes with the text on platforms that know it, by their name in
     /// [`PostContent::extras`](botticelli_server::post::PostContent::extras).
     pub extras: BTreeMap<String, Extra>,
@@ -113,6 +111,8 @@ pub struct Extra {
 pub struct Delivery {
     /// Where.
     pub destination: Destination,
+    /// The parts of the message there, once a skill has written them. Else the item's own text is posted.
+    pub parts: Option<Vec<String>>,
     /// Not before this time.
     pub not_before: Option<DateTime<Utc>>,
     /// What is checked again when it is delivered.
@@ -122,6 +122,6 @@ pub struct Delivery {
 impl Delivery {
     /// At once, without limits.
     pub fn to(destination: Destination) -> Self {
-        Self { destination, not_before: None, limits: DeliveryLimits::default() }
+        Self { destination, parts: None, not_before: None, limits: DeliveryLimits::default() }
     }
 }

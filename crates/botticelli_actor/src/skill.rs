@@ -8,8 +8,9 @@ use botticelli_server::ids::TaskId;
 use botticelli_server::ledger::LedgerError;
 use botticelli_server::outbox::PostHistory;
 use botticelli_server::outcome::SkipReason;
-use botticelli_server::post::{Destination, TextLimit};
+use botticelli_server::post::{Destination, Extras, TextLimit, TextUnit};
 use chrono::{DateTime, Utc};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -63,8 +64,8 @@ pub struct ActorContext {
     pub scheduled_for: DateTime<Utc>,
     /// Where the task posts.
     pub destinations: Vec<Destination>,
-    /// The tightest limit of those destinations' platforms.
-    pub text_limit: TextLimit,
+    /// How long a text may be there, and how that is counted.
+    pub text_limits: TextLimits,
     /// What was posted before.
     pub history: Arc<dyn PostHistory>,
     /// What time it is.
@@ -75,6 +76,24 @@ pub struct ActorContext {
     pub knowledge: Arc<dyn Knowledge>,
     /// Where the actor's file is: relative paths in it start there.
     pub folder: PathBuf,
+}
+
+/// How long a text may be at each destination.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TextLimits(BTreeMap<Destination, TextLimit>);
+
+impl TextLimits {
+    /// The limit there. Where nobody knows of one there is none.
+    pub fn of(&self, destination: &Destination) -> TextLimit {
+        let no_limit = TextLimit { max: None, unit: TextUnit::Scalars };
+        self.0.get(destination).copied().unwrap_or(no_limit)
+    }
+}
+
+impl FromIterator<(Destination, TextLimit)> for TextLimits {
+    fn from_iter<T: IntoIterator<Item = (Destination, TextLimit)>>(limits: T) -> Self {
+        Self(limits.into_iter().collect())
+    }
 }
 
 /// The actor's knowledge sources, by name.
@@ -97,6 +116,12 @@ pub trait Skill: Send + Sync {
     /// knowledge sources. A message names the setting and what is allowed.
     fn check(&self, _knowledge: &[&str]) -> Vec<Fault> {
         Vec::new()
+    }
+
+    /// An example of what will come with messages, as far as the settings tell: platforms can say beforehand whether they
+    /// would take it.
+    fn adds(&self) -> Extras {
+        Extras::new()
     }
 
     /// Makes the next draft. Takes it as a whole and gives it back: a skill that fails has changed nothing.

@@ -26,7 +26,8 @@ pub use alerts::{AlertFilter, AlertView, AlertsSeen};
 pub use error::OpenError;
 pub use persistence::DatabaseStatePersistence;
 pub use store::{
-    Cancelled, Condition, Decided, Mode, PostDecision, Published, RequestKey, Resumed, Store, Wakeups,
+    Cancelled, Condition, Decided, Mode, PostDecision, Published, RequestKey, Restored, Resumed, Store,
+    Wakeups,
 };
 pub use target::{DatabaseUrl, UrlError};
 pub use views::{

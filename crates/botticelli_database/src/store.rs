@@ -50,7 +50,8 @@ pub enum Mode {
 /// What a person decides about a post.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PostDecision {
-    /// Try again now. What may be there stays in doubt: it is sent under its key, or looked for.
+    /// Try again now. What may be there stays in doubt: it is sent under its key, or looked for. Of a post that is there:
+    /// what was to follow it and did not.
     Retry,
     /// Send it again although it may be there.
     Resend,
@@ -61,7 +62,7 @@ pub enum PostDecision {
         /// Where a person can see it.
         link: Option<String>,
     },
-    /// Leave it out for good.
+    /// Leave it out for good. Of a post that is there: what is still to follow it.
     Dismiss,
 }
 
@@ -78,7 +79,21 @@ impl PostDecision {
         }
     }
 
-    /// Whether it can be decided about a post in this state. `in_doubt`: the post may be there.
+    /// Why it can't be decided about a post in this state.
+    pub fn why_not(&self, state: PostState) -> &'static str {
+        match self {
+            Self::Retry if state == PostState::NeedsReview => "it may be there already",
+            Self::Retry => "there is nothing to retry",
+            Self::Resend | Self::MarkPosted { .. } if state == PostState::Posted => {
+                "there is nothing to settle"
+            }
+            Self::Resend | Self::MarkPosted { .. } => "nothing says that it may be there",
+            Self::Dismiss => "it can't be dismissed",
+        }
+    }
+
+    /// Whether it can be decided about a post in this state. `in_doubt`: the post may be there. What follows a post that
+    /// is there is another matter.
     pub(crate) fn applies_to(&self, state: PostState, in_doubt: bool) -> bool {
         use PostState::{Deferred, Failed, NeedsReview, Pending, Posted, Sending, Skipped};
         match (self, state) {
@@ -152,6 +167,22 @@ pub enum Cancelled {
     AlreadyOver,
     /// There is no such execution.
     UnknownExecution,
+}
+
+/// What was done after a backup was restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Restored {
+    /// Nothing: this server runs.
+    ServerRuns(NodeId),
+    /// So many tasks leave out what they missed, executions are cancelled, and posts are in doubt.
+    Done {
+        /// Tasks that were due.
+        tasks: usize,
+        /// Executions that were not over.
+        executions: usize,
+        /// Posts that were to be sent.
+        posts: usize,
+    },
 }
 
 /// How a database stands.
@@ -322,6 +353,16 @@ impl Store {
         let resumed = write!(self, resume(id, audit))?;
         self.notify(task.as_str()).await;
         Ok(resumed)
+    }
+
+    /// To be called once after a backup was restored, before a server starts: what the backup believes to be due has
+    /// been done since.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn restored(&self) -> Result<Restored, LedgerError> {
+        let audit = self.audit("database.restored", "database", Value::Null);
+        write!(self, restored(audit))
     }
 
     /// Carries out a person's decision about a post.
@@ -897,7 +938,7 @@ impl Ledger for Store {
 /// The point that is passed when such an end is stored.
 fn stored(end: &PostEnd) -> Option<Point> {
     match end {
-        PostEnd::Posted(_) => Some(Point::ReceiptStored),
+        PostEnd::Posted(_) | PostEnd::Followed { .. } => Some(Point::ReceiptStored),
         PostEnd::Deferred { uncertain: true, .. } => Some(Point::DoubtStored),
         PostEnd::Deferred { uncertain: false, .. } => Some(Point::RetryStored),
         PostEnd::NeedsReview { .. } => Some(Point::ReviewStored),

@@ -194,6 +194,8 @@ pub struct PostView {
     pub reason: Option<String>,
     /// When it goes out next.
     pub deliver_at: Option<DateTime<Utc>>,
+    /// It is there, and what is to follow it (`to_follow` of its receipt) is done, or tried again, then.
+    pub follow_up_at: Option<DateTime<Utc>>,
     /// While it waits: the other post that goes first. An earlier part of its message that is not settled, or a post that
     /// their destination did not take.
     pub waits_for: Option<PostId>,

@@ -74,6 +74,7 @@ mod at_the_same_moment {
             posted_at: database.time(),
             link: None,
             recovered: false,
+            to_follow: Vec::new(),
             missing: Vec::new(),
         };
         let ended = [SettledPost {

@@ -176,6 +176,9 @@ pub struct ClaimedPost {
     pub limits: DeliveryLimits,
     /// When this task posted to this destination before (see [`PostHistory::post_times`]), this message left out.
     pub earlier: Vec<DateTime<Utc>>,
+    /// It is there, and something is to follow it ([`Receipt::to_follow`]): that is what the attempt is for, and it ends
+    /// as [`PostEnd::Followed`]. Its `fence` is the number of the attempt.
+    pub posted: Option<Receipt>,
 }
 
 /// How one attempt at a post ended.
@@ -183,6 +186,13 @@ pub struct ClaimedPost {
 pub enum PostEnd {
     /// It is there.
     Posted(Receipt),
+    /// It was there before. What became of that which is to follow it.
+    Followed {
+        /// As before, but for what was done, and what will never be.
+        receipt: Receipt,
+        /// What is still to follow waits. `None`: nothing is.
+        again: Option<FollowAgain>,
+    },
     /// It will never be; one failure of its task.
     Failed {
         /// Why, for a person.
@@ -215,6 +225,17 @@ pub enum PostEnd {
         /// Why, for the person who will decide.
         reason: String,
     },
+}
+
+/// When what is to follow a post is tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FollowAgain {
+    /// At this time.
+    pub at: DateTime<Utc>,
+    /// Why not now, for a person.
+    pub reason: String,
+    /// See [`PostEnd::Deferred`].
+    pub counts: bool,
 }
 
 /// One thing that an attempt asked its platform, and what came back.
@@ -255,6 +276,8 @@ pub enum Asked {
     Post,
     /// Whether the post is there.
     LookUp,
+    /// To do what is to follow the post.
+    FollowUp,
 }
 
 impl Asked {
@@ -263,6 +286,7 @@ impl Asked {
         match self {
             Self::Post => "post",
             Self::LookUp => "look_up",
+            Self::FollowUp => "follow_up",
         }
     }
 }
@@ -318,6 +342,11 @@ impl Exchange {
     /// The platform took the post.
     pub fn taken(&mut self, at: DateTime<Utc>, receipt: &Receipt) {
         self.message_id = Some(receipt.message_id.clone());
+        self.is(at, PlatformAnswer::Taken);
+    }
+
+    /// The platform did what was to follow.
+    pub fn followed(&mut self, at: DateTime<Utc>, _: &()) {
         self.is(at, PlatformAnswer::Taken);
     }
 
@@ -414,6 +443,9 @@ pub trait Outbox: Send + Sync {
     /// Leases up to `limit` posts that may go out now, on platforms other than `without`, and commits their attempt rows. At most one post of a
     /// destination is on its way at a time, oldest first; a part waits for the parts before it. While a post waits
     /// because its destination did not take it, no other goes there.
+    ///
+    /// Behind them come posts that are there and that something is to follow ([`ClaimedPost::posted`]): one of a
+    /// destination at a time, and no post waits for them. When their lease is over they are due again.
     async fn claim_posts(
         &self,
         node: &NodeId,

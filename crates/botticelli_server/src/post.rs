@@ -59,7 +59,11 @@ pub struct Receipt {
     /// The message was there already: an earlier request had taken effect.
     #[serde(default)]
     pub recovered: bool,
-    /// What was to follow the message and did not, and why: it is there without that.
+    /// What is to follow the message and has not yet: steps of [`ContentPoster::follow_up`], in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub to_follow: Vec<String>,
+    /// What was to follow the message and will not, and why: it is there without that. Each begins with the step and a
+    /// colon.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
 }
@@ -325,6 +329,26 @@ pub trait ContentPoster: Send + Sync {
         destination: &Self::Destination,
         key: &IdempotencyKey,
     ) -> Result<Self::Posted, PostError>;
+
+    /// Does one step of [`Receipt::to_follow`] for a post that is there. Can be asked for again and again: what is done
+    /// already is fine, and nothing that people see is made twice. A platform without such steps refuses.
+    ///
+    /// # Errors
+    /// [`PostError::Refused`] when the post stays without it; any other means that it may be asked for again.
+    async fn follow_up(
+        &self,
+        _content: &Self::Content,
+        _destination: &Self::Destination,
+        _posted: &Self::Posted,
+        step: &str,
+    ) -> Result<(), PostError>
+    where
+        Self::Content: Sync,
+        Self::Destination: Sync,
+        Self::Posted: Sync,
+    {
+        Err(PostError::Refused(format!("nothing named {step:?} can follow a post here").into()))
+    }
 
     /// What this platform counts its limits by, where several nodes share it: a token's [`fingerprint`]. One node at a
     /// time then sends for it. `None`: every node may send.

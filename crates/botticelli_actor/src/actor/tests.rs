@@ -76,13 +76,14 @@ limit = 2
 ";
 
 fn context(world: &World) -> RunContext {
-    let ActorContext { task_id, scheduled_for, destinations, text_limit, history, clock, parameters, .. } =
-        world.context();
+    let ActorContext {
+        task_id, scheduled_for, destinations, text_limits, history, clock, parameters, ..
+    } = world.context();
     RunContext {
         task_id,
         scheduled_for,
         destinations,
-        text_limit,
+        text_limits,
         platforms: Platforms::default(),
         on_unknown: OnUnknown::NeedsReview,
         history,

@@ -179,7 +179,14 @@ impl ContentPoster for Sinks {
                 dedup_key(&answer).unwrap_or_else(|| event.incident.clone())
             }
         };
-        Ok(Receipt { message_id, posted_at: now, link: None, recovered: false, missing: Vec::new() })
+        Ok(Receipt {
+            message_id,
+            posted_at: now,
+            link: None,
+            recovered: false,
+            to_follow: Vec::new(),
+            missing: Vec::new(),
+        })
     }
 
     async fn look_up(

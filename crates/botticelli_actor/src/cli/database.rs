@@ -6,14 +6,19 @@ use super::output::{time_or, visible, write_json, write_table};
 use super::task::{Runner, in_database, not_enabled, runner_of};
 use super::{load_config, show};
 use crate::clock::SystemClock;
-use botticelli_database::{Decided, Mode, PostDecision, PostFilter, PostView, Resumed, Store, TaskView};
+use crate::config::env;
+use crate::engine::is_on;
+use crate::shown::PostDetails;
+use botticelli_database::{
+    Decided, Mode, PostDecision, PostFilter, PostView, Requester, Restored, Resumed, Store, TaskView,
+};
 use botticelli_server::ids::{ExecutionId, PostId};
 use botticelli_server::ledger::Trigger;
 use botticelli_server::outbox::PostState;
 use botticelli_server::server::{Accepted, Event, EventServer};
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -28,7 +33,9 @@ fn database_url(global: &GlobalArgs) -> anyhow::Result<SecretString> {
 
 pub(super) async fn open(global: &GlobalArgs) -> anyhow::Result<Store> {
     let url = database_url(global)?;
-    Ok(Store::open(url.expose_secret(), Mode::Command, Arc::new(SystemClock)).await?)
+    let store = Store::open(url.expose_secret(), Mode::Command, Arc::new(SystemClock)).await?;
+    let who = format!("user {}", env::user_name());
+    Ok(store.by(Requester { who, origin: "command line".to_owned(), note: None }))
 }
 
 pub(super) async fn migrate(global: &GlobalArgs, out: &mut impl Write) -> anyhow::Result<()> {
@@ -39,6 +46,35 @@ pub(super) async fn migrate(global: &GlobalArgs, out: &mut impl Write) -> anyhow
     }
     if done.is_empty() {
         writeln!(out, "up to date")?;
+    }
+    Ok(())
+}
+
+pub(super) async fn restored(global: &GlobalArgs, out: &mut impl Write) -> anyhow::Result<()> {
+    match open(global).await?.restored().await? {
+        Restored::Done { tasks, executions, posts } => Ok(writeln!(
+            out,
+            "{tasks} tasks leave out what was due since the backup\n{executions} executions are cancelled\n\
+             {posts} posts may be there already: they are looked up before they are sent"
+        )?),
+        Restored::ServerRuns(node) => Err(Failure::new(format!("server {node} runs on this database"))
+            .hint("stop it: this is for a database that was restored from a backup, before a server starts on it")
+            .into()),
+    }
+}
+
+/// Whether a server of this machine (or container) has just said to its database that it lives.
+pub(super) async fn health(global: &GlobalArgs, out: &mut impl Write) -> anyhow::Result<()> {
+    let host = env::host_name();
+    let nodes = open(global).await?.nodes(None, usize::MAX).await?;
+    let here: Vec<_> = nodes.into_iter().filter(|node| node.lives && is_on(&node.node, &host)).collect();
+    for node in &here {
+        let (beat, open) = (time_or(Some(node.heartbeat_at), "-"), node.open_executions);
+        writeln!(out, "{} lives: last said so {beat}; it has {open} executions", node.node)?;
+    }
+    if here.is_empty() {
+        let failure = Failure::new(format!("no server of {host:?} lives"));
+        return Err(failure.hint("servers of other machines are not looked at").into());
     }
     Ok(())
 }
@@ -154,13 +190,11 @@ pub(super) async fn posts(
 }
 
 async fn show_post(store: &Store, id: PostId, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
-    let Some(post) = store.post(id).await? else { return Err(unknown_post(id)) };
-    let attempts = store.post_attempts(id).await?;
+    let Some(shown) = PostDetails::of(store, id).await? else { return Err(unknown_post(id)) };
     if json {
-        let mut shown = serde_json::to_value(&post)?;
-        shown["attempts_made"] = json!(attempts);
         return write_json(&shown, out);
     }
+    let PostDetails { post, attempts_made: attempts } = shown;
     for (what, text) in post_lines(&post) {
         writeln!(out, "{what:18} {}", visible(&text))?;
     }
@@ -193,6 +227,12 @@ fn post_lines(post: &PostView) -> Vec<(&'static str, String)> {
         ("state", Some(post.state.as_str().to_owned())),
         ("reason", post.reason.clone()),
         ("waits until", at(post.deliver_at)),
+        (
+            "still to follow",
+            receipt.map(|receipt| receipt.to_follow.join(", ")).filter(|text| !text.is_empty()),
+        ),
+        ("it follows at", at(post.follow_up_at)),
+        ("it is without", receipt.map(|receipt| receipt.missing.join("; ")).filter(|text| !text.is_empty())),
         ("waits for post", post.waits_for.map(|other| other.to_string())),
         ("may be there since", at(post.uncertain_since)),
         ("sent by", post.node.clone()),
@@ -215,14 +255,21 @@ async fn decide(
 ) -> anyhow::Result<()> {
     match store.decide(id, decision.clone()).await? {
         Decided::Done if json => show_post(store, id, true, out).await,
-        Decided::Done => Ok(writeln!(out, "post {id} {}", done(&decision))?),
+        Decided::Done => {
+            let is_there = store.post(id).await?.is_some_and(|post| post.state == PostState::Posted);
+            Ok(writeln!(out, "post {id} {}", done(&decision, is_there))?)
+        }
         Decided::UnknownPost => Err(unknown_post(id)),
         Decided::NotNow(state) => Err(not_now(id, state, &decision).into()),
     }
 }
 
-fn done(decision: &PostDecision) -> String {
+fn done(decision: &PostDecision, is_there: bool) -> String {
     match decision {
+        PostDecision::Retry if is_there => {
+            "is there; what is to follow it is tried as soon as a server can".to_owned()
+        }
+        PostDecision::Dismiss if is_there => "stays as it is: nothing follows it any more".to_owned(),
         PostDecision::Retry => "will be sent as soon as a server can".to_owned(),
         PostDecision::Resend => {
             "will be sent again as soon as a server can; if it was there, it is there twice \
@@ -238,15 +285,7 @@ fn done(decision: &PostDecision) -> String {
 
 /// Why a decision can't be carried out, and what can be decided instead.
 fn not_now(id: PostId, state: PostState, decision: &PostDecision) -> Failure {
-    let why = match decision {
-        PostDecision::Retry if state == PostState::NeedsReview => "it may be there already",
-        PostDecision::Retry => "there is nothing to retry",
-        PostDecision::Resend | PostDecision::MarkPosted { .. } if state == PostState::Posted => {
-            "there is nothing to settle"
-        }
-        PostDecision::Resend | PostDecision::MarkPosted { .. } => "nothing says that it may be there",
-        PostDecision::Dismiss => "it can't be dismissed",
-    };
+    let why = decision.why_not(state);
     let refused = Failure::new(format!("post {id} is {}: {why}", state.as_str()));
     match state {
         PostState::NeedsReview => refused.hint(format!(

@@ -7,7 +7,7 @@ use super::{actor_faults, load_checked, next};
 use crate::clock::SystemClock;
 use crate::config::{ActorFile, Check, Fault, LoadedConfig, Problem, Problems};
 use crate::knowledge::check_content;
-use crate::platforms::{Finding, Platforms};
+use crate::platforms::{Finding, Intended, Platforms};
 use crate::skills::SkillRegistry;
 use botticelli_database::{Condition, Store};
 use botticelli_server::post::{Destination, PostContent};
@@ -52,7 +52,8 @@ async fn preflight(
         return Ok(without_token);
     }
     let platforms = Platforms::configured(config, Arc::new(SystemClock))?;
-    let findings = platforms.preflight(&config.bot_posts, now).await;
+    let intended = Intended::all(config, &SkillRegistry::standard());
+    let findings = platforms.preflight(&intended, now).await;
     let (blocking, others): (Vec<_>, Vec<_>) = findings.into_iter().partition(|finding| finding.blocks);
     for Finding { problem, .. } in others {
         tracing::warn!("{problem}; {}", problem.hint.as_deref().unwrap_or_default());

@@ -16,8 +16,12 @@ mod schema;
 mod show;
 mod supervisor;
 mod task;
+mod token;
 
-pub use args::{AlertsCommand, Cli, Command, GlobalArgs, LogFormat, OnceArgs, PostsCommand, TasksCommand};
+pub(crate) use args::printable;
+pub use args::{
+    AlertsCommand, Cli, Command, GlobalArgs, LogFormat, OnceArgs, PostsCommand, TasksCommand, TokenCommand,
+};
 
 use crate::actor::PipelineActor;
 use crate::clock::SystemClock;
@@ -79,7 +83,11 @@ fn start(cli: &Cli) -> anyhow::Result<()> {
         | Command::Tasks(_)
         | Command::Posts(_)
         | Command::Alerts(_)
-        | Command::Migrate => {
+        | Command::Token(_)
+        | Command::Audit { .. }
+        | Command::Migrate
+        | Command::Restored
+        | Command::Health => {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             let result = runtime.block_on(with_database(cli, command));
             // Whatever still blocks a thread must not hold up the end.
@@ -109,7 +117,11 @@ async fn with_database(cli: &Cli, command: &Command) -> anyhow::Result<()> {
         Command::Alerts(AlertsCommand::Test { name }) => {
             alerts::test(&cli.global, name.as_deref(), &mut out).await
         }
+        Command::Token(command) => token::run(&cli.global, command, &mut out).await,
+        Command::Audit { limit, json } => token::audit(&cli.global, *limit, *json, &mut out).await,
         Command::Migrate => database::migrate(&cli.global, &mut out).await,
+        Command::Restored => database::restored(&cli.global, &mut out).await,
+        Command::Health => database::health(&cli.global, &mut out).await,
         Command::Next(_) | Command::Schema(_) | Command::Completions { .. } => Ok(()),
     };
     // Also, and above all, what led to a failure.

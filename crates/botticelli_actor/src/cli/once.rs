@@ -6,7 +6,7 @@ use super::load_config;
 use super::output::visible;
 use super::task::{Runner, in_configuration, in_database, runner_of};
 use crate::actor::{PipelineActor, RunContext, Stage, StageResult, Trace};
-use crate::app::{contexts, delivery_settings};
+use crate::app::{contexts, delivery_settings, rehearsal};
 use crate::clock::SystemClock;
 use crate::config::{ActorFile, LoadedConfig, Problems};
 use crate::deliverer::{Deliverer, DeliverySignals, OWN_LIMITS};
@@ -32,6 +32,7 @@ use botticelli_server::task::Task;
 use chrono::{DateTime, SecondsFormat, Utc};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -65,21 +66,7 @@ async fn rehearse(config: &LoadedConfig, task: &Task, out: &mut impl Write) -> a
         }
         Err(error) => return Err(error.into()),
     };
-    let now = setting.now;
-    let attempt = Attempt {
-        execution_id: ExecutionId(0),
-        task_id: task.id.clone(),
-        trigger: Trigger::Manual,
-        scheduled_for: None,
-        due_at: now,
-        opened_at: now,
-        attempt: 1,
-        fence: botticelli_server::ids::Fence(0),
-        consecutive_failures: 0,
-        failures: 0,
-        interruptions: 0,
-        parameters: Value::Null,
-    };
+    let attempt = rehearsal(task, setting.now);
     let run = traced(config, task, &attempt, setting.history, &setting.file, out).await?;
     write_posts(&run.posts, out)?;
     writeln!(
@@ -185,8 +172,11 @@ impl Trace for Stages {
         }
         for entry in &draft.entries {
             let key = format!("{}/{}", entry.item.source, entry.item.key);
+            let counts: BTreeSet<usize> =
+                entry.deliveries.iter().filter_map(|delivery| Some(delivery.parts.as_ref()?.len())).collect();
+            let counts: Vec<String> = counts.iter().map(usize::to_string).collect();
             let parts =
-                entry.parts.as_ref().map_or(String::new(), |parts| format!(", {} part(s)", parts.len()));
+                if counts.is_empty() { String::new() } else { format!(", {} part(s)", counts.join(" or ")) };
             lines.push_str(&format!("   draft: {}{parts}\n", visible(&key)));
         }
     }

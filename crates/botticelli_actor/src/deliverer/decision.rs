@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use std::time::Duration;
 
 /// No platform's wish to be left alone is honoured for longer.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why a post waits that could go out: the one reason that is no trouble.
 pub(crate) const OWN_LIMITS: &str = "the actor's own limits allow it only then";
@@ -253,7 +253,9 @@ mod tests {
                     prop_assert!(!lease_over && !safe && !may_ask);
                     prop_assert_eq!(post.on_unknown, OnUnknown::AtMostOnce);
                 }
-                Action::End(PostEnd::Posted(_) | PostEnd::Skipped { .. }) => prop_assert!(false, "invented"),
+                Action::End(PostEnd::Posted(_) | PostEnd::Followed { .. } | PostEnd::Skipped { .. }) => {
+                    prop_assert!(false, "invented");
+                }
             }
         }
 
@@ -291,7 +293,9 @@ mod tests {
                     prop_assert!(may_be_there && !capabilities.look_up);
                     prop_assert_eq!(post.on_unknown, OnUnknown::NeedsReview);
                 }
-                PostEnd::Posted(_) | PostEnd::Skipped { .. } => prop_assert!(false, "invented"),
+                PostEnd::Posted(_) | PostEnd::Followed { .. } | PostEnd::Skipped { .. } => {
+                    prop_assert!(false, "invented");
+                }
             }
         }
     }

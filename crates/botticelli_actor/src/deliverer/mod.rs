@@ -5,6 +5,8 @@
 //! follows from its answer, or from its having none.
 
 mod decision;
+mod follow_up;
+mod held;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +27,7 @@ use chrono::{DateTime, Utc};
 pub(crate) use decision::OWN_LIMITS;
 use decision::{Action, Case};
 use futures::FutureExt;
+pub use held::{Held, Hold};
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
@@ -91,9 +94,11 @@ impl Default for DeliverySettings {
 pub struct Report {
     /// There, with a receipt.
     pub posted: usize,
+    /// What was to follow a post that was there: done, or done without.
+    pub followed: usize,
     /// Given up.
     pub failed: usize,
-    /// Waiting for another attempt.
+    /// Waiting for another attempt, be it for what is to follow them.
     pub deferred: usize,
     /// Left out.
     pub skipped: usize,
@@ -121,6 +126,8 @@ pub struct DeliverySignals {
     pub posts_waiting: Arc<Notify>,
     /// Told when a post that failed has paused its task.
     pub changed: Wakeups,
+    /// See [`DeliverySignals::hold`].
+    pub held: Held,
 }
 
 impl Deliverer {
@@ -232,7 +239,8 @@ impl Deliverer {
             self.rescue().await?;
             work.rescue_at = now + self.settings.poll_interval;
         }
-        let without = self.sent_by_others(work, now).await?;
+        let mut without = self.sent_by_others(work, now).await?;
+        without.extend(self.signals.held.names().iter().cloned());
         let look_at = self.claim(work, now, &without).await?;
         work.troubles = 0;
         let keep = if self.scopes.is_empty() { self.settings.poll_interval } else { EGRESS_LEASE / 3 };
@@ -455,14 +463,29 @@ impl Report {
             return;
         }
         match end {
-            PostEnd::Posted(Receipt { message_id, recovered, missing, .. }) => {
+            PostEnd::Posted(Receipt { message_id, recovered, .. }) => {
                 self.posted += 1;
                 if pause == Pause::Ends {
                     info!(destination = %to, "the destination takes posts again");
                 }
                 info!(post.id = %id, task.id = %task, destination = %to, message_id, recovered, "posted");
-                for lacking in missing {
-                    warn!(post.id = %id, task.id = %task, destination = %to, "posted without its {lacking}");
+            }
+            PostEnd::Followed { again: Some(again), .. } => {
+                self.deferred += 1;
+                let (until, reason) = (again.at, &again.reason);
+                info!(post.id = %id, task.id = %task, destination = %to, %until, "posted, and {reason}");
+            }
+            PostEnd::Followed { receipt, again: None } => {
+                self.followed += 1;
+                if receipt.missing.is_empty() {
+                    info!(post.id = %id, task.id = %task, destination = %to, "all that was to follow is done");
+                }
+                for lacking in &receipt.missing {
+                    warn!(
+                        post.id = %id, task.id = %task, destination = %to,
+                        "posted without its {lacking}. When that is put right, `actor-server posts retry {id}` tries \
+                         it again"
+                    );
                 }
             }
             PostEnd::Failed { error } => {
@@ -516,6 +539,7 @@ impl Paused {
             }
             PostEnd::Posted(_) if self.0.remove(destination) => Pause::Ends,
             PostEnd::Posted(_)
+            | PostEnd::Followed { .. }
             | PostEnd::Failed { .. }
             | PostEnd::Deferred { .. }
             | PostEnd::Skipped { .. }
@@ -533,9 +557,15 @@ struct Courier {
 
 impl Courier {
     async fn deliver(self, post: &ClaimedPost) -> (PostEnd, Vec<Exchange>) {
-        match &self.platform {
-            Some(platform) => self.attempt(post, &**platform).await,
-            None => (self.no_platform(post), Vec::new()),
+        match (&self.platform, &post.posted) {
+            (Some(platform), None) => self.attempt(post, &**platform).await,
+            (Some(platform), Some(posted)) => {
+                let capabilities = platform.capabilities(&post.content, &post.destination);
+                let mut case = Case::new(post, capabilities, &self.settings);
+                (self.follow_up(posted, &mut case, &**platform).await, case.exchanges)
+            }
+            (None, None) => (self.no_platform(post), Vec::new()),
+            (None, Some(posted)) => (self.follows_later(post, posted), Vec::new()),
         }
     }
 

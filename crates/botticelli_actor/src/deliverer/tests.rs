@@ -35,6 +35,7 @@ pub(super) fn claimed(id: i64, target: &str) -> ClaimedPost {
         on_unknown: OnUnknown::NeedsReview,
         limits: DeliveryLimits::default(),
         earlier: Vec::new(),
+        posted: None,
     }
 }
 
@@ -229,6 +230,23 @@ enum Answer {
     Panic,
 }
 
+impl Answer {
+    /// Nothing was taken.
+    fn error(self) -> PostError {
+        match self {
+            Self::FallSilent => PostError::Unknown("connection reset".into()),
+            Self::Busy => PostError::NotSent { reason: "429".into(), retry_after: None },
+            Self::BusyFor(seconds) => {
+                PostError::NotSent { reason: "429".into(), retry_after: Some(Duration::from_secs(seconds)) }
+            }
+            Self::Removed => PostError::Removed("somebody deleted it".into()),
+            Self::Refuse => PostError::Refused("blocked".into()),
+            Self::Close => PostError::DestinationClosed("403".into()),
+            Self::Take | Self::TakeAndFallSilent | Self::TakeAndHang | Self::Panic => panic!("a bug"),
+        }
+    }
+}
+
 /// A platform that answers as it is told, then takes everything.
 struct FakePlatform {
     clock: Arc<ManualClock>,
@@ -257,6 +275,10 @@ impl FakePlatform {
         self.answers.lock().expect("not poisoned").extend(answers);
     }
 
+    fn next_answer(&self) -> Answer {
+        self.answers.lock().expect("not poisoned").pop_front().unwrap_or(Answer::Take)
+    }
+
     fn count(&self) -> usize {
         self.messages.lock().expect("not poisoned").len()
     }
@@ -278,8 +300,14 @@ impl FakePlatform {
             return Receipt { recovered: true, ..receipt.clone() };
         }
         let message_id = format!("message-{}", messages.len() + 1);
-        let receipt =
-            Receipt { message_id, posted_at: now, link: None, recovered: false, missing: Vec::new() };
+        let receipt = Receipt {
+            message_id,
+            posted_at: now,
+            link: None,
+            recovered: false,
+            to_follow: Vec::new(),
+            missing: Vec::new(),
+        };
         messages.push((key.clone(), receipt.clone()));
         receipt
     }
@@ -310,27 +338,30 @@ impl ContentPoster for FakePlatform {
         key: &IdempotencyKey,
     ) -> Result<Receipt, PostError> {
         self.requests.lock().expect("not poisoned").push((destination.clone(), content.clone()));
-        let answer = self.answers.lock().expect("not poisoned").pop_front().unwrap_or(Answer::Take);
-        match answer {
+        match self.next_answer() {
             Answer::Take => Ok(self.take(key)),
             Answer::TakeAndFallSilent => {
                 self.take(key);
                 Err(PostError::Unknown("502".into()))
             }
-            Answer::FallSilent => Err(PostError::Unknown("connection reset".into())),
             Answer::TakeAndHang => {
                 self.take(key);
                 std::future::pending().await
             }
-            Answer::Busy => Err(PostError::NotSent { reason: "429".into(), retry_after: None }),
-            Answer::BusyFor(seconds) => Err(PostError::NotSent {
-                reason: "429".into(),
-                retry_after: Some(Duration::from_secs(seconds)),
-            }),
-            Answer::Removed => Err(PostError::Removed("somebody deleted it".into())),
-            Answer::Refuse => Err(PostError::Refused("blocked".into())),
-            Answer::Close => Err(PostError::DestinationClosed("403".into())),
-            Answer::Panic => panic!("a bug"),
+            other => Err(other.error()),
+        }
+    }
+
+    async fn follow_up(
+        &self,
+        _: &PostContent,
+        _: &Destination,
+        _: &Receipt,
+        _: &str,
+    ) -> Result<(), PostError> {
+        match self.next_answer() {
+            Answer::Take => Ok(()),
+            other => Err(other.error()),
         }
     }
 
@@ -703,7 +734,9 @@ proptest! {
                 PostEnd::Posted(receipt) => prop_assert_eq!((receipt.message_id.as_str(), count), ("message-1", 1)),
                 PostEnd::Failed { .. } => prop_assert_eq!(count, 0),
                 PostEnd::NeedsReview { .. } => prop_assert!(!look_up),
-                PostEnd::Deferred { .. } | PostEnd::Skipped { .. } => prop_assert!(false, "not settled"),
+                PostEnd::Followed { .. } | PostEnd::Deferred { .. } | PostEnd::Skipped { .. } => {
+                    prop_assert!(false, "not settled");
+                }
             }
             Ok(())
         })?;
@@ -769,6 +802,7 @@ async fn a_destination_that_is_closed_says_so_in_its_posts_and_once_in_the_log()
         posted_at: stage.clock.now(),
         link: None,
         recovered: false,
+        to_follow: Vec::new(),
         missing: Vec::new(),
     };
     let posted = PostEnd::Posted(receipt);
@@ -834,4 +868,73 @@ async fn a_node_under_another_name_has_to_take_what_it_sends_for_again() {
     assert_eq!(others(&mut work).await, Vec::<String>::new());
     let (_, until) = stage.outbox.sender.lock().expect("not poisoned").clone().expect("a sender");
     assert_eq!(until, stage.clock.now() + EGRESS_LEASE);
+}
+
+#[tokio::test]
+async fn what_follows_a_post_is_tried_again_or_given_up_as_the_platform_answers() {
+    use Answer::{Busy, BusyFor, Close, FallSilent, Panic, Refuse, Removed, Take};
+    let seconds = |seconds| Duration::from_secs(seconds);
+    let settings = DeliverySettings::default();
+    for (answers, to_follow, missing, wait) in [
+        (vec![Take, Take], vec![], vec![], None),
+        (vec![Refuse, Take], vec![], vec!["thread: blocked"], None),
+        (vec![Removed, Refuse], vec![], vec!["thread: somebody deleted it", "crosspost: blocked"], None),
+        (vec![Take, BusyFor(1163)], vec!["crosspost"], vec![], Some((seconds(1163), false))),
+        (vec![BusyFor(50), BusyFor(40)], vec!["thread", "crosspost"], vec![], Some((seconds(40), false))),
+        (
+            vec![Refuse, Busy],
+            vec!["crosspost"],
+            vec!["thread: blocked"],
+            Some((settings.retry.initial, true)),
+        ),
+        (vec![FallSilent, Take], vec!["thread"], vec![], Some((settings.retry.initial, true))),
+        (vec![Panic, Take], vec!["thread"], vec![], Some((settings.retry.initial, true))),
+        (vec![Take, Close], vec!["crosspost"], vec![], Some((settings.closed.initial, true))),
+    ] {
+        let stage = Stage::new(None, false);
+        let receipt = Receipt {
+            to_follow: vec!["thread".into(), "crosspost".into()],
+            ..stage.platform.take(&IdempotencyKey::stored("k".into()))
+        };
+        stage.outbox.put(ClaimedPost { posted: Some(receipt.clone()), ..claimed(1, "here") });
+        stage.platform.will(&answers);
+        let report = stage.run_once().await;
+        let Some(PostEnd::Followed { receipt: after, again }) = stage.outbox.end(1) else {
+            panic!("{report:?}")
+        };
+        assert_eq!(
+            (&after.to_follow, &after.missing),
+            (
+                &to_follow.iter().map(ToString::to_string).collect(),
+                &missing.iter().map(ToString::to_string).collect(),
+            ),
+            "{answers:?}"
+        );
+        let expected =
+            Report { deferred: wait.is_some().into(), followed: wait.is_none().into(), ..Report::default() };
+        assert_eq!(report, expected);
+        assert_eq!(again.is_some(), wait.is_some());
+        if let (Some(again), Some((most, counts))) = (again, wait) {
+            let waits = (again.at - stage.clock.now()).to_std().expect("later");
+            assert!(waits <= most && waits * 2 >= most, "{answers:?}: {waits:?}");
+            assert_eq!(again.counts, counts, "{answers:?}");
+            assert!(again.reason.contains("follows later: "), "{}", again.reason);
+        }
+        assert_eq!(stage.platform.count(), 1, "no second message");
+        let asked: Vec<_> = stage.outbox.exchanges(1).iter().map(|exchange| exchange.asked).collect();
+        assert_eq!(asked, [Asked::FollowUp, Asked::FollowUp]);
+    }
+}
+
+#[tokio::test]
+async fn while_a_platform_is_held_nothing_goes_there() {
+    let stage = Stage::new(None, false);
+    let holds = [stage.signals.hold("fake"), stage.signals.hold("fake"), stage.signals.hold("other")];
+    stage.outbox.put(claimed(1, "somewhere"));
+    let [one, two, _other] = holds;
+    assert_eq!(stage.run_once().await, Report::default());
+    drop(one);
+    assert_eq!(stage.run_once().await, Report::default(), "held twice");
+    drop(two);
+    assert_eq!(stage.run_once().await.posted, 1);
 }

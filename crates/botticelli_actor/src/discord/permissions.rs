@@ -198,7 +198,7 @@ mod tests {
     const USER: Snowflake = Snowflake(2);
 
     fn role(id: Snowflake, permissions: Permissions) -> Role {
-        Role { id, name: String::new(), permissions }
+        Role { id, name: String::new(), permissions, mentionable: false }
     }
 
     fn member(roles: &[Snowflake]) -> Member {

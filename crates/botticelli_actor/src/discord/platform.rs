@@ -211,7 +211,21 @@ impl ContentPoster for Bot {
         let posted = self.rest.create_message(channel, &message, files, &nonce).await?;
         let is_older = posted.id.time() + OLDER < sent_at + self.rest.skew();
         let receipt = self.receipt(channel, &posted, was_known || is_older);
-        self.follow_up(channel, &message, posted.id, receipt).await
+        Ok(Receipt { to_follow: follow_up::steps(&message), ..receipt })
+    }
+
+    async fn follow_up(
+        &self,
+        content: &PostContent,
+        destination: &Destination,
+        posted: &Receipt,
+        step: &str,
+    ) -> Result<(), PostError> {
+        let (channel, message) = (channel(destination)?, message(content)?);
+        let posted = posted.message_id.parse().map_err(|error| {
+            PostError::Refused(format!("{:?} is no id of a message: {error}", posted.message_id).into())
+        })?;
+        self.do_step(channel, &message, posted, step).await
     }
 
     fn egress_scope(&self) -> Option<String> {
@@ -238,7 +252,9 @@ impl ContentPoster for Bot {
             Some(forum) => self.find_forum_post(channel, &message, forum, (since, doubt)).await,
         };
         match found {
-            Ok(LookUp::Found(receipt)) => self.complete(channel, &message, receipt).await.map(LookUp::Found),
+            Ok(LookUp::Found(receipt)) => {
+                Ok(LookUp::Found(Receipt { to_follow: follow_up::steps(&message), ..receipt }))
+            }
             Ok(answer @ (LookUp::Absent | LookUp::Unknowable { .. })) => Ok(answer),
             Err(error) if error.class() == Some(Class::Destination) => {
                 Ok(LookUp::Unknowable { reason: error.to_string() })
@@ -261,7 +277,7 @@ fn rivals(doubt: &Doubt) -> impl Iterator<Item = Message> {
 
 fn receipt(message: Snowflake, link: Option<String>, recovered: bool) -> Receipt {
     let (message_id, posted_at) = (message.to_string(), message.time());
-    Receipt { message_id, posted_at, link, recovered, missing: Vec::new() }
+    Receipt { message_id, posted_at, link, recovered, to_follow: Vec::new(), missing: Vec::new() }
 }
 
 /// A question that got no answer changes nothing: it can be asked again.

@@ -4,7 +4,7 @@
 //! channel is never asked for by its id.
 
 use super::error::{Class, DiscordError};
-use super::message::Message;
+use super::message::{ForumPost, Message, TAG_OF_ITEM};
 use super::permissions::{Permissions, Who, needed};
 use super::rest::Rest;
 use super::snowflake::Snowflake;
@@ -25,6 +25,8 @@ pub struct Check {
 /// What stands in the way, or will.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
+    /// Of which check, by its place in the list; `None`: of all.
+    pub check: Option<usize>,
     /// Where; `None`: everywhere.
     pub channel: Option<Snowflake>,
     /// How bad it is.
@@ -83,8 +85,9 @@ pub async fn preflight(rest: &Rest, checks: &[Check], now: DateTime<Utc>) -> Res
     let wanted: BTreeSet<Snowflake> = checks.iter().map(|check| check.channel).collect();
     map.explore(&wanted).await?;
     let mut findings = Vec::new();
-    for check in checks {
-        findings.extend(map.judge(check).await?);
+    for (index, check) in checks.iter().enumerate() {
+        let found = map.judge(check).await?.into_iter();
+        findings.extend(found.map(|finding| Finding { check: Some(index), ..finding }));
     }
     let mut guilds = map.servers;
     guilds.retain(|channel, _| wanted.contains(channel));
@@ -93,6 +96,7 @@ pub async fn preflight(rest: &Rest, checks: &[Check], now: DateTime<Utc>) -> Res
 
 fn token_refused() -> Finding {
     Finding {
+        check: None,
         channel: None,
         weight: Weight::Problem,
         what: "Discord refuses the token".into(),
@@ -189,6 +193,8 @@ impl<'a> Map<'a> {
         verdict.forum(&check.message);
         if let Some(permissions) = self.permissions(&channel).await? {
             verdict.permissions(&check.message, permissions);
+            let server = self.servers.get(&channel.id).and_then(|guild| self.here.get(guild));
+            verdict.roles(&check.message, server.map_or(&[], |here| &here.roles), permissions);
         }
         Ok(verdict.findings)
     }
@@ -223,6 +229,7 @@ impl<'a> Map<'a> {
 
 fn unseen(channel: Snowflake) -> Finding {
     Finding {
+        check: None,
         channel: Some(channel),
         weight: Weight::Problem,
         what: "the bot can't see it, or it does not exist (nor is it among the last archived threads)".into(),
@@ -230,6 +237,10 @@ fn unseen(channel: Snowflake) -> Finding {
               the bot's role View Channel there"
             .into(),
     }
+}
+
+fn known_tags(post: &ForumPost) -> Vec<String> {
+    post.tags.iter().filter(|tag| *tag != TAG_OF_ITEM).cloned().collect()
 }
 
 struct Verdict<'a> {
@@ -240,7 +251,7 @@ struct Verdict<'a> {
 impl Verdict<'_> {
     fn find(&mut self, weight: Weight, what: impl Into<String>, fix: impl Into<String>) {
         let (channel, what, fix) = (Some(self.channel.id), what.into(), fix.into());
-        self.findings.push(Finding { channel, weight, what, fix });
+        self.findings.push(Finding { check: None, channel, weight, what, fix });
     }
 
     fn problem(&mut self, what: impl Into<String>, fix: impl Into<String>) {
@@ -257,11 +268,14 @@ impl Verdict<'_> {
             (true, false) => {
                 self.problem(
                     format!("{name} is a forum, which takes no plain messages"),
-                    "give the post a title",
+                    "give its posts a title: `forum = { name = \"…\" }` in the actor's discord_message",
                 );
             }
             (false, true) => {
-                self.problem(format!("{name} is no forum"), "leave the title out, or choose a forum");
+                self.problem(
+                    format!("{name} is no forum"),
+                    "take `forum` out of the actor's discord_message, or choose a forum",
+                );
             }
             (false, false) if !kind.takes_messages() => {
                 self.problem(format!("{name} takes no messages"), "choose a text channel");
@@ -271,21 +285,28 @@ impl Verdict<'_> {
         if message.crosspost && kind != ChannelKind::Announcement {
             self.problem(
                 format!("{name} is no announcement channel, so nothing can be published from it"),
-                "switch crossposts off, or make it an announcement channel (Edit Channel, Overview)",
+                "take `crosspost` out of the actor's discord_message, or make it an announcement channel (Edit Channel, \
+                 Overview)",
             );
         }
         if message.thread.is_some() && !matches!(kind, ChannelKind::Text | ChannelKind::Announcement) {
-            self.problem(format!("no thread can be started in {name}"), "leave the thread out");
+            self.problem(
+                format!("no thread can be started in {name}"),
+                "take `thread` out of the actor's discord_message, or choose a text channel",
+            );
         }
     }
 
     fn forum(&mut self, message: &Message) {
         let Some(post) = message.forum.as_ref().filter(|_| self.channel.kind.is_forum()) else { return };
-        if let Err(unknown) = self.channel.tag_ids(&post.tags) {
-            self.problem(unknown, "correct the tags");
+        if let Err(unknown) = self.channel.tag_ids(&known_tags(post)) {
+            self.problem(unknown, "correct `forum.tags` in the actor's discord_message, or make the tag");
         }
         if self.channel.requires_tag() && post.tags.is_empty() {
-            self.problem(format!("{} requires a tag", self.name()), "name one of its tags in the post");
+            self.problem(
+                format!("{} requires a tag", self.name()),
+                "name one of its tags: `forum.tags` in the actor's discord_message",
+            );
         }
     }
 
@@ -314,18 +335,40 @@ impl Verdict<'_> {
         }
     }
 
+    /// Those that are to be pinged: each allows that to everyone, or the bot may ping all.
+    fn roles(&mut self, message: &Message, roles: &[Role], permissions: Permissions) {
+        for id in &message.mentions.roles {
+            let Some(role) = roles.iter().find(|role| role.id == *id) else {
+                self.problem(
+                    format!("there is no role {id} to ping"),
+                    "correct `mentions.roles` in the actor's discord_message (Server Settings, Roles, Copy Role ID)",
+                );
+                continue;
+            };
+            if !role.mentionable && !permissions.has(Permissions::MENTION_EVERYONE) {
+                self.problem(
+                    format!("the bot can't ping the role {}", role.name),
+                    "in Server Settings, Roles, allow anyone to mention it, or allow the bot's role: Mention Everyone",
+                );
+            }
+        }
+    }
+
     fn thread(&mut self, moderates: bool) {
         let Some(thread) = self.channel.thread_metadata else { return };
         if thread.locked && !moderates {
-            self.problem("the thread is locked", "unlock it, or give the bot's role Manage Threads");
+            self.problem(
+                "the thread is locked",
+                "unlock it, or allow the bot's role in its channel: Manage Threads",
+            );
         } else if thread.archived {
             self.find(Weight::Warning, "the thread is archived", "nothing: the first post opens it again");
         }
     }
 
     fn moderated_tags(&mut self, message: &Message) {
-        let tags = message.forum.as_ref().map(|post| post.tags.as_slice()).unwrap_or_default();
-        let ids = self.channel.tag_ids(tags).unwrap_or_default();
+        let tags = message.forum.as_ref().map(known_tags).unwrap_or_default();
+        let ids = self.channel.tag_ids(&tags).unwrap_or_default();
         let of_moderators =
             self.channel.available_tags.iter().filter(|tag| tag.moderated && ids.contains(&tag.id));
         let names: Vec<&str> = of_moderators.map(|tag| tag.name.as_str()).collect();

@@ -186,6 +186,14 @@ fn done(result: Result<Reply, DiscordError>) -> Result<(), DiscordError> {
     }
 }
 
+/// The same for what is done to a message: one that is gone did not have it done.
+fn done_to_message(result: Result<Reply, DiscordError>) -> Result<(), DiscordError> {
+    match result {
+        Err(error) if error.is_of_gone_message() => Err(error),
+        other => done(other),
+    }
+}
+
 /// A bot on Discord.
 #[derive(Clone)]
 pub struct Rest {
@@ -394,7 +402,7 @@ impl Rest {
     /// # Errors
     /// See [`DiscordError`].
     pub async fn crosspost(&self, channel: Snowflake, message: Snowflake) -> Result<(), DiscordError> {
-        done(self.sender.send(&Route::crosspost(channel, message), &[], Body::None).await)
+        done_to_message(self.sender.send(&Route::crosspost(channel, message), &[], Body::None).await)
     }
 
     /// Starts a thread from a message and returns its id, which is the message's. One that is there already is fine.
@@ -408,7 +416,7 @@ impl Rest {
         thread: &NewThread,
     ) -> Result<Snowflake, DiscordError> {
         let route = Route::thread_from_message(channel, message);
-        done(self.sender.send(&route, &[], Body::Json(thread_body(thread))).await)?;
+        done_to_message(self.sender.send(&route, &[], Body::Json(thread_body(thread))).await)?;
         Ok(message)
     }
 

@@ -295,6 +295,9 @@ pub struct Role {
     pub name: String,
     /// What it allows.
     pub permissions: Permissions,
+    /// Anyone may mention it.
+    #[serde(default)]
+    pub mentionable: bool,
 }
 
 /// Somebody as part of a server.

@@ -20,7 +20,7 @@ mod window;
 
 pub use activity::Activity;
 pub use clock::DatabaseClock;
-pub use node::{CurrentNode, node_name};
+pub use node::{CurrentNode, is_on, node_name};
 pub use shutdown::{LAST_MOMENTS, Shutdown};
 
 use crate::actor::RunContext;

@@ -108,8 +108,16 @@ async fn hand_on(parts: &Parts) -> Result<(), LedgerError> {
 
 /// The name of a process: unique, and telling for a person.
 pub fn node_name(host: &str, process: u32, started: chrono::DateTime<chrono::Utc>) -> NodeId {
-    let host: String = host.chars().filter(|c| !c.is_control() && !c.is_whitespace()).take(100).collect();
-    let host = if host.is_empty() { "node" } else { &host };
-    let name = format!("{host}-{process}-{:x}", started.timestamp_micros());
+    let name = format!("{}-{process}-{:x}", machine(host), started.timestamp_micros());
     NodeId::new(name).unwrap_or_else(|_| unreachable!("made of a host without spaces, and digits"))
+}
+
+/// Whether a process of that name runs, or ran, on that host.
+pub fn is_on(node: &str, host: &str) -> bool {
+    node.rsplitn(3, '-').nth(2) == Some(machine(host).as_str())
+}
+
+fn machine(host: &str) -> String {
+    let host: String = host.chars().filter(|c| !c.is_control() && !c.is_whitespace()).take(100).collect();
+    if host.is_empty() { "node".to_owned() } else { host }
 }

@@ -74,6 +74,7 @@ impl ContentPoster for Console {
             posted_at,
             link: None,
             recovered: false,
+            to_follow: Vec::new(),
             missing: Vec::new(),
         })
     }

@@ -1,16 +1,16 @@
 //! Discord, as the configuration sets it up.
 
-use super::{Finding, Platforms, SetupError};
+use super::{Finding, Intended, Platforms, SetupError};
 use crate::config::{BotPost, DiscordSettings, LoadedConfig, Problem};
 use crate::discord::limits::{LimitSettings, Limiter};
 use crate::discord::message::FileLimits;
 use crate::discord::platform::{BotSettings, Webhooks};
 use crate::discord::preflight::{self, Check, Weight};
-use crate::discord::{HttpSettings, Message, Rest, Snowflake, WebhookRest};
+use crate::discord::{HttpSettings, Message, Rest, WebhookRest};
 use crate::discord_server::DiscordContentPoster;
 use botticelli_server::clock::Clock;
 use chrono::{DateTime, Utc};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Enters `discord` where there is a token, and `discord_webhook` where there are webhooks. They share their limits:
@@ -35,15 +35,27 @@ pub(super) fn register(
 
 /// What stands in the way of what `posts` will do, found out without posting, and by no request that counts towards a
 /// ban.
-pub(super) async fn preflight(rest: &Rest, posts: &[BotPost], now: DateTime<Utc>) -> Vec<Finding> {
-    let channels: BTreeSet<Snowflake> = posts.iter().filter_map(|post| post.channel.parse().ok()).collect();
-    if channels.is_empty() {
+pub(super) async fn preflight(rest: &Rest, posts: &[Intended], now: DateTime<Utc>) -> Vec<Finding> {
+    let mut checks: Vec<Check> = Vec::new();
+    // For each check the posts that it concerns.
+    let mut concerned: Vec<Vec<&BotPost>> = Vec::new();
+    for Intended { post, example } in posts {
+        let Ok(channel) = post.channel.parse() else { continue };
+        let message = Message::try_from(example).unwrap_or_else(|_| Message::text("text"));
+        let check = Check { channel, message };
+        match checks.iter().position(|known| *known == check) {
+            Some(known) => concerned[known].push(post),
+            None => {
+                checks.push(check);
+                concerned.push(vec![post]);
+            }
+        }
+    }
+    if checks.is_empty() {
         return Vec::new();
     }
-    let check = |channel| Check { channel, message: Message::text("text") };
-    let checks: Vec<Check> = channels.into_iter().map(check).collect();
     match preflight::preflight(rest, &checks, now).await {
-        Ok(report) => report.findings.iter().flat_map(|finding| told(finding, posts)).collect(),
+        Ok(report) => report.findings.iter().flat_map(|finding| told(finding, &concerned)).collect(),
         Err(error) => {
             let problem = Problem::with("Discord", format!("it can't be asked: {error}"));
             let problem = problem.hint("is the network there, and `[discord] api_base_url` right?");
@@ -53,19 +65,17 @@ pub(super) async fn preflight(rest: &Rest, posts: &[BotPost], now: DateTime<Utc>
 }
 
 /// The finding at each line that it concerns.
-fn told(finding: &preflight::Finding, posts: &[BotPost]) -> Vec<Finding> {
+fn told(finding: &preflight::Finding, concerned: &[Vec<&BotPost>]) -> Vec<Finding> {
     let blocks = finding.weight == Weight::Problem;
-    let Some(channel) = finding.channel else {
+    let Some(posts) = finding.check.and_then(|check| concerned.get(check)) else {
         let problem = Problem::with("Discord", finding.what.clone()).hint(finding.fix.clone());
         return vec![Finding { problem, blocks }];
     };
-    let channel = channel.to_string();
-    let here = posts.iter().filter(|post| post.channel == channel);
-    here.map(|post| {
-        let message = format!("channel {channel}: {}", finding.what);
+    let at = |post: &&BotPost| {
+        let message = format!("channel {}: {}", post.channel, finding.what);
         Finding { problem: post.problem(message, finding.fix.clone()), blocks }
-    })
-    .collect()
+    };
+    posts.iter().map(at).collect()
 }
 
 fn client(

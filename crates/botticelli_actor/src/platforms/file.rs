@@ -122,5 +122,5 @@ impl ContentPoster for JsonLinesFile {
 }
 
 fn receipt(key: String, posted_at: DateTime<Utc>, recovered: bool) -> Receipt {
-    Receipt { message_id: key, posted_at, link: None, recovered, missing: Vec::new() }
+    Receipt { message_id: key, posted_at, link: None, recovered, to_follow: Vec::new(), missing: Vec::new() }
 }

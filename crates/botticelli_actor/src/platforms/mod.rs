@@ -12,7 +12,10 @@ pub(crate) use extras::shown;
 pub use file::JsonLinesFile;
 
 use crate::config::{BotPost, LoadedConfig, Problem};
+use crate::skill::TextLimits;
+use crate::skills::SkillRegistry;
 use botticelli_server::clock::Clock;
+use botticelli_server::ids::TaskId;
 use botticelli_server::outbox::EgressScope;
 use botticelli_server::post::{Capabilities, Destination, Platform, PostContent};
 use chrono::{DateTime, Utc};
@@ -32,6 +35,35 @@ pub struct Platforms {
     /// Asks Discord before anything is posted.
     #[cfg(feature = "discord")]
     bot: Option<crate::discord::Rest>,
+}
+
+/// What an enabled task will post somewhere as the bot.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Intended {
+    /// Where that is said.
+    pub post: BotPost,
+    /// A message of that kind.
+    pub example: PostContent,
+}
+
+impl Intended {
+    /// Where it is said apart.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.post.channel == other.post.channel && self.example == other.example
+    }
+
+    /// All of a configuration.
+    pub fn all(config: &LoadedConfig, skills: &SkillRegistry) -> Vec<Self> {
+        let example = |task: &TaskId| {
+            let actor = &config.tasks.iter().find(|known| known.id == *task)?.actor_name;
+            Some(skills.example(config.actors.iter().find(|file| file.actor.name == *actor)?))
+        };
+        let intended = |post: &BotPost| Self {
+            post: post.clone(),
+            example: example(&post.task).unwrap_or_else(|| PostContent::text("text")),
+        };
+        config.bot_posts.iter().map(intended).collect()
+    }
 }
 
 /// What stands in the way of posts, or will.
@@ -65,13 +97,13 @@ impl Platforms {
     }
 
     /// What stands in the way of these posts, found out without posting. Empty without a token.
-    pub async fn preflight(&self, posts: &[BotPost], now: DateTime<Utc>) -> Vec<Finding> {
+    pub async fn preflight(&self, posts: &[Intended], now: DateTime<Utc>) -> Vec<Finding> {
         #[cfg(feature = "discord")]
         if let Some(bot) = &self.bot {
             return discord::preflight(bot, posts, now).await;
         }
         #[cfg(not(feature = "discord"))]
-        let _: (&[BotPost], DateTime<Utc>) = (posts, now);
+        let _: (&[Intended], DateTime<Utc>) = (posts, now);
         Vec::new()
     }
 
@@ -89,6 +121,12 @@ impl Platforms {
     pub fn capabilities(&self, destination: &Destination) -> Option<Capabilities> {
         let platform = self.get(&destination.platform)?;
         Some(platform.capabilities(&PostContent::default(), destination))
+    }
+
+    /// How long a text may be at each of these.
+    pub fn text_limits(&self, destinations: &[Destination]) -> TextLimits {
+        let limit = |to: &Destination| Some((to.clone(), self.capabilities(to)?.text));
+        destinations.iter().filter_map(limit).collect()
     }
 
     /// Those whose limits are counted for all nodes together.

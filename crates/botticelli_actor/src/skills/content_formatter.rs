@@ -2,7 +2,7 @@
 
 use super::template::Template;
 use crate::config::within::Within;
-use crate::draft::{Draft, Entry, Item};
+use crate::draft::{Draft, Item};
 use crate::skill::{ActorContext, Skill, SkillError, Step};
 use crate::text::{fits, measure, split, truncate};
 use async_trait::async_trait;
@@ -18,7 +18,7 @@ use std::fmt;
 pub struct ContentFormatter {
     /// A Jinja template over the item's fields. `item`, `task` and `now` are there too. Default: the item's own text.
     template: Option<Template>,
-    /// The longest message, as the platform counts. Default, and never more: what the platform takes.
+    /// The longest message, as each platform counts. Default, and never more: what the platform takes.
     max_length: Option<Within<1, 1_000_000>>,
     /// What happens to a longer one: it becomes several messages, is cut, or the run fails.
     #[serde(default)]
@@ -40,6 +40,13 @@ enum Overflow {
     Fail,
 }
 
+/// A text before it is fitted to its places.
+struct Written {
+    body: String,
+    /// What stands at the end of it, and is never cut.
+    ending: String,
+}
+
 /// The longest text that a template may make.
 const LONGEST_TEXT: usize = 1 << 20;
 
@@ -48,33 +55,34 @@ impl Skill for ContentFormatter {
     async fn run(&self, mut draft: Draft, context: &ActorContext) -> Result<Step, SkillError> {
         let mut notes = Vec::new();
         for entry in &mut draft.entries {
-            let parts = self.format(entry, context).map_err(|problem| {
-                SkillError::Unrecoverable(format!(
-                    "item {:?} of {:?}: {problem}",
-                    entry.item.key, entry.item.source
-                ))
-            })?;
-            let sizes: Vec<_> =
-                parts.iter().map(|part| measure(part, context.text_limit.unit).to_string()).collect();
-            notes.push(format!(
-                "wrote {:?} in {} part(s), length {}",
-                entry.item.key,
-                parts.len(),
-                sizes.join(" + ")
-            ));
-            entry.parts = Some(parts);
+            let Item { key, source, .. } = &entry.item;
+            let wrong = |problem| SkillError::Unrecoverable(format!("item {key:?} of {source:?}: {problem}"));
+            let text = self.write(&entry.item, context).map_err(wrong)?;
+            for delivery in &mut entry.deliveries {
+                let limit = context.text_limits.of(&delivery.destination);
+                let parts = self.fit(&text, self.limit(limit)).map_err(wrong)?;
+                notes.push(format!(
+                    "wrote {key:?} for {} in {} part(s), length {}",
+                    delivery.destination,
+                    parts.len(),
+                    parts
+                        .iter()
+                        .map(|part| measure(part, limit.unit).to_string())
+                        .collect::<Vec<_>>()
+                        .join(" + ")
+                ));
+                delivery.parts = Some(parts);
+            }
         }
         Ok(Step::Continue { draft, notes })
     }
 }
 
 impl ContentFormatter {
-    fn format(&self, entry: &Entry, context: &ActorContext) -> Result<Vec<String>, String> {
+    fn write(&self, item: &Item, context: &ActorContext) -> Result<Written, String> {
         let body = match &self.template {
-            Some(template) => {
-                template.render(&entry.item, context).map_err(|error| format!("template: {error}"))?
-            }
-            None => entry.item.text().into_owned(),
+            Some(template) => template.render(item, context).map_err(|error| format!("template: {error}"))?,
+            None => item.text().into_owned(),
         };
         if body.len() > LONGEST_TEXT {
             return Err(format!("the text has {} bytes (allowed: {LONGEST_TEXT})", body.len()));
@@ -83,14 +91,17 @@ impl ContentFormatter {
         if body.is_empty() {
             return Err("the text is empty".to_owned());
         }
-        let ending = self.ending(&entry.item)?;
-        let limit = self.limit(context.text_limit);
+        Ok(Written { body: body.to_owned(), ending: self.ending(item)? })
+    }
+
+    /// The parts for a place with this limit.
+    fn fit(&self, Written { body, ending }: &Written, limit: TextLimit) -> Result<Vec<String>, String> {
         let whole = format!("{body}{ending}");
         match self.overflow {
             Overflow::Split => split(&whole, limit).map_err(|error| error.to_string()),
             _ if fits(&whole, limit) => Ok(vec![whole]),
             Overflow::Truncate => {
-                let room = limit.max.map(|max| max.saturating_sub(measure(&ending, limit.unit)));
+                let room = limit.max.map(|max| max.saturating_sub(measure(ending, limit.unit)));
                 if room == Some(0) {
                     return Err(format!(
                         "hashtags and source alone are longer than {} ({ending:?})",
@@ -219,7 +230,9 @@ mod tests {
 
     async fn parts(world: &World, settings: &str) -> Result<Vec<String>, String> {
         let draft = world.run("content_formatter", settings, world.draft_of_items()).await;
-        draft.map(|mut draft| draft.entries.remove(0).parts.unwrap()).map_err(|error| error.to_string())
+        draft
+            .map(|mut draft| draft.entries[0].deliveries.remove(0).parts.unwrap())
+            .map_err(|error| error.to_string())
     }
 
     fn one(item: serde_json::Value) -> World {

@@ -174,13 +174,7 @@ impl Skill for ContentSelection {
             notes.push(format!("chose {:?}{why}", item.key));
             let deliveries = context.destinations.iter().cloned().map(Delivery::to).collect();
             let again = used.contains(&item.key);
-            draft.entries.push(Entry {
-                item: item.clone(),
-                parts: None,
-                extras: Default::default(),
-                deliveries,
-                again,
-            });
+            draft.entries.push(Entry { item: item.clone(), extras: Default::default(), deliveries, again });
         }
         Ok(Step::Continue { draft, notes })
     }

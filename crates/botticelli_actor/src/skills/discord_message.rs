@@ -5,11 +5,12 @@ use crate::config::within::Within;
 use crate::config::{Fault, KeyPath};
 use crate::discord::message::{
     EXTRA, Embed, EmbedAuthor, EmbedField, EmbedFooter, EmbedPicture, File, FileData, FileLimits, ForumPost,
-    Link, Mentions, Message, NewThread, Place, Poll, Problem, Reply, Sender,
+    Link, Mentions, Message, NewThread, Place, Poll, Problem, Reply, Sender, TAG_OF_ITEM,
 };
 use crate::draft::{Draft, Entry, Extra};
 use crate::skill::{ActorContext, Skill, SkillError, Step};
 use async_trait::async_trait;
+use botticelli_server::post::Extras;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -211,6 +212,12 @@ impl Skill for DiscordMessage {
             Ok(()) => Vec::new(),
             Err(problems) => problems.0.iter().map(fault).collect(),
         }
+    }
+
+    fn adds(&self) -> Extras {
+        let example = |template: &Template, kind: Kind<'_>| Ok(kind.example(template));
+        let message = self.message(&Writer { text: &example }).unwrap_or_default();
+        Extras::from([(EXTRA.to_owned(), self.extra(&message).first)])
     }
 
     async fn run(&self, mut draft: Draft, context: &ActorContext) -> Result<Step, SkillError> {
@@ -432,7 +439,7 @@ impl ThreadSettings {
 
 impl ForumSettings {
     fn write(&self, write: &Writer<'_>) -> Result<ForumPost, Problem> {
-        let tag = |field: &str, tag: &Template| write.optional(field, Some(tag), Kind::Text);
+        let tag = |field: &str, tag: &Template| write.optional(field, Some(tag), Kind::Tag);
         Ok(ForumPost {
             name: write.text("forum.name", &self.name, Kind::Text)?,
             tags: each("forum.tags", &self.tags, tag)?,
@@ -484,6 +491,8 @@ enum Kind<'a> {
     /// A URL, or a file of the message.
     Picture,
     Id,
+    /// Of a forum: which it has is known there.
+    Tag,
     Color,
     Time,
     /// Of the file in this field: no two are alike.
@@ -497,6 +506,7 @@ impl Kind<'_> {
             Self::Text => "x",
             Self::Url | Self::Picture => "https://example.org/",
             Self::Id => "1",
+            Self::Tag => TAG_OF_ITEM,
             Self::Color => "#000000",
             Self::Time => "2030-01-01T00:00:00Z",
             Self::Name(field) => field,

@@ -20,9 +20,10 @@ pub use discord_message::DiscordMessage;
 pub use duplicate_check::DuplicateCheck;
 pub use rate_limiting::RateLimiting;
 
-use crate::config::{Fault, discord, read_what_is_right};
+use crate::config::{ActorFile, Fault, discord, read_what_is_right};
 use crate::names::unknown;
 use crate::skill::Skill;
+use botticelli_server::post::PostContent;
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -102,6 +103,13 @@ impl SkillRegistry {
                 (None, vec![Fault::new("name", message).hint(hint)])
             }
         }
+    }
+
+    /// A message of the kind that the actor will post, as far as its settings tell.
+    pub fn example(&self, actor: &ActorFile) -> PostContent {
+        let skills = actor.skills.iter().filter(|section| section.enabled);
+        let skills = skills.filter_map(|section| self.build(&section.name, &section.settings).ok());
+        PostContent { text: "text".to_owned(), extras: skills.flat_map(|skill| skill.adds()).collect() }
     }
 
     /// The names, in order.

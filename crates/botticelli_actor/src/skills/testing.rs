@@ -89,7 +89,6 @@ impl World {
         let deliveries: Vec<_> = self.destinations.iter().cloned().map(Delivery::to).collect();
         let entry = |item: &Item| Entry {
             item: item.clone(),
-            parts: None,
             extras: Default::default(),
             deliveries: deliveries.clone(),
             again: false,
@@ -121,7 +120,7 @@ impl World {
             task_id: TaskId::new("daily").unwrap(),
             scheduled_for: self.scheduled_for,
             destinations: self.destinations.clone(),
-            text_limit: self.text_limit,
+            text_limits: self.destinations.iter().map(|to| (to.clone(), self.text_limit)).collect(),
             history: world.clone(),
             clock: world.clone(),
             parameters: serde_json::Value::Null,

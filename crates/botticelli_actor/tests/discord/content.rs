@@ -4,7 +4,7 @@ use super::platform::{BotUnderTest, to};
 use super::*;
 use botticelli_server::post::{Doubt, Extras, LookUp, Platform, PostContent, PostError, Receipt};
 use botticelli_testkit::platform_suite::PlatformUnderTest as _;
-use discord_double::{Fault, Pings, What, When};
+use discord_double::Pings;
 use serde_json::{Value, json};
 
 fn with(text: &str, extra: Value) -> PostContent {
@@ -14,10 +14,6 @@ fn with(text: &str, extra: Value) -> PostContent {
 async fn post(bot: &Platform, channel: Id, content: &PostContent, key: &str) -> Result<Receipt, PostError> {
     let (to, key) = (to("discord", &channel.0.to_string()), IdempotencyKey::stored(key.into()));
     bot.post(content, &to, &key).await
-}
-
-fn on(route: &str, what: What) -> Fault {
-    Fault { when: When { route: Some(route.into()), ..When::default() }, ..what.into() }
 }
 
 #[tokio::test]
@@ -47,81 +43,24 @@ async fn an_embed_a_file_a_reply_and_a_poll_arrive() {
 }
 
 #[tokio::test]
-async fn a_thread_and_a_crosspost_follow_their_message() {
+async fn a_receipt_names_what_is_to_follow_also_where_it_was_found_by_a_look_up() {
     let place = BotUnderTest::default();
     let bot = place.connect();
     let content = with("news", json!({"thread": {"name": "talk"}, "crosspost": true}));
-    for _ in 0..2 {
-        let receipt = post(&*bot, standard::NEWS, &content, "1").await.expect("posted");
-        assert_eq!(receipt.missing, [""; 0]);
-    }
-    let visible = place.stage.double.visible(standard::NEWS);
-    assert_eq!(visible.len(), 1);
-    assert!(visible[0].crossposted);
-    let id = visible[0].message_id;
-    let thread = place.stage.bot().channel(at(id)).await.expect("a thread");
-    assert_eq!(thread.name.as_deref(), Some("talk"));
-}
-
-#[tokio::test]
-async fn what_broke_off_after_the_message_is_done_by_the_next_attempt_with_the_same_key() {
-    let place = BotUnderTest::default();
-    let bot = place.connect();
-    let content = with("news", json!({"thread": {"name": "talk"}, "crosspost": true}));
-    for route in ["start_thread_from_message", "crosspost_message"] {
-        place.stage.double.next(on(route, What::LoseRequest));
-        let error = post(&*bot, standard::NEWS, &content, "1").await.expect_err("broken off");
-        assert!(
-            matches!(&error, PostError::Unknown(reason) if reason.contains("the message is there")),
-            "{error}"
-        );
-    }
     let receipt = post(&*bot, standard::NEWS, &content, "1").await.expect("posted");
-    assert!(receipt.recovered && receipt.missing.is_empty(), "{receipt:?}");
-    let visible = place.stage.double.visible(standard::NEWS);
-    assert_eq!((visible.len(), visible[0].crossposted), (1, true));
-}
-
-#[tokio::test]
-async fn a_look_up_completes_what_it_finds() {
-    let place = BotUnderTest::default();
-    let bot = place.connect();
-    let content = with("news", json!({"crosspost": true}));
-    place.stage.double.next(on("crosspost_message", What::LoseRequest));
-    post(&*bot, standard::NEWS, &content, "1").await.expect_err("broken off");
+    assert_eq!(receipt.to_follow, ["thread", "crosspost"]);
     let (to, key) = (to("discord", &standard::NEWS.0.to_string()), IdempotencyKey::stored("1".into()));
     place.minutes(5);
     let found = bot.look_up(&content, &to, &key, &doubt(&place)).await.expect("an answer");
-    assert!(matches!(found, LookUp::Found(Receipt { recovered: true, .. })), "{found:?}");
-    assert!(place.stage.double.visible(standard::NEWS)[0].crossposted);
-}
-
-#[tokio::test]
-async fn a_crosspost_that_discord_puts_off_or_refuses_leaves_the_post_posted() {
-    let place = BotUnderTest::default();
-    let bot = place.connect();
-    let content = with("x", json!({"crosspost": true}));
-    for key in ["1", "2"] {
-        let receipt = post(&*bot, standard::GENERAL, &content, key).await.expect("posted");
-        assert!(receipt.missing[0].starts_with("crosspost: "), "{receipt:?}");
+    let LookUp::Found(found) = found else { panic!("{found:?}") };
+    assert_eq!((&found.message_id, &found.to_follow), (&receipt.message_id, &receipt.to_follow));
+    assert!(!place.stage.double.visible(standard::NEWS)[0].crossposted, "that is the deliverer's to do");
+    for step in ["crosspost", "crosspost", "thread", "thread"] {
+        assert_eq!(bot.follow_up(&content, &to, &receipt, step).await, Ok(()), "once or twice");
     }
-    let crossposts = |request: &&discord_double::Request| request.route == "crosspost_message";
-    assert_eq!(
-        place.stage.double.requests().iter().filter(crossposts).count(),
-        1,
-        "it is not asked for again"
-    );
-    let limit = What::RateLimit {
-        scope: discord_double::Scope::Shared,
-        retry_after_seconds: 1163.0,
-        header_seconds: None,
-        code: 20028,
-    };
-    place.stage.double.next(on("crosspost_message", limit));
-    let receipt = post(&*bot, standard::NEWS, &content, "3").await.expect("posted");
-    assert_eq!(receipt.missing.len(), 1, "{receipt:?}");
-    post(&*bot, standard::NEWS, &PostContent::text("next"), "4").await.expect("nothing is held up");
-    assert_eq!(place.stage.texts(standard::NEWS), ["x", "next"]);
+    assert!(place.stage.double.visible(standard::NEWS)[0].crossposted);
+    let unknown = bot.follow_up(&content, &to, &receipt, "pin").await;
+    assert!(matches!(unknown, Err(PostError::Refused(_))), "{unknown:?}");
 }
 
 fn forum(name: &str, tags: &[&str]) -> PostContent {

@@ -5,6 +5,8 @@ mod chance;
 mod content;
 #[cfg(feature = "fail-points")]
 mod crash_points;
+mod follow_ups;
+mod hostile;
 mod judge;
 mod limits;
 mod platform;
@@ -12,8 +14,10 @@ mod posting;
 mod preflight;
 #[path = "../crash/server.rs"]
 mod process;
+mod say;
 mod server;
 mod storm;
+mod way;
 
 use botticelli_actor::clock::SystemClock;
 use botticelli_actor::discord::limits::{LimitSettings, Limiter};

@@ -110,7 +110,8 @@ async fn what_stands_in_the_way_is_named_with_what_to_change_at_no_cost() {
     let problem = |text: &str| (Weight::Problem, text.to_owned());
     let found = stage.finding(standard::FORUM, text()).await;
     let channel = standard::FORUM.0;
-    let title = "is a forum, which takes no plain messages; give the post a title";
+    let title = "is a forum, which takes no plain messages; give its posts a title: `forum = { name = \"…\" }` in the actor's \
+                 discord_message";
     assert_eq!(found, problem(&format!("channel {channel}: #questions {title}")));
     assert!(stage.finding(standard::GENERAL, question(&[])).await.1.contains("#general is no forum"));
     let crosspost = Message { crosspost: true, ..text() };

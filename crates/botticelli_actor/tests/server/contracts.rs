@@ -101,10 +101,7 @@ impl ManagerUnderTest for Managing {
             task_id: TaskId::new("task").expect("a name"),
             scheduled_for: self.0.time(),
             destinations: Vec::new(),
-            text_limit: botticelli_actor::app::tightest(
-                &task("task", once(self.0.time())),
-                &Platforms::default(),
-            ),
+            text_limits: Default::default(),
             platforms: Platforms::default(),
             history,
             clock: Arc::new(DatabaseClock::new(self.0.clock())),

@@ -148,7 +148,8 @@ impl TestServer {
             settings,
         }));
         let delivery = DeliverySettings { poll_interval: HOUR, ..DeliverySettings::default() };
-        let signals = DeliverySignals { posts_waiting, changed: wakeups.clone() };
+        let signals =
+            DeliverySignals { posts_waiting, changed: wakeups.clone(), ..DeliverySignals::default() };
         let deliverer = Deliverer::new(history, platforms, clock.clone(), node, delivery, signals);
         let (stop, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
         engine.enter().await.expect("the node is entered");

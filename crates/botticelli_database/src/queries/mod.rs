@@ -12,6 +12,7 @@ mod agenda;
 mod alerts;
 mod claim;
 mod conditions;
+mod follow_ups;
 mod health;
 mod known;
 mod nodes;
@@ -20,6 +21,7 @@ mod outbox;
 mod read;
 mod record;
 mod register;
+mod restored;
 mod rows;
 mod schema;
 mod snapshot;
@@ -42,6 +44,7 @@ pub(crate) use read::{
 };
 pub(crate) use record::record;
 pub(crate) use register::register;
+pub(crate) use restored::restored;
 pub(crate) use snapshot::{snapshot_clear, snapshot_load, snapshot_save};
 
 type Work<T> = Result<T, WorkError>;

@@ -1,6 +1,7 @@
 //! The outbox: leasing posts for one attempt, and storing how it ended.
 
 use super::agenda::{lock_state, lock_states};
+use super::follow_ups;
 use super::record::{StateAfter, write_states};
 use super::rows::{PostRow, json, task_id, word};
 use super::*;
@@ -10,7 +11,9 @@ use crate::store::{Decided, PostDecision};
 use crate::views::MARKED_POSTED;
 use botticelli_server::clock::to_microseconds;
 use botticelli_server::ids::{ExecutionId, Fence, NodeId, PostId};
-use botticelli_server::outbox::{ClaimedPost, EgressScope, HOLDS_FOR, PostEnd, PostsSettled, SettledPost};
+use botticelli_server::outbox::{
+    ClaimedPost, EgressScope, HOLDS_FOR, PostEnd, PostState, PostsSettled, SettledPost,
+};
 use botticelli_server::plan::BreakerEffect;
 use botticelli_server::post::{Destination, IdempotencyKey, PostContent, Receipt};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -78,7 +81,7 @@ pub(crate) async fn take_egress(
 
 batch_row! {
     #[derive(QueryableByName)]
-    struct PlatformRow {
+    pub(super) struct PlatformRow {
         #[diesel(sql_type = Text)]
         platform: String,
     }
@@ -117,45 +120,59 @@ pub(crate) async fn claim_posts(
     );
     let without = PlatformRow::all(&without);
     let rows: Vec<PostRow> = sql_query(sql).bind::<BigInt, _>(limit).rows(&without)?.load(conn).await?;
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
     let lease = lease_of(conn, lease).await?;
+    let room = limit.saturating_sub(i64::try_from(rows.len()).unwrap_or(limit));
+    let following = follow_ups::claim(conn, &node, room, &lease, &without).await?;
+    if rows.is_empty() {
+        return Ok(following);
+    }
     let fences = batch::take_numbers(conn, rows.len()).await?;
-    let mut claimed = Vec::with_capacity(rows.len());
+    let mut claimed = Vec::with_capacity(rows.len() + following.len());
     for (row, fence) in rows.into_iter().zip(fences) {
         let (earlier, taken) = (earlier_posts(conn, &row).await?, taken_receipts(conn, &row).await?);
         let rivals = rivals(conn, &row).await?;
-        claimed.push(ClaimedPost {
-            id: PostId(row.id),
-            fence: Fence(fence),
-            execution_id: ExecutionId(row.execution_id),
-            task_id: task_id(row.task_id)?,
-            destination: Destination { platform: row.platform, target: row.destination },
-            content: json("content", row.content)?,
-            key: IdempotencyKey::stored(row.key),
-            attempt: row.attempts.unsigned_abs() + 1,
-            tries: row.attempts.saturating_sub(row.waits).unsigned_abs() + 1,
-            uncertain_since: row.uncertain_since,
-            taken,
-            rivals,
-            lease_until: lease.until,
-            on_unknown: word("on_unknown", &row.on_unknown)?,
-            limits: json("limits", row.limits)?,
-            earlier,
-        });
+        let mut post = claimed_post(row, lease.until)?;
+        (post.fence, post.earlier, post.taken, post.rivals) = (Fence(fence), earlier, taken, rivals);
+        claimed.push(post);
     }
     enter_attempts(conn, &node, &claimed, lease.now).await?;
+    claimed.extend(following);
     pass(Point::LeaseWritten);
     Ok(claimed)
 }
 
+/// The next attempt at a post. Its fence is the attempt's number.
+pub(super) fn claimed_post(row: PostRow, lease_until: DateTime<Utc>) -> Work<ClaimedPost> {
+    let attempt = row.attempts.unsigned_abs() + 1;
+    let receipt = row.receipt.filter(|_| row.state == "posted");
+    Ok(ClaimedPost {
+        id: PostId(row.id),
+        fence: Fence(attempt.into()),
+        execution_id: ExecutionId(row.execution_id),
+        task_id: task_id(row.task_id)?,
+        destination: Destination { platform: row.platform, target: row.destination },
+        content: json("content", row.content)?,
+        key: IdempotencyKey::stored(row.key),
+        attempt,
+        tries: row.attempts.saturating_sub(row.waits).unsigned_abs() + 1,
+        uncertain_since: row.uncertain_since,
+        taken: Vec::new(),
+        rivals: Vec::new(),
+        lease_until,
+        on_unknown: word("on_unknown", &row.on_unknown)?,
+        limits: json("limits", row.limits)?,
+        earlier: Vec::new(),
+        posted: receipt.map(|receipt| json("receipt", receipt)).transpose()?,
+    })
+}
+
+/// When something begins, and until when it is a node's.
 #[derive(QueryableByName)]
-struct Lease {
+pub(super) struct Lease {
     #[diesel(sql_type = Instant)]
-    now: DateTime<Utc>,
+    pub(super) now: DateTime<Utc>,
     #[diesel(sql_type = Instant)]
-    until: DateTime<Utc>,
+    pub(super) until: DateTime<Utc>,
 }
 
 async fn lease_of(conn: &mut Connection, lease: i64) -> Work<Lease> {
@@ -284,6 +301,8 @@ pub(crate) async fn settle_posts(
     node: NodeId,
     ended: Arc<[SettledPost]>,
 ) -> Work<PostsSettled> {
+    let (followed, ended): (Vec<SettledPost>, Vec<SettledPost>) =
+        ended.iter().cloned().partition(|ended| matches!(ended.end, PostEnd::Followed { .. }));
     let rows = sending_posts(conn, &node, &ended, "").await?;
     let tasks = rows.values().map(|row| task_id(row.task_id.clone())).collect::<Work<Vec<_>>>()?;
     let states = lock_states(conn, &tasks).await?;
@@ -292,7 +311,7 @@ pub(crate) async fn settle_posts(
     let now = super::now(conn).await?;
 
     let (mut lost, mut ours, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
-    for ended in ended.iter() {
+    for ended in &ended {
         match rows.get(&(ended.id.0, ended.fence.0)) {
             Some(row) if seen.insert(ended.id) => ours.push((ended, row)),
             Some(_) => {}
@@ -301,6 +320,7 @@ pub(crate) async fn settle_posts(
     }
     let settled: Vec<Settled> = ours.iter().map(|(ended, row)| Settled::new(ended, row, now)).collect();
     write_settled(conn, &settled).await?;
+    lost.extend(follow_ups::settle(conn, &node, &followed, now).await?);
     skip_later_parts(conn, &ours, now).await?;
 
     let mut states: HashMap<String, StateAfter> =
@@ -362,6 +382,7 @@ batch_row! {
         ended: &'static str,
         reason: Option<String>,
         deliver_at: Option<DateTime<Utc>>,
+        follow_up_at: Option<DateTime<Utc>>,
         posted_at: Option<DateTime<Utc>>,
         receipt: Option<Value>,
         exchanges: Value,
@@ -384,6 +405,7 @@ impl Settled {
             ended: "posted",
             reason: None,
             deliver_at: None,
+            follow_up_at: None,
             posted_at: None,
             receipt: None,
             exchanges: batch::json_without_nul(serde_json::json!(ended.exchanges)),
@@ -396,7 +418,10 @@ impl Settled {
             PostEnd::Posted(receipt) => {
                 settled.posted_at = Some(to_microseconds(receipt.posted_at));
                 settled.receipt = Some(serde_json::json!(receipt));
+                settled.follow_up_at = (!receipt.to_follow.is_empty()).then_some(now);
             }
+            // `follow_ups` stores those.
+            PostEnd::Followed { .. } => {}
             PostEnd::Failed { error } => {
                 (settled.state, settled.ended) = ("failed", "failed");
                 settled.reason = Some(batch::without_nul(error));
@@ -425,12 +450,14 @@ impl Settled {
 
 async fn write_settled(conn: &mut Connection, settled: &[Settled]) -> Work<()> {
     let settle = "UPDATE actor_server_posts AS p SET state = r.state, reason = r.reason, deliver_at = r.deliver_at, \
+             follow_up_at = r.follow_up_at, \
              posted_at = r.posted_at, receipt = r.receipt, node = NULL, fence = NULL, lease_until = NULL, \
              uncertain_since = CASE WHEN r.uncertain THEN COALESCE(p.uncertain_since, ( \
                  SELECT a.sent_at FROM actor_server_post_attempts AS a \
                  WHERE a.post_id = p.id AND a.attempt = p.attempts)) ELSE NULL END, \
              holds_until = CASE WHEN r.holds_until IS NOT NULL THEN COALESCE(p.holds_until, r.holds_until) END, \
-             waits = CASE WHEN r.waited THEN p.waits + 1 ELSE p.waits END, updated_at = r.now \
+             waits = CASE WHEN r.follow_up_at IS NOT NULL THEN p.attempts WHEN r.waited THEN p.waits + 1 ELSE p.waits END, \
+             updated_at = r.now \
          FROM {r} WHERE p.id = r.id";
     batch::update(conn, settle, settled).await?;
     let end = "UPDATE actor_server_post_attempts AS a SET ended_at = r.now, ended = r.ended, reason = r.reason, \
@@ -565,8 +592,12 @@ pub(crate) async fn next_post_due(
         due: Option<DateTime<Utc>>,
     }
     let sql = format!(
-        "SELECT min(q.deliver_at) AS due FROM actor_server_posts AS q \
-         WHERE q.deliver_at IS NOT NULL AND q.platform NOT IN (SELECT r.platform FROM {{r}}) AND NOT EXISTS (SELECT 1 {HOLDING})"
+        "SELECT min(d.due) AS due FROM ( \
+             SELECT min(q.deliver_at) AS due FROM actor_server_posts AS q \
+             WHERE q.deliver_at IS NOT NULL AND q.platform NOT IN (SELECT r.platform FROM {{r}}) \
+                 AND NOT EXISTS (SELECT 1 {HOLDING}) \
+             UNION ALL SELECT min(q.follow_up_at) FROM actor_server_posts AS q \
+             WHERE q.follow_up_at IS NOT NULL AND q.platform NOT IN (SELECT r.platform FROM {{r}})) AS d"
     );
     let without = PlatformRow::all(&without);
     let due: Due = sql_query(sql).rows(&without)?.get_result(conn).await?;
@@ -615,10 +646,17 @@ pub(crate) async fn decide(
     }
     let Some(row) = find(conn, dialect::LOCK_POSTS).await? else { return Ok(Decided::UnknownPost) };
     let state = word("state", &row.state)?;
+    let now = super::now(conn).await?;
+    if state == PostState::Posted {
+        let decided = follow_ups::decide(conn, row, &decision, now).await?;
+        if decided == Decided::Done {
+            super::access::write_down(conn, audit).await?;
+        }
+        return Ok(decided);
+    }
     if !decision.applies_to(state, row.uncertain_since.is_some()) {
         return Ok(Decided::NotNow(state));
     }
-    let now = super::now(conn).await?;
     match decision {
         PostDecision::Retry => {
             send_again(conn, &row, row.uncertain_since, now).await?;
@@ -629,7 +667,14 @@ pub(crate) async fn decide(
         PostDecision::MarkPosted { message_id, link } => {
             // Nobody knows better when it appeared than that an attempt may have made it.
             let posted_at = row.uncertain_since.unwrap_or(now);
-            let receipt = Receipt { message_id, posted_at, link, recovered: false, missing: Vec::new() };
+            let receipt = Receipt {
+                message_id,
+                posted_at,
+                link,
+                recovered: false,
+                to_follow: Vec::new(),
+                missing: Vec::new(),
+            };
             mark_posted(conn, &row, &receipt, now).await?;
         }
         PostDecision::Dismiss => {

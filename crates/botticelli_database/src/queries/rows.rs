@@ -305,6 +305,7 @@ pub(super) struct PostRow {
     pub(super) state: String,
     pub(super) reason: Option<String>,
     pub(super) deliver_at: Option<DateTime<Utc>>,
+    pub(super) follow_up_at: Option<DateTime<Utc>>,
     pub(super) attempts: i32,
     pub(super) waits: i32,
     pub(super) uncertain_since: Option<DateTime<Utc>>,
@@ -317,7 +318,7 @@ pub(super) struct PostRow {
 
 impl PostRow {
     pub(super) const COLUMNS: &str = "p.id, p.execution_id, p.task_id, p.platform, p.destination, p.part, p.first_part, p.key, p.content, \
-         p.limits, p.on_unknown, p.state, p.reason, p.deliver_at, p.attempts, p.waits, p.uncertain_since, p.node, \
+         p.limits, p.on_unknown, p.state, p.reason, p.deliver_at, p.follow_up_at, p.attempts, p.waits, p.uncertain_since, p.node, \
          p.fence, p.receipt, p.created_at, p.posted_at";
 }
 
@@ -346,6 +347,7 @@ impl TryFrom<PostRow> for views::PostView {
             state: word("state", &row.state)?,
             reason: row.reason,
             deliver_at: row.deliver_at,
+            follow_up_at: row.follow_up_at,
             waits_for: None,
             uncertain_since: row.uncertain_since,
             attempts: row.attempts.unsigned_abs(),

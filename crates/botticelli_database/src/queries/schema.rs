@@ -109,6 +109,7 @@ diesel::table! {
         reason -> Nullable<Text>,
         not_before -> Nullable<Instant>,
         deliver_at -> Nullable<Instant>,
+        follow_up_at -> Nullable<Instant>,
         attempts -> Integer,
         waits -> Integer,
         uncertain_since -> Nullable<Instant>,

@@ -92,6 +92,7 @@ where
             posted_at: self.clock.now(),
             link: None,
             recovered: false,
+            to_follow: Vec::new(),
             missing: Vec::new(),
         };
         messages.push(Message {

@@ -89,6 +89,7 @@ fn posted(db: &TestStore) -> PostEnd {
         posted_at: db.time(),
         link: None,
         recovered: false,
+        to_follow: Vec::new(),
         missing: Vec::new(),
     })
 }

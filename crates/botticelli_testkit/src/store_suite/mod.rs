@@ -9,6 +9,7 @@ mod posts;
 mod readings;
 mod records;
 mod registrations;
+mod restores;
 mod walk;
 
 pub use alerts::*;
@@ -20,6 +21,7 @@ pub use posts::*;
 pub use readings::*;
 pub use records::*;
 pub use registrations::*;
+pub use restores::*;
 pub use walk::*;
 
 /// A test for each rule: `store_suite!(sqlite, TestStore::sqlite());`. Needs `tokio` with its macros.
@@ -77,6 +79,7 @@ macro_rules! store_suite {
             what_was_missed_in_a_pause_is_skipped_at_the_resume,
             the_first_occurrence_after_a_resume_runs_even_if_nobody_looked_before,
             setting_is_paused_to_false_by_sql_resumes_a_task,
+            what_a_restored_backup_believes_to_be_due_is_left_out_or_doubted,
             a_registration_that_changes_nothing_writes_nothing,
             a_changed_schedule_causes_no_catch_up,
             a_task_that_is_gone_is_retired_and_can_come_back,
@@ -116,6 +119,9 @@ macro_rules! store_suite {
             an_item_is_free_again_when_a_limit_left_its_post_out,
             people_who_retry_posts_of_one_destination_at_once_do_not_lock_each_other_out,
             deliveries_decisions_and_rescues_at_once_do_not_write_over_each_other,
+            what_follows_a_post_is_tried_at_its_own_time_and_holds_nobody,
+            a_follow_up_whose_node_is_lost_is_due_again_and_a_late_end_is_refused,
+            a_person_decides_what_still_follows_a_post,
             history_is_newest_first_and_shows_what_is_open,
             pruning_keeps_posts_used_items_and_attempts_of_what_is_open,
             a_snapshot_is_kept_until_it_is_replaced_or_cleared,

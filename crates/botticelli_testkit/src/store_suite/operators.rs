@@ -256,7 +256,7 @@ pub async fn a_pause_does_not_go_back_over_what_the_ledger_has(db: &TestStore) {
     assert_eq!((paused.scheduled_for, paused.occurrences), (Some(first + MINUTE), 1));
 }
 
-async fn resumed_and_looked_at(db: &TestStore, player: &Player, task: &Task) -> TaskState {
+pub(super) async fn resumed_and_looked_at(db: &TestStore, player: &Player, task: &Task) -> TaskState {
     assert_eq!(player.try_claim(task).await, None, "what it missed is not made up for");
     let state = state(db, task).await;
     assert_eq!((state.pause_reason, state.consecutive_failures), (None, 0));

@@ -140,6 +140,12 @@ impl DiscordError {
         }
     }
 
+    /// The message that was asked for, or to be changed, is gone.
+    pub fn is_of_gone_message(&self) -> bool {
+        const UNKNOWN_MESSAGE: u64 = 10008;
+        self.answer().is_some_and(|answer| answer.code == UNKNOWN_MESSAGE)
+    }
+
     /// The same as platforms say it.
     pub fn reason(&self) -> Reason {
         match self {

@@ -265,6 +265,9 @@ pub struct Reply {
     pub must_exist: bool,
 }
 
+/// Stands for a tag that only an item can tell, in an example of what will be posted.
+pub const TAG_OF_ITEM: &str = "{{ }}";
+
 /// A post in a forum.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -1,15 +1,13 @@
-//! What follows a message that is there: a thread, a crosspost. Both can be repeated: Discord does them once. So when
-//! one breaks off, the whole post is sent again with its nonce, which makes no second message, and what is missing is
-//! done then.
+//! What follows a message that is there: a thread, a crosspost. Discord does each once, however often it is asked.
 
 use super::{Bot, locked};
 use crate::discord::error::{Class, DiscordError};
 use crate::discord::message::Message;
 use crate::discord::snowflake::Snowflake;
 use botticelli_database::fail_points::{Point, pass};
-use botticelli_server::post::{PostError, Receipt};
+use botticelli_server::post::{PostError, Reason};
 use chrono::{DateTime, TimeDelta, Utc};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 /// What a channel refused is not asked for again for so long: refusals count towards a ban.
@@ -21,105 +19,92 @@ pub(super) enum FollowUp {
     Crosspost,
 }
 
-/// Until when which step is not tried in a channel, and why.
-pub(super) type ClosedSteps = Mutex<HashMap<(Snowflake, FollowUp), (DateTime<Utc>, String)>>;
+impl FollowUp {
+    const ALL: [Self; 2] = [Self::Thread, Self::Crosspost];
 
-/// How a step ended that was not done.
-enum NotDone {
-    /// Another try may do it.
-    Yet(String),
-    /// The message is there, without it.
-    AtAll(String),
+    fn name(self) -> &'static str {
+        match self {
+            Self::Thread => "thread",
+            Self::Crosspost => "crosspost",
+        }
+    }
+
+    fn is_wanted(self, message: &Message) -> bool {
+        match self {
+            Self::Thread => message.thread.is_some(),
+            Self::Crosspost => message.crosspost,
+        }
+    }
+}
+
+/// A step that a channel refused.
+pub(super) struct Closed {
+    until: DateTime<Utc>,
+    reason: Reason,
+    /// The messages whose deliverer knows. If one comes again, somebody wants it to be tried.
+    told: HashSet<Snowflake>,
+}
+
+/// What channels refused.
+pub(super) type ClosedSteps = Mutex<HashMap<(Snowflake, FollowUp), Closed>>;
+
+/// The steps that are to follow `message`, in their order.
+pub(super) fn steps(message: &Message) -> Vec<String> {
+    let wanted = FollowUp::ALL.into_iter().filter(|step| step.is_wanted(message));
+    wanted.map(|step| step.name().to_owned()).collect()
 }
 
 impl Bot {
-    /// The receipt, once all that is to follow the message is done, or known to be missing.
-    pub(super) async fn follow_up(
+    /// Does one of [`steps`].
+    pub(super) async fn do_step(
         &self,
         channel: Snowflake,
         message: &Message,
         posted: Snowflake,
-        mut receipt: Receipt,
-    ) -> Result<Receipt, PostError> {
-        if message.thread.is_some() || message.crosspost {
-            pass(Point::FollowUpDue);
+        step: &str,
+    ) -> Result<(), PostError> {
+        let refused = || PostError::Refused(format!("nothing named {step:?} follows this message").into());
+        let known = FollowUp::ALL.into_iter().find(|known| known.name() == step);
+        let known = known.filter(|known| known.is_wanted(message)).ok_or_else(refused)?;
+        if let Some(reason) = self.is_closed(channel, known, posted) {
+            return Err(PostError::Refused(reason));
         }
-        if let Some(thread) = &message.thread {
-            let starting = async { self.rest.start_thread(channel, posted, thread).await.map(drop) };
-            let done = self.step(channel, FollowUp::Thread, starting).await;
-            note(&mut receipt, "thread", done)?;
-        }
-        if message.crosspost {
-            let done = self.step(channel, FollowUp::Crosspost, self.rest.crosspost(channel, posted)).await;
-            note(&mut receipt, "crosspost", done)?;
-        }
-        Ok(receipt)
-    }
-
-    /// The same for a message that a look-up found. What can't be done now is left to the next look-up.
-    pub(super) async fn complete(
-        &self,
-        channel: Snowflake,
-        message: &Message,
-        receipt: Receipt,
-    ) -> Result<Receipt, PostError> {
-        match receipt.message_id.parse() {
-            Ok(posted) => {
-                self.follow_up(channel, message, posted, receipt).await.map_err(|error| match error {
-                    PostError::Unknown(reason) => PostError::NotSent { reason, retry_after: None },
-                    other => other,
-                })
+        pass(Point::FollowUpDue);
+        let done = match (&message.thread, known) {
+            (Some(thread), FollowUp::Thread) => {
+                self.rest.start_thread(channel, posted, thread).await.map(drop)
             }
-            Err(_) => Ok(receipt),
-        }
+            (None, FollowUp::Thread) => return Err(refused()),
+            (_, FollowUp::Crosspost) => self.rest.crosspost(channel, posted).await,
+        };
+        done.map_err(|error| self.not_done(channel, known, posted, error))
     }
 
-    async fn step(
+    fn is_closed(&self, channel: Snowflake, step: FollowUp, posted: Snowflake) -> Option<Reason> {
+        let now = self.clock.now();
+        let mut steps = locked(&self.closed_steps);
+        steps.retain(|_, closed| closed.until > now);
+        let closed = steps.get_mut(&(channel, step))?;
+        closed.told.insert(posted).then(|| closed.reason.clone())
+    }
+
+    /// A channel that refuses is closed for this step, and for nothing else: it takes messages.
+    fn not_done(
         &self,
         channel: Snowflake,
         step: FollowUp,
-        request: impl Future<Output = Result<(), DiscordError>>,
-    ) -> Result<(), NotDone> {
-        let now = self.clock.now();
-        let closed =
-            locked(&self.closed_steps).get(&(channel, step)).filter(|(until, _)| *until > now).cloned();
-        if let Some((_, reason)) = closed {
-            return Err(NotDone::AtAll(reason));
+        posted: Snowflake,
+        error: DiscordError,
+    ) -> PostError {
+        if error.is_of_gone_message() {
+            return PostError::Removed(error.reason());
         }
-        let Err(error) = request.await else { return Ok(()) };
-        if error.class() == Some(Class::Destination) {
-            locked(&self.closed_steps).insert((channel, step), (now + CLOSED_FOR, error.to_string()));
+        if error.class() != Some(Class::Destination) {
+            return error.into();
         }
-        Err(not_done(step, &error))
-    }
-}
-
-/// A crosspost that has to wait for Discord's limit (about ten an hour) must not hold up what comes after it.
-fn not_done(step: FollowUp, error: &DiscordError) -> NotDone {
-    let text = error.to_string();
-    let waits_for_limit = match error {
-        DiscordError::Unknown(_) => return NotDone::Yet(text),
-        DiscordError::NotSent { retry_after, .. } => retry_after.is_some(),
-        DiscordError::Answered(answer) if matches!(answer.class, Class::RateLimited | Class::Later) => true,
-        DiscordError::Stopped(_) | DiscordError::Invalid(_) | DiscordError::Answered(_) => {
-            return NotDone::AtAll(text);
-        }
-    };
-    match step {
-        FollowUp::Crosspost if waits_for_limit => NotDone::AtAll(text),
-        FollowUp::Thread | FollowUp::Crosspost => NotDone::Yet(text),
-    }
-}
-
-fn note(receipt: &mut Receipt, step: &str, done: Result<(), NotDone>) -> Result<(), PostError> {
-    match done {
-        Ok(()) => Ok(()),
-        Err(NotDone::AtAll(reason)) => {
-            receipt.missing.push(format!("{step}: {reason}"));
-            Ok(())
-        }
-        Err(NotDone::Yet(reason)) => {
-            Err(PostError::Unknown(format!("the message is there, its {step} is not yet: {reason}").into()))
-        }
+        let (until, reason) = (self.clock.now() + CLOSED_FOR, error.reason());
+        let closed = Closed { until, reason: reason.clone(), told: HashSet::from([posted]) };
+        locked(&self.closed_steps).insert((channel, step), closed);
+        PostError::Refused(reason)
     }
 }

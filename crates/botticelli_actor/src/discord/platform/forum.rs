@@ -8,9 +8,6 @@ use crate::discord::types::{Channel, normal};
 use botticelli_server::post::{Doubt, LookUp, PostError, Receipt};
 use chrono::{DateTime, Utc};
 
-/// Discord's code for a message that is gone.
-const UNKNOWN_MESSAGE: u64 = 10008;
-
 impl Bot {
     pub(super) async fn open_forum_post(
         &self,
@@ -78,7 +75,7 @@ impl Bot {
     async fn begins_like(&self, thread: &Channel, message: &Message) -> Result<bool, DiscordError> {
         match self.rest.message(thread.id, thread.id).await {
             Ok(posted) => Ok(posted.is_like(message)),
-            Err(error) if error.answer().is_some_and(|answer| answer.code == UNKNOWN_MESSAGE) => Ok(true),
+            Err(error) if error.is_of_gone_message() => Ok(true),
             Err(error) => Err(error),
         }
     }

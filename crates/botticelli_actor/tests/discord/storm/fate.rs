@@ -141,6 +141,19 @@ impl ContentPoster for FatedPlatform {
         posted
     }
 
+    async fn follow_up(
+        &self,
+        content: &PostContent,
+        destination: &Destination,
+        posted: &Receipt,
+        step: &str,
+    ) -> Result<(), PostError> {
+        self.fate.point().await;
+        let done = self.platform.follow_up(content, destination, posted, step).await;
+        self.fate.point().await;
+        done
+    }
+
     async fn look_up(
         &self,
         content: &PostContent,

@@ -200,6 +200,7 @@ pub async fn deliveries_decisions_and_rescues_at_once_do_not_write_over_each_oth
                     posted_at: DateTime::UNIX_EPOCH,
                     link: None,
                     recovered: false,
+                    to_follow: Vec::new(),
                     missing: Vec::new(),
                 };
                 let ends: Vec<_> = claimed

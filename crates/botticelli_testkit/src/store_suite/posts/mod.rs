@@ -4,6 +4,7 @@ mod attempts;
 mod decisions;
 mod egress;
 mod failures;
+mod follow_ups;
 mod holds;
 mod limits;
 mod order;
@@ -12,6 +13,7 @@ pub use attempts::*;
 pub use decisions::*;
 pub use egress::*;
 pub use failures::*;
+pub use follow_ups::*;
 pub use holds::*;
 pub use limits::*;
 pub use order::*;
@@ -36,11 +38,11 @@ use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-async fn claim(player: &Player) -> Vec<ClaimedPost> {
+pub(super) async fn claim(player: &Player) -> Vec<ClaimedPost> {
     player.store.claim_posts(&player.id, 100, LEASE, &[]).await.expect("an answer")
 }
 
-async fn claim_one(player: &Player) -> ClaimedPost {
+pub(super) async fn claim_one(player: &Player) -> ClaimedPost {
     let mut claimed = claim(player).await;
     assert_eq!(claimed.len(), 1, "{claimed:?}");
     claimed.remove(0)
@@ -52,12 +54,13 @@ fn texts(claimed: &[ClaimedPost]) -> Vec<&str> {
     texts
 }
 
-fn posted(db: &TestStore, id: &str) -> PostEnd {
+pub(super) fn posted(db: &TestStore, id: &str) -> PostEnd {
     PostEnd::Posted(Receipt {
         message_id: id.into(),
         posted_at: db.time(),
         link: Some(format!("https://example.org/{id}")),
         recovered: false,
+        to_follow: Vec::new(),
         missing: Vec::new(),
     })
 }
@@ -84,24 +87,24 @@ fn not_taken(until: DateTime<Utc>) -> PostEnd {
     }
 }
 
-async fn settle(player: &Player, post: &ClaimedPost, end: PostEnd) -> Vec<PostId> {
+pub(super) async fn settle(player: &Player, post: &ClaimedPost, end: PostEnd) -> Vec<PostId> {
     let ended = [SettledPost { id: post.id, fence: post.fence, end, exchanges: Vec::new() }];
     player.store.settle_posts(&player.id, &ended).await.expect("an answer").lost
 }
 
-async fn view(db: &TestStore, id: PostId) -> PostView {
+pub(super) async fn view(db: &TestStore, id: PostId) -> PostView {
     db.post(id).await.expect("an answer").expect("the post")
 }
 
 /// A node, and a task whose runs make posts.
-async fn sender(db: &TestStore) -> (Player, Task) {
+pub(super) async fn sender(db: &TestStore) -> (Player, Task) {
     let task = each_minute("task");
     register(db, &[&task]).await;
     (Player::enter(db, "node").await, task)
 }
 
 /// One run of `task` that makes these posts, a minute after the last.
-async fn makes(db: &TestStore, player: &Player, task: &Task, posts: Vec<NewPost>) {
+pub(super) async fn makes(db: &TestStore, player: &Player, task: &Task, posts: Vec<NewPost>) {
     player.run(task, posts).await;
     db.advance(MINUTE).await;
 }

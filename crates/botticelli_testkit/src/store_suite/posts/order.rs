@@ -49,6 +49,7 @@ pub async fn many_deliverers_at_once_send_each_post_once_and_in_order(db: &TestS
                         posted_at: post.lease_until,
                         link: None,
                         recovered: false,
+                        to_follow: Vec::new(),
                         missing: Vec::new(),
                     };
                     assert_eq!(settle(&player, &post, PostEnd::Posted(receipt)).await, []);
