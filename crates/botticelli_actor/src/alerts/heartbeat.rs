@@ -42,10 +42,14 @@ pub(crate) async fn run(
     };
     let mut was_well = true;
     loop {
-        let is_well = match what_is_wrong(&store, &activity, &now).await {
-            Some(wrong) => Err(wrong),
-            None => call(&client, &settings.url).await,
+        let beat = async {
+            match what_is_wrong(&store, &activity, &now).await {
+                Some(wrong) => Err(wrong),
+                None => call(&client, &settings.url).await,
+            }
         };
+        // A stop does not wait for somebody who does not answer.
+        let Some(is_well) = stop.run_until_cancelled(beat).await else { return };
         match &is_well {
             Ok(()) => debug!("heartbeat sent"),
             Err(wrong) if was_well => warn!(reason = wrong, "no heartbeat"),

@@ -86,6 +86,9 @@ pub enum Command {
     /// Look at posts and decide about those that wait for a person
     #[command(subcommand)]
     Posts(PostsCommand),
+    /// Look at alerts, and see whether they arrive
+    #[command(subcommand)]
+    Alerts(AlertsCommand),
     /// Make and revoke the tokens that the API asks for
     #[command(subcommand)]
     Token(TokenCommand),
@@ -98,9 +101,6 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Look at alerts, and see whether they arrive
-    #[command(subcommand)]
-    Alerts(AlertsCommand),
     /// Bring the database's tables up to date, and do nothing else
     Migrate,
     /// After a backup was restored, before a server starts: leave out what was due since, and doubt what was to be sent

@@ -112,14 +112,14 @@ async fn with_database(cli: &Cli, command: &Command) -> anyhow::Result<()> {
         Command::Once(args) => once::run(&cli.global, args).await,
         Command::Tasks(command) => database::tasks(&cli.global, command, &mut out).await,
         Command::Posts(command) => database::posts(&cli.global, command, &mut out).await,
-        Command::Token(command) => token::run(&cli.global, command, &mut out).await,
-        Command::Audit { limit, json } => token::audit(&cli.global, *limit, *json, &mut out).await,
         Command::Alerts(AlertsCommand::List { all, limit, json }) => {
             alerts::list(&cli.global, *all, *limit, *json, &mut out).await
         }
         Command::Alerts(AlertsCommand::Test { name }) => {
             alerts::test(&cli.global, name.as_deref(), &mut out).await
         }
+        Command::Token(command) => token::run(&cli.global, command, &mut out).await,
+        Command::Audit { limit, json } => token::audit(&cli.global, *limit, *json, &mut out).await,
         Command::Migrate => database::migrate(&cli.global, &mut out).await,
         Command::Restored => database::restored(&cli.global, &mut out).await,
         Command::Health => database::health(&cli.global, &mut out).await,
