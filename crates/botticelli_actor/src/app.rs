@@ -14,11 +14,11 @@ use crate::skills::SkillRegistry;
 use async_trait::async_trait;
 use botticelli_database::{DatabaseStatePersistence, Mode, OpenError, Store, Wakeups};
 use botticelli_server::clock::Clock;
-use botticelli_server::ids::{ActorName, DefinitionHash, NodeId, TaskId};
-use botticelli_server::ledger::{Attempt, Ledger as _, LedgerError, Registered, Registration};
+use botticelli_server::ids::{ActorName, DefinitionHash, ExecutionId, Fence, NodeId, TaskId};
+use botticelli_server::ledger::{Attempt, Ledger as _, LedgerError, Registered, Registration, Trigger};
 use botticelli_server::outbox::PostHistory;
 use botticelli_server::post::Destination;
-use botticelli_server::server::{ActorManager, ActorServer, StatePersistence as _, TaskScheduler as _};
+use botticelli_server::server::{ActorManager, ActorServer, Run, StatePersistence as _, TaskScheduler as _};
 use botticelli_server::task::Task;
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -205,6 +205,32 @@ impl App {
 
     fn stopping(&self) -> std::sync::MutexGuard<'_, CancellationToken> {
         self.stopping.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What this configuration has: its tasks and actors. `None`: it is being changed at this moment.
+    pub fn with_config<T>(&self, look: impl FnOnce(&LoadedConfig) -> T) -> Option<T> {
+        self.config.try_lock().ok().map(|config| look(&config))
+    }
+
+    /// Runs a task's pipeline as it would run now; nothing of it is sent or recorded. `None`: the configuration of this
+    /// server has no such task.
+    ///
+    /// # Errors
+    /// When the server does not run, or the database fails.
+    pub async fn rehearse(&self, task: &TaskId, stop: CancellationToken) -> Result<Option<Run>, AppError> {
+        let (store, actors) = {
+            let running = self.running.lock().await;
+            let running = running.as_ref().ok_or(AppError::NotRunning)?;
+            (running.store.clone(), running.actors.clone())
+        };
+        let task = self.config.lock().await.tasks.iter().find(|known| known.id == *task).cloned();
+        let Some(task) = task else { return Ok(None) };
+        let now = store.now().await?;
+        let clock = Arc::new(DatabaseClock::new(self.parts.clock.clone()));
+        let context = contexts(Arc::new(store), clock, self.parts.platforms.clone());
+        let context = context(&task, &rehearsal(&task, now), stop);
+        // The actor is gone: the task is about to be, too.
+        Ok(actors.run(&task.actor_name, context).await.ok())
     }
 
     /// Its engine; `None` while the server does not run.
@@ -617,5 +643,23 @@ pub fn contexts(
         on_unknown: task.policy.on_unknown,
         stop,
         trace: None,
+    }
+}
+
+/// An attempt that nobody will record.
+pub fn rehearsal(task: &Task, now: DateTime<Utc>) -> Attempt {
+    Attempt {
+        execution_id: ExecutionId(0),
+        task_id: task.id.clone(),
+        trigger: Trigger::Manual,
+        scheduled_for: None,
+        due_at: now,
+        opened_at: now,
+        attempt: 1,
+        fence: Fence(0),
+        consecutive_failures: 0,
+        failures: 0,
+        interruptions: 0,
+        parameters: serde_json::Value::Null,
     }
 }

@@ -21,6 +21,7 @@ pub mod platforms;
 mod regular_file;
 #[cfg(feature = "fail-points")]
 pub mod rehearsal;
+pub mod shown;
 pub mod skill;
 pub mod skills;
 pub mod text;

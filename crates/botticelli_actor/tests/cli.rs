@@ -62,7 +62,9 @@ fn version_and_help_are_answers() {
     assert_eq!((version.err.as_str(), version.code), ("", 0));
     let help = ask(&["--help"]);
     assert_eq!(help.code, 0);
-    for command in ["run", "next", "once", "tasks", "posts", "migrate", "schema", "completions"] {
+    for command in
+        ["run", "next", "once", "tasks", "posts", "migrate", "token", "audit", "schema", "completions"]
+    {
         assert!(
             help.out.lines().any(|line| line.trim_start().starts_with(command)),
             "{command}\n{}",
@@ -927,4 +929,37 @@ fn posts_show_tells_why_a_post_waits_and_what_was_asked() {
     for field in ["asked_at", "answered_at", "answer"] {
         assert!(exchange[field].is_string(), "{field}: {json}");
     }
+}
+
+#[test]
+fn a_token_is_shown_once_and_changes_are_written_down() {
+    let folder = folder(ONE_TASK);
+    let ask = |arguments: &[&str]| answer(actor_server(folder.path()).env("USER", "ada").args(arguments));
+    assert_eq!(ask(&["migrate"]).code, 0);
+    let made = ask(&["token", "new", "--name", "laptop", "--scope", "operate"]);
+    let token = made.out.trim().to_owned();
+    assert!(made.code == 0 && token.starts_with("actor_") && token.len() == 70, "{made:?}");
+    let again = ask(&["token", "new", "--name", "laptop", "--scope", "read"]);
+    assert_eq!((again.code, again.err.lines().next()), (1, Some("error: there is a token \"laptop\"")));
+    assert_eq!(ask(&["token", "new", "--name", "x", "--scope", "root"]).code, 2);
+    let list = ask(&["token", "list"]);
+    assert!(list.out.contains("laptop  operate"), "{list:?}");
+    assert_eq!(ask(&["token", "revoke", "laptop"]).out, "laptop: revoked\n");
+    assert_eq!(ask(&["token", "revoke", "laptop"]).code, 2);
+    assert_eq!(
+        ask(&["token", "new", "--name", "laptop", "--scope", "read"]).code,
+        0,
+        "the name is free again"
+    );
+    let audit = ask(&["audit", "--json"]);
+    let rows: serde_json::Value = serde_json::from_str(&audit.out).unwrap();
+    let told: Vec<(&str, &str)> = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (row["who"].as_str().unwrap(), row["action"].as_str().unwrap()))
+        .collect();
+    assert_eq!(told, [("user ada", "token.new"), ("user ada", "token.revoke"), ("user ada", "token.new")]);
+    let everything = format!("{}{}{}", list.out, audit.out, ask(&["token", "list", "--json"]).out);
+    assert!(!everything.contains(&token), "it is kept nowhere");
 }

@@ -8,6 +8,7 @@
 #![expect(clippy::duplicate_mod, reason = "the queries are compiled once for each database, on purpose")]
 
 mod access;
+mod alerts;
 mod error;
 pub mod fail_points;
 mod persistence;
@@ -21,6 +22,7 @@ mod target;
 mod views;
 
 pub use access::{AuditFilter, AuditView, Requester, Scope, TokenView, ValidToken};
+pub use alerts::{AlertFilter, AlertView, AlertsSeen};
 pub use error::OpenError;
 pub use persistence::DatabaseStatePersistence;
 pub use store::{

@@ -1,6 +1,7 @@
 //! One store over both databases.
 
 use crate::access::{AuditFilter, AuditView, NewAudit, Requester, TokenView, ValidToken};
+use crate::alerts::{AlertFilter, AlertView, AlertsSeen};
 use crate::error::{OpenError, Schema};
 use crate::fail_points::{Point, pass};
 use crate::postgres::{self, Postgres};
@@ -13,6 +14,7 @@ use crate::views::{
     TaskFilter, TaskView,
 };
 use async_trait::async_trait;
+use botticelli_server::alert::AlertWatch;
 use botticelli_server::clock::Clock;
 use botticelli_server::ids::{ExecutionId, NodeId, PostId, TaskId};
 use botticelli_server::ledger::{
@@ -74,6 +76,19 @@ impl PostDecision {
                 ("post.mark_posted", serde_json::json!({ "message_id": message_id, "link": link }))
             }
             Self::Dismiss => ("post.dismiss", Value::Null),
+        }
+    }
+
+    /// Why it can't be decided about a post in this state.
+    pub fn why_not(&self, state: PostState) -> &'static str {
+        match self {
+            Self::Retry if state == PostState::NeedsReview => "it may be there already",
+            Self::Retry => "there is nothing to retry",
+            Self::Resend | Self::MarkPosted { .. } if state == PostState::Posted => {
+                "there is nothing to settle"
+            }
+            Self::Resend | Self::MarkPosted { .. } => "nothing says that it may be there",
+            Self::Dismiss => "it can't be dismissed",
         }
     }
 
@@ -534,6 +549,32 @@ impl Store {
     /// When the database fails.
     pub async fn audits(&self, filter: AuditFilter) -> Result<Vec<AuditView>, LedgerError> {
         read!(self, audits(filter))
+    }
+
+    /// Looks for what is wrong, and puts what has begun and what has ended since into the outbox. One node at a time
+    /// does that; the others are answered that they don't.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn watch_alerts(&self, watch: AlertWatch) -> Result<AlertsSeen, LedgerError> {
+        let (ledger_id, watch) = (self.inner.ledger_id.clone(), Arc::new(watch));
+        write!(self, watch_alerts(ledger_id, watch))
+    }
+
+    /// Alerts, newest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn alerts(&self, filter: AlertFilter) -> Result<Vec<AlertView>, LedgerError> {
+        read!(self, alerts(filter))
+    }
+
+    /// Deletes what is told of alerts that ended before. Returns how many.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn prune_alerts(&self, before: DateTime<Utc>) -> Result<usize, LedgerError> {
+        write!(self, prune_alerts(before))
     }
 
     pub(crate) async fn token_add(

@@ -84,6 +84,10 @@ name! {
     TaskId, "task name"
 }
 name! {
+    /// An `[[alerts]]` section: its `name`.
+    AlertName, "alert name"
+}
+name! {
     /// An actor definition: the `[actor] name` of its file.
     ActorName, "actor name"
 }

@@ -386,6 +386,9 @@ impl Exchange {
     }
 }
 
+/// How the reason of a post begins whose destination is closed: it is paused.
+pub const DESTINATION_PAUSED: &str = "the destination is paused: ";
+
 /// A post that its destination does not take holds the others for so long, counted from the first time. After that it
 /// may be the post, and not the destination.
 pub const HOLDS_FOR: Duration = Duration::from_secs(6 * 60 * 60);

@@ -145,7 +145,8 @@ fn base64url(bytes: &[u8]) -> String {
 /// What a platform can do to keep a post from appearing twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
-    /// The platform recognises a key that it saw at most this long ago, and does not post again.
+    /// The platform recognises a key that it saw at most this long ago, and does not post again. [`Duration::MAX`]: for
+    /// ever, so that no operator needs to bound it.
     pub idempotent_for: Option<Duration>,
     /// The platform can be asked whether a post is there.
     pub look_up: bool,

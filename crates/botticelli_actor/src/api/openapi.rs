@@ -71,6 +71,9 @@ impl Document {
     ) -> Value {
         let mut parameters = self.parameters::<P>("path");
         parameters.extend(self.parameters::<Q>("query"));
+        parameters.extend(operation.header.map(|(name, purpose)| {
+            json!({ "name": name, "in": "header", "required": false, "description": purpose, "schema": { "type": "string" } })
+        }));
         let mut described = json!({
             "operationId": operation.id,
             "summary": operation.summary,

@@ -39,6 +39,8 @@ pub struct Operation {
     pub summary: &'static str,
     /// What else is to be known.
     pub description: &'static str,
+    /// A header that it takes, and what that is for.
+    pub header: Option<(&'static str, &'static str)>,
     /// The status when all is well.
     pub status: StatusCode,
 }
@@ -52,7 +54,7 @@ impl Operation {
         needs: Needs,
         summary: &'static str,
     ) -> Self {
-        Self { id, method, path, needs, summary, description: "", status: StatusCode::OK }
+        Self { id, method, path, needs, summary, description: "", header: None, status: StatusCode::OK }
     }
 
     /// `GET`.
@@ -69,6 +71,13 @@ impl Operation {
     #[must_use]
     pub const fn about(mut self, description: &'static str) -> Self {
         self.description = description;
+        self
+    }
+
+    /// Takes this header, for this.
+    #[must_use]
+    pub const fn takes_header(mut self, name: &'static str, purpose: &'static str) -> Self {
+        self.header = Some((name, purpose));
         self
     }
 

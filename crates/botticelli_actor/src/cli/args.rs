@@ -86,6 +86,18 @@ pub enum Command {
     /// Look at posts and decide about those that wait for a person
     #[command(subcommand)]
     Posts(PostsCommand),
+    /// Make and revoke the tokens that the API asks for
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Show who has changed what, newest first
+    Audit {
+        /// How many at most
+        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
     /// Bring the database's tables up to date, and do nothing else
     Migrate,
     /// After a backup was restored, before a server starts: leave out what was due since, and doubt what was to be sent
@@ -127,7 +139,7 @@ fn time(text: &str) -> Result<DateTime<Utc>, &'static str> {
 }
 
 /// What a platform may have called a message, or a link to it.
-fn printable(text: &str) -> Result<String, &'static str> {
+pub(crate) fn printable(text: &str) -> Result<String, &'static str> {
     let fits =
         (1..=500).contains(&text.chars().count()) && !text.contains(|c: char| c.is_control() || c == ' ');
     if fits { Ok(text.to_owned()) } else { Err("1-500 characters, without blanks") }
@@ -196,6 +208,31 @@ pub enum TasksCommand {
         /// Print a JSON array
         #[arg(long)]
         json: bool,
+    },
+}
+
+/// Commands about tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token and print it: once, for it is kept nowhere
+    New {
+        /// What to call it, such as who will use it
+        #[arg(long, value_name = "NAME", value_parser = printable)]
+        name: String,
+        /// What it lets its holder do
+        #[arg(long, value_name = "SCOPE", value_parser = ["read", "operate", "admin", "events"])]
+        scope: String,
+    },
+    /// List all tokens, revoked ones too
+    List {
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a token worthless, within a second and without a restart
+    Revoke {
+        /// Its name
+        name: String,
     },
 }
 

@@ -8,8 +8,9 @@ use super::{load_config, show};
 use crate::clock::SystemClock;
 use crate::config::env;
 use crate::engine::is_on;
+use crate::shown::PostDetails;
 use botticelli_database::{
-    Decided, Mode, PostDecision, PostFilter, PostView, Restored, Resumed, Store, TaskView,
+    Decided, Mode, PostDecision, PostFilter, PostView, Requester, Restored, Resumed, Store, TaskView,
 };
 use botticelli_server::ids::{ExecutionId, PostId};
 use botticelli_server::ledger::Trigger;
@@ -17,7 +18,7 @@ use botticelli_server::outbox::PostState;
 use botticelli_server::server::{Accepted, Event, EventServer};
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -32,7 +33,9 @@ fn database_url(global: &GlobalArgs) -> anyhow::Result<SecretString> {
 
 pub(super) async fn open(global: &GlobalArgs) -> anyhow::Result<Store> {
     let url = database_url(global)?;
-    Ok(Store::open(url.expose_secret(), Mode::Command, Arc::new(SystemClock)).await?)
+    let store = Store::open(url.expose_secret(), Mode::Command, Arc::new(SystemClock)).await?;
+    let who = format!("user {}", env::user_name());
+    Ok(store.by(Requester { who, origin: "command line".to_owned(), note: None }))
 }
 
 pub(super) async fn migrate(global: &GlobalArgs, out: &mut impl Write) -> anyhow::Result<()> {
@@ -187,13 +190,11 @@ pub(super) async fn posts(
 }
 
 async fn show_post(store: &Store, id: PostId, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
-    let Some(post) = store.post(id).await? else { return Err(unknown_post(id)) };
-    let attempts = store.post_attempts(id).await?;
+    let Some(shown) = PostDetails::of(store, id).await? else { return Err(unknown_post(id)) };
     if json {
-        let mut shown = serde_json::to_value(&post)?;
-        shown["attempts_made"] = json!(attempts);
         return write_json(&shown, out);
     }
+    let PostDetails { post, attempts_made: attempts } = shown;
     for (what, text) in post_lines(&post) {
         writeln!(out, "{what:18} {}", visible(&text))?;
     }
@@ -284,15 +285,7 @@ fn done(decision: &PostDecision, is_there: bool) -> String {
 
 /// Why a decision can't be carried out, and what can be decided instead.
 fn not_now(id: PostId, state: PostState, decision: &PostDecision) -> Failure {
-    let why = match decision {
-        PostDecision::Retry if state == PostState::NeedsReview => "it may be there already",
-        PostDecision::Retry => "there is nothing to retry",
-        PostDecision::Resend | PostDecision::MarkPosted { .. } if state == PostState::Posted => {
-            "there is nothing to settle"
-        }
-        PostDecision::Resend | PostDecision::MarkPosted { .. } => "nothing says that it may be there",
-        PostDecision::Dismiss => "it can't be dismissed",
-    };
+    let why = decision.why_not(state);
     let refused = Failure::new(format!("post {id} is {}: {why}", state.as_str()));
     match state {
         PostState::NeedsReview => refused.hint(format!(

@@ -15,8 +15,10 @@ mod schema;
 mod show;
 mod supervisor;
 mod task;
+mod token;
 
-pub use args::{Cli, Command, GlobalArgs, LogFormat, OnceArgs, PostsCommand, TasksCommand};
+pub(crate) use args::printable;
+pub use args::{Cli, Command, GlobalArgs, LogFormat, OnceArgs, PostsCommand, TasksCommand, TokenCommand};
 
 use crate::actor::PipelineActor;
 use crate::clock::SystemClock;
@@ -77,6 +79,8 @@ fn start(cli: &Cli) -> anyhow::Result<()> {
         | Command::Once(_)
         | Command::Tasks(_)
         | Command::Posts(_)
+        | Command::Token(_)
+        | Command::Audit { .. }
         | Command::Migrate
         | Command::Restored
         | Command::Health => {
@@ -103,6 +107,8 @@ async fn with_database(cli: &Cli, command: &Command) -> anyhow::Result<()> {
         Command::Once(args) => once::run(&cli.global, args).await,
         Command::Tasks(command) => database::tasks(&cli.global, command, &mut out).await,
         Command::Posts(command) => database::posts(&cli.global, command, &mut out).await,
+        Command::Token(command) => token::run(&cli.global, command, &mut out).await,
+        Command::Audit { limit, json } => token::audit(&cli.global, *limit, *json, &mut out).await,
         Command::Migrate => database::migrate(&cli.global, &mut out).await,
         Command::Restored => database::restored(&cli.global, &mut out).await,
         Command::Health => database::health(&cli.global, &mut out).await,

@@ -5,19 +5,10 @@ use super::errors::UsageError;
 use super::load_config;
 use super::output::{visible, write_json};
 use super::task::in_configuration;
+use crate::shown::NominalTime;
 use botticelli_server::schedule::{CronSchedule, Schedule, ScheduleType};
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde::Serialize;
 use std::io::Write;
-
-/// One occurrence, as `next --json` prints it.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct NextRow {
-    /// RFC 3339, in UTC.
-    scheduled_for: String,
-    /// RFC 3339, as clocks in the schedule's time zone show it.
-    local: String,
-}
 
 pub(super) fn print(
     global: &GlobalArgs,
@@ -38,7 +29,7 @@ pub(super) fn print(
     };
     let times = times_after(&schedule, args.after.unwrap_or(now), args.count.into());
     if args.json {
-        let rows: Vec<NextRow> = times.iter().map(|time| row(&schedule, *time)).collect();
+        let rows: Vec<NominalTime> = times.iter().map(|time| NominalTime::of(&schedule, *time)).collect();
         return write_json(&rows, out);
     }
     writeln!(out, "{}", visible(&schedule.describe()))?;
@@ -75,13 +66,6 @@ fn times_after(schedule: &ScheduleType, after: DateTime<Utc>, count: usize) -> V
     std::iter::successors(schedule.next_execution(after), |time| schedule.following(*time))
         .take(count)
         .collect()
-}
-
-fn row(schedule: &ScheduleType, time: DateTime<Utc>) -> NextRow {
-    NextRow {
-        scheduled_for: time.to_rfc3339_opts(SecondsFormat::AutoSi, true),
-        local: schedule.local(time).to_rfc3339_opts(SecondsFormat::AutoSi, false),
-    }
 }
 
 /// `Tue 2026-11-24 09:00:00 +01:00   2026-11-24T08:00:00Z`

@@ -6,7 +6,7 @@ use super::load_config;
 use super::output::visible;
 use super::task::{Runner, in_configuration, in_database, runner_of};
 use crate::actor::{PipelineActor, RunContext, Stage, StageResult, Trace};
-use crate::app::{contexts, delivery_settings};
+use crate::app::{contexts, delivery_settings, rehearsal};
 use crate::clock::SystemClock;
 use crate::config::{ActorFile, LoadedConfig, Problems};
 use crate::deliverer::{Deliverer, DeliverySignals, OWN_LIMITS};
@@ -66,21 +66,7 @@ async fn rehearse(config: &LoadedConfig, task: &Task, out: &mut impl Write) -> a
         }
         Err(error) => return Err(error.into()),
     };
-    let now = setting.now;
-    let attempt = Attempt {
-        execution_id: ExecutionId(0),
-        task_id: task.id.clone(),
-        trigger: Trigger::Manual,
-        scheduled_for: None,
-        due_at: now,
-        opened_at: now,
-        attempt: 1,
-        fence: botticelli_server::ids::Fence(0),
-        consecutive_failures: 0,
-        failures: 0,
-        interruptions: 0,
-        parameters: Value::Null,
-    };
+    let attempt = rehearsal(task, setting.now);
     let run = traced(config, task, &attempt, setting.history, &setting.file, out).await?;
     write_posts(&run.posts, out)?;
     writeln!(

@@ -1,6 +1,6 @@
 //! What listings print: rows with the field names of the documented JSON, and aligned tables for people.
 
-use botticelli_database::{ExecutionView, PostAttemptView, PostView, TaskView};
+use botticelli_database::{AuditView, ExecutionView, PostAttemptView, PostView, TaskView, TokenView};
 use botticelli_server::outbox::{Exchange, PlatformAnswer};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
@@ -112,6 +112,38 @@ impl Row for PostAttemptView {
             answers(self),
             self.ended.clone().unwrap_or_else(|| "under way".to_owned()),
             self.reason.clone().unwrap_or_default(),
+        ]
+    }
+}
+
+impl Row for TokenView {
+    const COLUMNS: &'static [&'static str] = &["NAME", "SCOPE", "CREATED", "REVOKED"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.name.clone(),
+            self.scope.as_str().to_owned(),
+            time_or(Some(self.created_at), "-"),
+            time_or(self.revoked_at, "-"),
+        ]
+    }
+}
+
+impl Row for AuditView {
+    const COLUMNS: &'static [&'static str] =
+        &["ID", "AT", "WHO", "FROM", "ACTION", "TARGET", "NOTE", "DETAIL"];
+
+    fn cells(&self) -> Vec<String> {
+        let detail = if self.detail.is_null() { String::new() } else { self.detail.to_string() };
+        vec![
+            self.id.to_string(),
+            time_or(Some(self.at), "-"),
+            self.who.clone(),
+            self.origin.clone(),
+            self.action.clone(),
+            self.target.clone().unwrap_or_default(),
+            self.note.clone().unwrap_or_default(),
+            detail,
         ]
     }
 }

@@ -22,6 +22,11 @@ pub(crate) fn rehearsal() -> (Option<String>, Option<String>) {
     (process(crate::rehearsal::FAIL_POINT), process(crate::rehearsal::CLOCK))
 }
 
+/// Who has started this process, as far as that is told.
+pub fn user_name() -> String {
+    process("USER").or_else(|| process("LOGNAME")).unwrap_or_else(|| "unknown".to_owned())
+}
+
 /// What this machine is called; part of a node's name.
 pub fn host_name() -> String {
     let told = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| process("HOSTNAME"));

@@ -2,7 +2,7 @@
 
 use super::DeliverySettings;
 use botticelli_server::limits::Verdict;
-use botticelli_server::outbox::{ClaimedPost, Exchange, OnUnknown, PostEnd};
+use botticelli_server::outbox::{ClaimedPost, DESTINATION_PAUSED, Exchange, OnUnknown, PostEnd};
 use botticelli_server::outcome::SkipReason;
 use botticelli_server::post::{Capabilities, PostError};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -101,7 +101,7 @@ impl<'a> Case<'a> {
             PostError::Unknown(reason) => self.unknown(reason.into(), now),
             PostError::DestinationClosed(reason) => {
                 let wait = self.settings.closed.wait(&self.post.task_id, self.post.tries, now);
-                let reason = format!("the destination is paused: {reason}");
+                let reason = format!("{DESTINATION_PAUSED}{reason}");
                 PostEnd::Deferred { until: now + wait, reason, uncertain, holds: true, counts: true }
             }
         }
@@ -150,7 +150,10 @@ impl<'a> Case<'a> {
     }
 
     fn window(&self) -> Option<TimeDelta> {
-        let window = self.capabilities.idempotent_for?.min(self.settings.safe_window);
+        let window = match self.capabilities.idempotent_for? {
+            Duration::MAX => Duration::MAX,
+            window => window.min(self.settings.safe_window),
+        };
         Some(TimeDelta::from_std(window).unwrap_or(TimeDelta::MAX))
     }
 
@@ -228,7 +231,10 @@ mod tests {
             let lease_over = post.lease_until <= now();
             let age = post.uncertain_since.map(|since| (now() - since).abs().to_std().expect("not negative"));
             let safe = age.is_none_or(|age| {
-                age <= settings.safe_window && capabilities.idempotent_for.is_some_and(|window| age <= window)
+                let trusted = settings.safe_window;
+                capabilities.idempotent_for.is_some_and(|window| {
+                    age <= window && (age <= trusted || window == Duration::MAX)
+                })
             });
             let may_ask = post.uncertain_since.is_some() && capabilities.look_up;
             match case.decide(now()) {

@@ -2,9 +2,13 @@
 
 #[path = "api/access.rs"]
 mod access;
+#[path = "api/documentation.rs"]
+mod documentation;
 #[path = "api/input.rs"]
 mod input;
 #[path = "api/reading.rs"]
 mod reading;
 #[path = "api/server.rs"]
 mod server;
+#[path = "api/steering.rs"]
+mod steering;

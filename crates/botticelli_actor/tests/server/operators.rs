@@ -1,7 +1,7 @@
 //! What people do takes effect, at once and in good order.
 
 use crate::support::*;
-use botticelli_database::{Decided, PostDecision, PostFilter};
+use botticelli_database::{Cancelled, Decided, PostDecision, PostFilter};
 use botticelli_server::outbox::PostState;
 use botticelli_server::post::Destination;
 use botticelli_testkit::databases::TestStore;
@@ -11,6 +11,8 @@ crate::promises! {
     a_manual_trigger_runs_at_once,
     a_paused_task_runs_when_a_person_triggers_it,
     a_trigger_waits_for_the_run_before_it,
+    a_run_that_a_person_cancels_ends_and_is_not_tried_again,
+    what_a_dead_node_had_and_shall_end_is_not_run_again,
     a_pause_between_claim_and_start_wins,
     a_task_resumed_by_sql_goes_on_from_now,
     a_task_that_is_resumed_is_not_flooded_by_what_fell_into_its_pause,
@@ -144,5 +146,40 @@ async fn a_post_that_a_person_retries_goes_out_at_once(database: TestStore) {
     let decided = server.database.decide(post.id, PostDecision::Retry).await.expect("an answer");
     assert_eq!(decided, Decided::Done);
     server.attempted(post.id, 2).await;
+    server.end().await;
+}
+
+async fn a_run_that_a_person_cancels_ends_and_is_not_tried_again(database: TestStore) {
+    let server = TestServer::start(database).await;
+    let task = task("task", every(24 * HOUR));
+    let probe = server.add(&task, &[Does::WaitAndPost("never")]).await;
+    probe.has_started(1).await;
+    let execution = server.history(&task).await[0].id;
+    assert_eq!(server.database.cancel(execution).await.expect("an answer"), Cancelled::Requested);
+    server.look_over();
+    server.until("it is over", |server| server.activity(0).running == 0).await;
+    server.rest().await;
+    assert_eq!(server.ledger(&task).await, ["00:00:00 cancelled"]);
+    assert_eq!((server.state(&task).await.consecutive_failures, server.posted().len()), (0, 0));
+    assert_eq!(server.database.cancel(execution).await.expect("an answer"), Cancelled::AlreadyOver);
+    server.advance(HOUR).await;
+    assert_eq!(probe.runs(), 1);
+    server.end().await;
+}
+
+async fn what_a_dead_node_had_and_shall_end_is_not_run_again(database: TestStore) {
+    let mut server = TestServer::start(database).await;
+    let task = task("task", every(24 * HOUR));
+    let probe = server.add(&task, &[Does::Wait, Does::Post("never")]).await;
+    probe.has_started(1).await;
+    server.kill(0).await;
+    let execution = server.history(&task).await[0].id;
+    assert_eq!(server.database.cancel(execution).await.expect("an answer"), Cancelled::Requested);
+    server.database.set(server.now() + 2 * HOUR).await;
+    server.start_node("next", settings()).await;
+    server.hold(std::slice::from_ref(&task)).await;
+    server.nudge().await;
+    assert_eq!(server.ledger(&task).await, ["00:00:00 cancelled"]);
+    assert_eq!(probe.runs(), 1);
     server.end().await;
 }

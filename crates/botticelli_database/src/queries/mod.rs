@@ -9,6 +9,7 @@ pub(crate) mod batch;
 
 mod access;
 mod agenda;
+mod alerts;
 mod claim;
 mod conditions;
 mod events;
@@ -25,12 +26,14 @@ mod restored;
 mod rows;
 mod schema;
 mod snapshot;
+mod troubles;
 
 use super::{Backend, Connection, Instant, Json, RunQueryDsl, dialect, sql_query};
 use crate::error::{Schema, WorkError};
 
 pub(crate) use access::{audit_add, audits, token_add, token_revoke, tokens, valid_tokens};
 pub(crate) use agenda::{agenda, now, states, withdraw_paused};
+pub(crate) use alerts::{alerts, prune_alerts, watch_alerts};
 pub(crate) use claim::{claim, release, take};
 pub(crate) use events::receive;
 pub(crate) use health::health;

@@ -1,7 +1,7 @@
 //! What a store must do, in sentences. `botticelli_database` runs this on both databases.
 
+mod alerts;
 mod claims;
-mod follow_ups;
 mod nodes;
 mod operators;
 mod players;
@@ -12,8 +12,8 @@ mod registrations;
 mod restores;
 mod walk;
 
+pub use alerts::*;
 pub use claims::*;
-pub use follow_ups::*;
 pub use nodes::*;
 pub use operators::*;
 pub use players::*;
@@ -124,6 +124,17 @@ macro_rules! store_suite {
             history_is_newest_first_and_shows_what_is_open,
             pruning_keeps_posts_used_items_and_attempts_of_what_is_open,
             a_snapshot_is_kept_until_it_is_replaced_or_cleared,
+            what_begins_and_ends_is_told_once_each,
+            one_node_at_a_time_watches,
+            looks_at_the_same_moment_tell_once,
+            an_alert_that_can_not_be_told_is_no_failure_and_no_alert_of_its_own,
+            a_paused_destination_is_an_alert_until_it_takes_a_post,
+            a_token_that_is_refused_is_an_alert,
+            posts_that_wait_for_a_person_are_an_alert_of_their_task,
+            a_task_that_nobody_runs_is_overdue,
+            an_open_breaker_is_an_alert_until_the_task_is_resumed,
+            what_a_node_has_found_itself_is_told_like_the_rest,
+            alerts_that_are_over_are_forgotten_in_time,
             times_are_kept_to_the_microsecond,
             the_longest_durations_are_understood,
             every_occurrence_is_accounted_for_whatever_happens,

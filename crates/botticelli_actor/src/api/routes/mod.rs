@@ -1,18 +1,30 @@
 //! The routes, each group in a file of its name.
 
+mod cluster;
 mod describe;
+mod executions;
 pub(super) mod health;
 mod note;
+mod posts;
+mod preview;
 mod server;
+mod steer;
 mod tasks;
 
 use super::route::Routes;
 
 /// All routes. A new group is added here.
 pub(super) fn all() -> Routes {
-    let routes = Routes::default();
-    let routes = health::add(routes);
-    let routes = tasks::add(routes);
-    let routes = server::add(routes);
-    describe::add(routes)
+    let groups = [
+        health::add,
+        tasks::add,
+        preview::add,
+        steer::add,
+        executions::add,
+        posts::add,
+        cluster::add,
+        server::add,
+        describe::add,
+    ];
+    groups.into_iter().fold(Routes::default(), |routes, add: fn(Routes) -> Routes| add(routes))
 }

@@ -1,21 +1,22 @@
-//! `/tasks`: what is scheduled, and steering it.
+//! `/tasks`: what is scheduled, and what became of it.
 
-use super::note::{Note, Noted};
 use crate::api::Api;
 use crate::api::access::Needs;
 use crate::api::page::{Cursor, Limit, Page};
-use crate::api::problem::{Answer, Kind, Problem};
+use crate::api::problem::{Answer, Problem};
 use crate::api::route::{Call, Input, Nothing, Operation, Reply, Routes};
-use botticelli_database::{Resumed, Scope, TaskFilter, TaskView};
-use botticelli_server::ids::{ActorName, TaskId};
+use crate::shown::TaskDetails;
+use botticelli_database::{ExecutionView, HistoryFilter, OutcomeFilter, Scope, TaskFilter, TaskView};
+use botticelli_server::ids::{ActorName, ExecutionId, TaskId};
+use botticelli_server::ledger::Trigger;
 use botticelli_server::task::PauseReason;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 const READ: Needs = Needs::Scope(Scope::Read);
-const OPERATE: Needs = Needs::Scope(Scope::Operate);
-/// The name of the list, in its cursors.
+/// The names of the lists, in their cursors.
 const TASKS: &str = "tasks";
+const HISTORY: &str = "history";
 
 pub(super) fn add(routes: Routes) -> Routes {
     routes
@@ -25,61 +26,66 @@ pub(super) fn add(routes: Routes) -> Routes {
             list,
         )
         .add(
-            Operation::post(
-                "/tasks/{task_id}/pause",
-                "pause_task",
-                OPERATE,
-                "Leave occurrences out until it is resumed",
-            )
-            .about("At once, and on every node. Answers with the task."),
-            pause,
+            Operation::get("/tasks/{task_id}", "show_task", READ, "One task")
+                .about("Where it stands, its next times, its executions that are not over, and its posts by state."),
+            show,
         )
         .add(
-            Operation::post(
-                "/tasks/{task_id}/resume",
-                "resume_task",
-                OPERATE,
-                "Go on with a paused task, and forget its failures",
-            )
-            .about("What it missed meanwhile is left out. Answers with the task."),
-            resume,
+            Operation::get("/tasks/{task_id}/history", "task_history", READ, "Executions of a task, newest first")
+                .about("Those that are not over, too. A row may stand for many occurrences that were skipped together."),
+            history,
         )
 }
 
 /// A task.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct TaskPath {
+pub(super) struct TaskPath {
     /// Its name.
-    task_id: TaskId,
+    pub(super) task_id: TaskId,
 }
 
-async fn pause(call: Call, input: Input<TaskPath, Nothing, Noted>) -> Answer<Reply<TaskView>> {
-    let id = input.path.task_id;
-    if !call.store(input.body.note.map(Note::into)).pause(&id).await? {
-        return Err(Problem::unknown("task", &id));
-    }
-    call.changed();
-    Ok(task(&call.api, &id).await?.into())
-}
-
-async fn resume(call: Call, input: Input<TaskPath, Nothing, Noted>) -> Answer<Reply<TaskView>> {
-    let id = input.path.task_id;
-    match call.store(input.body.note.map(Note::into)).resume(&id).await? {
-        Resumed::Resumed | Resumed::WasNotPaused => {}
-        Resumed::NotInConfiguration => {
-            let detail = format!("task {id:?} is disabled in, or gone from, the configuration");
-            return Err(Problem::new(Kind::Conflict, detail)
-                .hint("set `enabled = true`, or put its [[actors]] entry back, and reload"));
-        }
-        Resumed::UnknownTask => return Err(Problem::unknown("task", &id)),
-    }
-    call.changed();
-    Ok(task(&call.api, &id).await?.into())
-}
-
-async fn task(api: &Api, id: &TaskId) -> Answer<TaskView> {
+pub(super) async fn find(api: &Api, id: &TaskId) -> Answer<TaskView> {
     api.store.task(id).await?.ok_or_else(|| Problem::unknown("task", id))
+}
+
+async fn show(call: Call, input: Input<TaskPath>) -> Answer<Reply<TaskDetails>> {
+    let task = find(&call.api, &input.path.task_id).await?;
+    let (details, _) = TaskDetails::of(&call.api.store, task).await?;
+    Ok(details.into())
+}
+
+/// Which executions.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct HistoryQuery {
+    /// Only those that ended like this, or are open.
+    outcome: Option<OutcomeFilter>,
+    /// Only those that were started by this.
+    trigger: Option<Trigger>,
+    /// How many rows.
+    #[serde(default)]
+    limit: Limit,
+    /// Where the page begins.
+    cursor: Option<Cursor>,
+}
+
+async fn history(call: Call, input: Input<TaskPath, HistoryQuery>) -> Answer<Reply<Page<ExecutionView>>> {
+    let query = input.query;
+    let before = query.cursor.map(|cursor| cursor.read::<ExecutionId>(HISTORY)).transpose()?;
+    let filter = HistoryFilter {
+        task: input.path.task_id,
+        outcome: query.outcome,
+        trigger: query.trigger,
+        before,
+        limit: query.limit.and_one(),
+    };
+    let task = filter.task.clone();
+    let executions = call.api.store.history_where(filter).await?;
+    if executions.is_empty() {
+        find(&call.api, &task).await?;
+    }
+    Ok(Page::new(executions, query.limit, HISTORY, |execution| execution.id).into())
 }
 
 /// Which tasks.

@@ -1,13 +1,7 @@
 //! What is to follow a post that is there, such as a crosspost.
 
-use super::players::*;
-use super::posts::{claim, claim_one, makes, posted, sender, settle, view};
-use crate::databases::TestStore;
-use botticelli_database::{Decided, PostDecision};
-use botticelli_server::ids::PostId;
-use botticelli_server::outbox::{ClaimedPost, FollowAgain, Outbox as _, PostEnd, PostState};
-use botticelli_server::post::Receipt;
-use chrono::{DateTime, Utc};
+use super::*;
+use botticelli_server::outbox::FollowAgain;
 
 /// A post that is there, and that two things are to follow.
 async fn is_posted(db: &TestStore, player: &Player, target: &str) -> ClaimedPost {
