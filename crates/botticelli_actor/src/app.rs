@@ -6,7 +6,7 @@
 use crate::actor::{PipelineActor, RegisteredActors, RunContext};
 use crate::api::{self, ApiError, ApiParts};
 use crate::config::server_file::PlatformName;
-use crate::config::{ActorFile, LoadedConfig, Problems, ServerSettings};
+use crate::config::{ActorFile, LoadedConfig, Problems, ServerSettings, Webhook};
 use crate::deliverer::{Deliverer, DeliverySettings, DeliverySignals};
 use crate::engine::{CurrentNode, DatabaseClock, Engine, EngineParts, EngineSettings, Shutdown};
 use crate::platforms::{Finding, Intended, Platforms, SetupError};
@@ -28,7 +28,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
@@ -127,6 +127,8 @@ pub struct App {
     parts: AppParts,
     config: Mutex<LoadedConfig>,
     reload: Box<Reload>,
+    /// Where events come in, for the API.
+    webhooks: watch::Sender<Arc<[Webhook]>>,
     running: Mutex<Option<Running>>,
     /// Cancelled when the server begins to stop; each start has its own.
     stopping: std::sync::Mutex<CancellationToken>,
@@ -190,6 +192,7 @@ impl App {
     pub fn build(config: LoadedConfig, parts: AppParts, reload: Box<Reload>) -> Arc<Self> {
         Arc::new_cyclic(|myself| Self {
             parts,
+            webhooks: watch::Sender::new(config.webhooks.clone()),
             config: Mutex::new(config),
             reload,
             running: Mutex::new(None),
@@ -293,6 +296,7 @@ impl App {
                     node,
                     activity: engine.activity(),
                     wakeups: wakeups.clone(),
+                    webhooks: self.webhooks.subscribe(),
                     server: self.myself.clone(),
                     stopping: self.stopping().clone(),
                     broken_down: broken_down.clone(),
@@ -467,6 +471,7 @@ impl ActorServer for App {
                 running.actors.deregister(&gone);
             }
         }
+        self.webhooks.send_replace(new.webhooks.clone());
         *config = new;
         running.snapshot.save(&self.state(&config, None)).await?;
         Ok(())

@@ -13,11 +13,12 @@ pub mod problem;
 mod read;
 pub mod route;
 mod routes;
+mod signature;
 
 pub use listen::{ListenError, Listener, bind};
 
 use crate::app::App;
-use crate::config::ApiSettings;
+use crate::config::{ApiSettings, Webhook};
 use crate::engine::{Activity, CurrentNode, DatabaseClock};
 use access::{Access, Needs};
 use axum::http::{Method, Uri};
@@ -50,6 +51,8 @@ pub struct ApiParts {
     pub activity: watch::Receiver<Activity>,
     /// To be called when something was changed.
     pub wakeups: Wakeups,
+    /// Where events come in.
+    pub webhooks: watch::Receiver<Arc<[Webhook]>>,
     /// The server, for reloads.
     pub server: Weak<App>,
     /// Cancelled when the server begins to stop.
@@ -71,6 +74,7 @@ pub struct Api {
     node: Arc<CurrentNode>,
     activity: watch::Receiver<Activity>,
     wakeups: Wakeups,
+    webhooks: watch::Receiver<Arc<[Webhook]>>,
     server: Weak<App>,
     stopping: CancellationToken,
     broken_down: CancellationToken,
@@ -121,6 +125,7 @@ pub async fn start(
         node: parts.node,
         activity: parts.activity,
         wakeups: parts.wakeups,
+        webhooks: parts.webhooks,
         server: parts.server,
         stopping: parts.stopping,
         broken_down: parts.broken_down,
