@@ -4,12 +4,15 @@
 //! runs the engine and the deliverer until [`ActorServer::stop`].
 
 use crate::actor::{PipelineActor, RegisteredActors, RunContext};
+use crate::alerts::{self, Watcher, WatcherParts};
 use crate::api::{self, ApiError, ApiParts};
 use crate::config::server_file::PlatformName;
 use crate::config::{ActorFile, LoadedConfig, Problems, ServerSettings, Webhook};
 use crate::deliverer::{Deliverer, DeliverySettings, DeliverySignals};
 use crate::engine::{CurrentNode, DatabaseClock, Engine, EngineParts, EngineSettings, Shutdown};
+use crate::metrics::{DatabaseMetrics, Metrics, NodeMetrics, Source};
 use crate::platforms::{Finding, Intended, Platforms, SetupError};
+use crate::self_audit::{SelfAudit, SelfAuditReport};
 use crate::skills::SkillRegistry;
 use async_trait::async_trait;
 use botticelli_database::{DatabaseStatePersistence, Mode, OpenError, Store, Wakeups};
@@ -144,6 +147,7 @@ struct Running {
     actors: Arc<RegisteredActors>,
     snapshot: DatabaseStatePersistence<ServerState>,
     store: Store,
+    self_audits: watch::Receiver<Option<SelfAuditReport>>,
     stop: CancellationToken,
     loops: Vec<JoinHandle<()>>,
     deliverer: JoinHandle<()>,
@@ -241,6 +245,11 @@ impl App {
         Some(self.running.lock().await.as_ref()?.engine.clone())
     }
 
+    /// What it finds when it looks at itself, each minute; `None` while the server does not run.
+    pub async fn self_audits(&self) -> Option<watch::Receiver<Option<SelfAuditReport>>> {
+        Some(self.running.lock().await.as_ref()?.self_audits.clone())
+    }
+
     /// Returns when a part of the running server has come to an end that nobody asked for. A server that goes on without
     /// it would look alive and do nothing.
     pub async fn breaks_down(&self) {
@@ -282,6 +291,29 @@ impl App {
             parts.delivery.clone(),
             signals.clone(),
         );
+        let self_audit = SelfAudit::new(store.clone(), clock.clone());
+        let self_audits = self_audit.reports();
+        let watcher = Watcher::new(WatcherParts {
+            store: store.clone(),
+            platforms: parts.platforms.clone(),
+            node: node.clone(),
+            clock: clock.clone(),
+            policies: config.alerts.iter().map(|alert| alert.policy.clone()).collect(),
+            self_audits: self_audits.clone(),
+            activity: engine.activity(),
+            posts_waiting: signals.posts_waiting.clone(),
+            keep: config.settings.history_retention,
+        });
+        let mut sources: Vec<Arc<dyn Source>> = vec![
+            Arc::new(NodeMetrics { activity: engine.activity() }),
+            engine.metrics(),
+            deliverer.metrics(),
+            watcher.metrics(),
+            Arc::new(DatabaseMetrics::new(store.clone(), actors.clone(), self_audits.clone())),
+        ];
+        sources.extend(parts.platforms.metrics());
+        let metrics = Metrics::new(sources);
+        let heart_clock = clock.clone();
         let (stop, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
         let snapshot = snapshot(&store);
         let broken_down = CancellationToken::new();
@@ -295,6 +327,7 @@ impl App {
                     clock,
                     node,
                     activity: engine.activity(),
+                    metrics,
                     wakeups: wakeups.clone(),
                     webhooks: self.webhooks.subscribe(),
                     server: self.myself.clone(),
@@ -311,7 +344,7 @@ impl App {
         engine.hold(runnable(config));
         look_ahead(parts, Intended::all(config, &parts.skills), &signals, &stop);
         let guard = || broken_down.clone().drop_guard();
-        let loops = vec![
+        let mut loops = vec![
             tokio::spawn({
                 let (engine, stop, guard) = (engine.clone(), stop.clone(), guard());
                 async move {
@@ -326,7 +359,26 @@ impl App {
                     watch.await;
                 }
             }),
+            tokio::spawn({
+                let (self_audit, guard) = (self_audit.run(stop.clone()), guard());
+                async move {
+                    let _until_the_end = guard;
+                    self_audit.await;
+                }
+            }),
         ];
+        loops.push(tokio::spawn({
+            let (watch, guard) = (watcher.run(stop.clone()), guard());
+            async move {
+                let _until_the_end = guard;
+                watch.await;
+            }
+        }));
+        if let Some(settings) = config.heartbeat.clone() {
+            let (store, activity, clock) = (store.clone(), engine.activity(), heart_clock);
+            let beats = alerts::heartbeat::run(settings, store, activity, move || clock.now(), stop.clone());
+            loops.push(tokio::spawn(beats));
+        }
         let deliverer = tokio::spawn({
             let (run, guard) = (deliverer.run(stop_delivering.clone(), engine.shutdown()), guard());
             async move {
@@ -349,6 +401,7 @@ impl App {
             actors,
             snapshot,
             store,
+            self_audits,
             stop,
             loops,
             deliverer,
@@ -438,12 +491,17 @@ impl ActorServer for App {
         if new.api != config.api {
             warn!("[api] has changed: that takes effect at the next start");
         }
+        if new.alerts != config.alerts || heartbeat_url(&new) != heartbeat_url(&config) {
+            warn!("[[alerts]] or [heartbeat] has changed: that takes effect at the next start");
+        }
         if is_set_up_differently(&new, &config) {
             warn!("[discord], or the token, has changed: that takes effect at the next start");
         }
         new.database_url = config.database_url.clone();
         new.settings = config.settings.clone();
         new.api = config.api.clone();
+        new.alerts = config.alerts.clone();
+        new.heartbeat = config.heartbeat.clone();
         new.discord = config.discord.clone();
         new.discord_token = config.discord_token.clone();
         let actors = build_actors(&new.actors, &self.parts.skills, new.database_url.expose_secret())?;
@@ -489,6 +547,10 @@ async fn ends(part: JoinHandle<()>, shutdown: &Shutdown) {
         // It waits for a database that does not answer.
         Err(_) => abort.abort(),
     }
+}
+
+fn heartbeat_url(config: &LoadedConfig) -> Option<(&str, Duration)> {
+    config.heartbeat.as_ref().map(|heartbeat| (heartbeat.url.expose_secret(), heartbeat.every))
 }
 
 fn is_set_up_differently(new: &LoadedConfig, old: &LoadedConfig) -> bool {

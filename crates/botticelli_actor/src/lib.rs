@@ -3,6 +3,7 @@
 //! `ARCHITECTURE.md` is the map.
 
 pub mod actor;
+pub mod alerts;
 pub mod api;
 pub mod app;
 pub mod cli;
@@ -16,12 +17,15 @@ pub mod discord_server;
 pub mod draft;
 pub mod engine;
 pub mod knowledge;
+pub mod metrics;
 pub mod names;
 pub mod platforms;
 mod regular_file;
 #[cfg(feature = "fail-points")]
 pub mod rehearsal;
+pub mod self_audit;
 pub mod shown;
 pub mod skill;
 pub mod skills;
 pub mod text;
+mod tls;

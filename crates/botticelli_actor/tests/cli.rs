@@ -426,7 +426,7 @@ fn a_dry_run_looks_at_content_destinations_and_the_database_and_makes_nothing() 
         std::path::absolute(folder.path().join("no/such/folder.jsonl")).unwrap().display()
     );
     assert!(found.err.contains(&folder_missing), "{folder_missing}\n{}", found.err);
-    assert_eq!(found.err.matches("error: ").count(), 9, "{}", found.err);
+    assert_eq!(found.err.matches("error: ").count(), 10, "{}", found.err);
     assert_eq!(files(), before, "nothing is made");
 
     fs::write(path("actor_server.db"), "no database ".repeat(100)).unwrap();

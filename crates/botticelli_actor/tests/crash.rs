@@ -2,6 +2,8 @@
 //!
 //! `CRASH_KILLS` says at how many moments the server is killed on each database, `CRASH_SEED` at which.
 
+#[path = "crash/alerts.rs"]
+mod alerts;
 #[path = "crash/bad_luck.rs"]
 mod bad_luck;
 #[path = "crash/cluster.rs"]

@@ -11,6 +11,7 @@ mod access;
 mod alerts;
 mod error;
 pub mod fail_points;
+mod invariants;
 mod persistence;
 mod postgres;
 pub mod reader;
@@ -24,6 +25,7 @@ mod views;
 pub use access::{AuditFilter, AuditView, Requester, Scope, TokenView, ValidToken};
 pub use alerts::{AlertFilter, AlertView, AlertsSeen};
 pub use error::OpenError;
+pub use invariants::{CensusView, HeldTasks, InvariantsView, PoolView, Progress, Standing};
 pub use persistence::DatabaseStatePersistence;
 pub use store::{
     Cancelled, Condition, Decided, Mode, PostDecision, Published, RequestKey, Restored, Resumed, Store,

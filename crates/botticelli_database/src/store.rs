@@ -4,6 +4,7 @@ use crate::access::{AuditFilter, AuditView, NewAudit, Requester, TokenView, Vali
 use crate::alerts::{AlertFilter, AlertView, AlertsSeen};
 use crate::error::{OpenError, Schema};
 use crate::fail_points::{Point, pass};
+use crate::invariants::{CensusView, InvariantsView, PoolView, Progress, Standing};
 use crate::postgres::{self, Postgres};
 use crate::reader::{ReadError, Reader};
 use crate::sqlite::{self, ServerLock, Sqlite};
@@ -410,6 +411,55 @@ impl Store {
         read!(self, health())
     }
 
+    /// How many tasks are in which state.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn census(&self) -> Result<CensusView, LedgerError> {
+        read!(self, census())
+    }
+
+    /// What must not be, and has been for longer than `grace`; at most `most` of each kind.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn invariants(&self, grace: Duration, most: usize) -> Result<InvariantsView, LedgerError> {
+        let (grace, most) = (microseconds(grace), limit_of(most));
+        read!(self, invariants(grace, most))
+    }
+
+    /// Where tasks stand, by name: at most `limit` after `after`. Those that are paused, or never due again, are left out.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn standings(
+        &self,
+        after: Option<&TaskId>,
+        limit: usize,
+    ) -> Result<Vec<Standing>, LedgerError> {
+        let after = after.map_or_else(String::new, TaskId::to_string);
+        let limit = limit_of(limit);
+        read!(self, standings(after, limit))
+    }
+
+    /// How far tasks have come since they stood there. Left out are those that have not moved, are paused, or have another
+    /// definition by now.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn progress(&self, since: &[Standing]) -> Result<Vec<Progress>, LedgerError> {
+        let since = Arc::from(since);
+        read!(self, progress(since))
+    }
+
+    /// The connections to the database, as they are used now.
+    pub fn pool(&self) -> PoolView {
+        match &self.inner.backend {
+            Backend::Postgres(database) => database.pool(),
+            Backend::Sqlite(database) => database.pool(),
+        }
+    }
+
     /// The nodes that live: their lease is not over.
     ///
     /// # Errors
@@ -710,6 +760,7 @@ fn connect(
             if !may_make && !path.exists() {
                 return Err(OpenError::NotMade { target: target.clone(), is_there: false });
             }
+            sqlite::may_be_database(path).map_err(|error| failed(error.to_string()))?;
             check_names(path)?;
             // First, so that a server and a command say the same of a file that can't be.
             let database = Sqlite::open(path, may_make, &clock).map_err(failed)?;

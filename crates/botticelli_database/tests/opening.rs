@@ -59,10 +59,14 @@ async fn a_file_that_is_no_database_is_left_as_it_is() {
 async fn a_place_that_can_not_be_written_is_named() {
     let folder = Folder::new();
     std::fs::write(folder.file("file"), "").expect("written");
+    let pipe = std::process::Command::new("mkfifo").arg(folder.file("pipe")).status();
+    assert!(pipe.expect("mkfifo").success());
     for (place, mode, reason) in [
         ("missing/a.db", Mode::Server, "unable to open database file"),
         ("file/a.db", Mode::Server, "unable to open database file"),
-        ("", Mode::Command, "unable to open database file"),
+        ("", Mode::Command, "it is a directory, not a file"),
+        ("", Mode::Server, "it is a directory, not a file"),
+        ("pipe", Mode::Server, "it is a device or a pipe, not a file"),
     ] {
         let message = folder.shown(&refusal(&url(&folder.file(place)), mode).await);
         assert!(message.starts_with(&format!("can't connect to sqlite://…/{place}: ")), "{message}");
@@ -79,7 +83,7 @@ async fn a_look_at_a_database_makes_nothing_and_finds_what_would_keep_it_closed(
         ("missing/a.db", "No such file or directory (os error 2)"),
         ("notes.txt/a.db", "Not a directory (os error 20)"),
         ("notes.txt", "file is not a database"),
-        ("", "Is a directory (os error 21)"),
+        ("", "it is a directory, not a file"),
     ] {
         let error = Store::look(&url(&folder.file(place))).await.expect_err("it can't be opened");
         let message = folder.shown(&error.to_string());

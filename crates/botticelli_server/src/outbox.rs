@@ -170,6 +170,8 @@ pub struct ClaimedPost {
     pub rivals: Vec<PostContent>,
     /// After this time the request must not be sent any more: the lease is over.
     pub lease_until: DateTime<Utc>,
+    /// When it was to go out first: when it was made, or the time that it was made for.
+    pub wanted_at: DateTime<Utc>,
     /// What to do when nothing can tell whether it is there.
     pub on_unknown: OnUnknown,
     /// The actor's own limits, and the times that they count.

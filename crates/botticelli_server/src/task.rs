@@ -238,3 +238,26 @@ impl TaskState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_a_cap_and_are_spread_and_come_out_the_same_again() {
+        let backoff = Backoff { initial: Duration::from_secs(8), max: Duration::from_secs(60) };
+        let task = |name: &str| TaskId::new(name).expect("a name");
+        for (failures, full) in [(1, 8), (2, 16), (3, 32), (4, 60), (40, 60), (u32::MAX, 60)] {
+            let waits = (0..50).map(|n| {
+                let (task, now) = (task(&format!("task {n}")), DateTime::UNIX_EPOCH);
+                assert_eq!(backoff.wait(&task, failures, now), backoff.wait(&task, failures, now));
+                backoff.wait(&task, failures, now)
+            });
+            let waits: Vec<Duration> = waits.collect();
+            let full = Duration::from_secs(full);
+            assert!(waits.iter().all(|wait| *wait <= full && *wait >= full * 3 / 4), "{failures}: {waits:?}");
+            let spread = *waits.iter().max().expect("some") - *waits.iter().min().expect("some");
+            assert!(spread > full / 8, "tasks that fail together are not tried again together: {waits:?}");
+        }
+    }
+}

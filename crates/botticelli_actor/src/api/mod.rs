@@ -20,6 +20,7 @@ pub use listen::{ListenError, Listener, bind};
 use crate::app::App;
 use crate::config::{ApiSettings, Webhook};
 use crate::engine::{Activity, CurrentNode, DatabaseClock};
+use crate::metrics::Metrics;
 use access::{Access, Needs};
 use axum::http::{Method, Uri};
 use axum::response::IntoResponse as _;
@@ -49,6 +50,8 @@ pub struct ApiParts {
     pub node: Arc<CurrentNode>,
     /// What the engine is doing.
     pub activity: watch::Receiver<Activity>,
+    /// What the server counts and measures.
+    pub metrics: Metrics,
     /// To be called when something was changed.
     pub wakeups: Wakeups,
     /// Where events come in.
@@ -73,6 +76,7 @@ pub struct Api {
     clock: Arc<DatabaseClock>,
     node: Arc<CurrentNode>,
     activity: watch::Receiver<Activity>,
+    metrics: Metrics,
     wakeups: Wakeups,
     webhooks: watch::Receiver<Arc<[Webhook]>>,
     server: Weak<App>,
@@ -124,6 +128,7 @@ pub async fn start(
         clock: parts.clock,
         node: parts.node,
         activity: parts.activity,
+        metrics: parts.metrics,
         wakeups: parts.wakeups,
         webhooks: parts.webhooks,
         server: parts.server,

@@ -98,6 +98,9 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look at alerts, and see whether they arrive
+    #[command(subcommand)]
+    Alerts(AlertsCommand),
     /// Bring the database's tables up to date, and do nothing else
     Migrate,
     /// After a backup was restored, before a server starts: leave out what was due since, and doubt what was to be sent
@@ -296,6 +299,28 @@ pub enum PostsCommand {
     Dismiss {
         /// Its number
         post: i64,
+    },
+}
+
+/// Commands about alerts.
+#[derive(Debug, Subcommand)]
+pub enum AlertsCommand {
+    /// List alerts, newest first: those that are not over
+    List {
+        /// Also those that are over
+        #[arg(long)]
+        all: bool,
+        /// How many at most
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Send a test alert now, and say what its sink answered
+    Test {
+        /// The [[alerts]] section [default: each of them]
+        name: Option<String>,
     },
 }
 

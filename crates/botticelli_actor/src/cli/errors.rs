@@ -162,6 +162,8 @@ fn file_hint(error: &str) -> Option<&'static str> {
         Some(LOCKED)
     } else if ["disk is full", "No space left on device"].iter().any(|words| error.contains(words)) {
         Some("make room on the disk; what was recorded before is safe")
+    } else if error.ends_with(", not a file") {
+        Some("name a file, or one that can be made, such as sqlite://actor_server.db")
     } else if error.contains("file is not a database") {
         Some("the file is something else, or encrypted: name another one")
     } else if error.contains("database disk image is malformed") {

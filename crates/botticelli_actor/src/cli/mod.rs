@@ -2,6 +2,7 @@
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes: 0 fine, 1 failed, 2 usage or configuration.
 
+mod alerts;
 mod args;
 mod database;
 mod dry_run;
@@ -18,12 +19,15 @@ mod task;
 mod token;
 
 pub(crate) use args::printable;
-pub use args::{Cli, Command, GlobalArgs, LogFormat, OnceArgs, PostsCommand, TasksCommand, TokenCommand};
+pub use args::{
+    AlertsCommand, Cli, Command, GlobalArgs, LogFormat, OnceArgs, PostsCommand, TasksCommand, TokenCommand,
+};
 
 use crate::actor::PipelineActor;
 use crate::clock::SystemClock;
 use crate::config::{self, ActorFile, Check, Fault, Given, LoadedConfig, Problems};
 use crate::skills::SkillRegistry;
+use anyhow::Context as _;
 use botticelli_server::clock::Clock;
 use clap::CommandFactory;
 use errors::UsageError;
@@ -70,15 +74,14 @@ fn start(cli: &Cli) -> anyhow::Result<()> {
         Command::Next(args) => print(|out| next::print(&cli.global, args, SystemClock.now(), out)),
         Command::Schema(args) => print(|out| schema::print(args.file, out)),
         Command::Completions { shell } => print(|out| {
-            // Not straight to `out`: it panics where that can't be written.
-            let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "actor-server", &mut script);
-            Ok(out.write_all(&script)?)
+            clap_complete::generate(*shell, &mut Cli::command(), "actor-server", out);
+            Ok(())
         }),
         Command::Run
         | Command::Once(_)
         | Command::Tasks(_)
         | Command::Posts(_)
+        | Command::Alerts(_)
         | Command::Token(_)
         | Command::Audit { .. }
         | Command::Migrate
@@ -93,11 +96,13 @@ fn start(cli: &Cli) -> anyhow::Result<()> {
     }
 }
 
-/// Prints to stdout, which is locked for no longer than that.
-fn print(write: impl FnOnce(&mut std::io::StdoutLock<'_>) -> anyhow::Result<()>) -> anyhow::Result<()> {
+/// Prints to stdout, also what led to a failure.
+fn print(write: impl FnOnce(&mut Vec<u8>) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let mut text = Vec::new();
+    let done = write(&mut text);
     let mut out = std::io::stdout().lock();
-    write(&mut out)?;
-    Ok(out.flush()?)
+    out.write_all(&text).and_then(|()| out.flush()).context("the output can't be written")?;
+    done
 }
 
 async fn with_database(cli: &Cli, command: &Command) -> anyhow::Result<()> {
@@ -109,6 +114,12 @@ async fn with_database(cli: &Cli, command: &Command) -> anyhow::Result<()> {
         Command::Posts(command) => database::posts(&cli.global, command, &mut out).await,
         Command::Token(command) => token::run(&cli.global, command, &mut out).await,
         Command::Audit { limit, json } => token::audit(&cli.global, *limit, *json, &mut out).await,
+        Command::Alerts(AlertsCommand::List { all, limit, json }) => {
+            alerts::list(&cli.global, *all, *limit, *json, &mut out).await
+        }
+        Command::Alerts(AlertsCommand::Test { name }) => {
+            alerts::test(&cli.global, name.as_deref(), &mut out).await
+        }
         Command::Migrate => database::migrate(&cli.global, &mut out).await,
         Command::Restored => database::restored(&cli.global, &mut out).await,
         Command::Health => database::health(&cli.global, &mut out).await,

@@ -245,6 +245,7 @@ mod tests {
     use botticelli_server::ids::{ActorName, ExecutionId, PostId, TaskId};
     use botticelli_server::ledger::Trigger;
     use botticelli_server::outbox::PostState;
+    use botticelli_server::post::Receipt;
     use botticelli_server::schedule::{IntervalSchedule, ScheduleType};
     use botticelli_server::task::{Breaker, PauseReason};
     use serde_json::{Value, json};
@@ -390,6 +391,42 @@ ID  TRIGGER   SCHEDULED FOR         STARTED               COMPLETED             
         let long = "ä".repeat(100);
         assert!(table(&[post(&long)]).trim_end().ends_with(&format!("{}…", "ä".repeat(60))));
         assert_eq!(serde_json::to_value(post(&long)).unwrap()["content"], long);
+    }
+
+    #[test]
+    fn every_field_is_documented() {
+        let at = time("2026-01-02T03:04:05Z");
+        let receipt = Receipt {
+            message_id: "1".into(),
+            posted_at: at,
+            link: Some("l".into()),
+            recovered: false,
+            to_follow: vec!["thread".into()],
+            missing: vec!["crosspost: no".into()],
+        };
+        let attempt = PostAttemptView {
+            attempt: 1,
+            node: "host-1".into(),
+            sent_at: at,
+            ended_at: None,
+            ended: None,
+            reason: None,
+            exchanges: None,
+        };
+        let extras = PostView { extras: [("discord".to_owned(), json!({}))].into(), ..post("") };
+        let rows = [
+            serde_json::to_value(task()),
+            serde_json::to_value(execution()),
+            serde_json::to_value(extras),
+            serde_json::to_value(receipt),
+            serde_json::to_value(attempt),
+        ];
+        let page = include_str!("../../../../docs/configuration.md");
+        for row in rows {
+            for field in row.unwrap().as_object().unwrap().keys() {
+                assert!(page.contains(&format!("`{field}`")), "{field}");
+            }
+        }
     }
 
     #[test]

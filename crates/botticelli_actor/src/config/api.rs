@@ -3,7 +3,8 @@
 use super::read::{Fault, KeyPath};
 use super::within::Within;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::de::{Error as _, Unexpected};
+use serde::{Deserialize, Deserializer};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub struct ApiSection {
     /// The address and port. Another than a loopback address needs a token first: `actor-server token new`. Port 0 is a
     /// free one, which the log tells.
     #[schemars(extend("default" = "127.0.0.1:8080"))]
+    #[serde(deserialize_with = "address")]
     pub listen: Option<SocketAddr>,
     /// The certificate chain in PEM, beside this file. With `tls_key_file` the server speaks HTTPS.
     pub tls_certificate_file: Option<String>,
@@ -36,6 +38,12 @@ pub struct ApiSection {
     pub max_concurrent_requests: Within<1, 65_536>,
     /// A request, and each part of it, may take so long.
     pub request_timeout_seconds: Within<1, 600>,
+}
+
+fn address<'de, D: Deserializer<'de>>(value: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(value)?;
+    let allowed = "an IP address and a port, such as 127.0.0.1:8080";
+    text.parse().map(Some).map_err(|_| D::Error::invalid_value(Unexpected::Str(&text), &allowed))
 }
 
 impl Default for ApiSection {

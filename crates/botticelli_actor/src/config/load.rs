@@ -1,6 +1,7 @@
 //! Loads all files, and turns them into tasks.
 
 use super::actor_file::{ActorFile, ActorSection, CacheSection, ExecutionSection};
+use super::alerts::{self, AlertSection};
 use super::api::{self, ApiSettings};
 use super::definition;
 use super::discord::{self, BotPost, DiscordSettings};
@@ -13,7 +14,9 @@ use super::server_file::{
 };
 use super::task;
 use super::triggers::{self, Webhook};
+use crate::alerts::{AlertSettings, HeartbeatSettings};
 use botticelli_database::DatabaseUrl;
+use botticelli_server::alert::TASK_PREFIX;
 use botticelli_server::ids::{ActorName, DefinitionHash, TaskId};
 use botticelli_server::post::Destination;
 use botticelli_server::task::{Backoff, Task};
@@ -76,6 +79,10 @@ pub struct LoadedConfig {
     pub discord_token: Option<SecretString>,
     /// How Discord is reached.
     pub discord: DiscordSettings,
+    /// Who is told when something is not as it should be.
+    pub alerts: Vec<AlertSettings>,
+    /// Who is called while all is well.
+    pub heartbeat: Option<HeartbeatSettings>,
     /// Where enabled tasks post as the bot.
     pub bot_posts: Vec<BotPost>,
     /// The tasks, in the order of the file.
@@ -177,8 +184,16 @@ impl Loader<'_> {
         let discord_token = self.discord_token(document, config.as_ref(), given);
         let api = self.api(document, config.as_ref());
         self.refuse_discord_if_left_out(document, &root);
+        let alert_sections = config.as_ref().map(|config| config.alerts.clone()).unwrap_or_default();
+        let alert_sections = if is_wrong(&"alerts".into()) { Vec::new() } else { alert_sections };
+        let heartbeat = config.as_ref().map(|config| alerts::heartbeat(&config.heartbeat));
+        let heartbeat = heartbeat.unwrap_or(Ok(None)).unwrap_or_else(|fault| {
+            self.report(document, None, fault);
+            None
+        });
         let discord = config.map(|config| self.discord(document, config.discord.into()));
         self.discord = discord.filter(|_| !is_wrong(&KeyPath::from("discord").key("webhooks")));
+        let alerts = self.alerts(document, &alert_sections, discord_token.is_some());
 
         if entries.is_empty() {
             self.warn(document, "there are no [[actors]] entries: there is nothing to run");
@@ -196,6 +211,8 @@ impl Loader<'_> {
             database_url: database_url?,
             discord_token,
             discord: self.discord.clone().unwrap_or_default(),
+            alerts,
+            heartbeat,
             bot_posts: Vec::new(),
             tasks,
             webhooks: Arc::default(),
@@ -311,9 +328,34 @@ impl Loader<'_> {
         settings
     }
 
+    fn alerts(
+        &mut self,
+        document: &Document,
+        sections: &[AlertSection],
+        has_token: bool,
+    ) -> Vec<AlertSettings> {
+        let found = alerts::settings(sections, self.discord.as_ref());
+        let settings = found.unwrap_or_else(|faults| {
+            faults.into_iter().for_each(|fault| self.report(document, None, fault));
+            Vec::new()
+        });
+        let bot =
+            |alert: &&AlertSettings| alert.policy.destination.platform == PlatformName::Discord.as_str();
+        for alert in settings.iter().filter(bot).filter(|_| !has_token) {
+            let name = &alert.policy.name;
+            self.warn(document, &format!("alerts {name:?}: it is told on Discord, and there is no token"));
+        }
+        settings
+    }
+
     fn check_name(&mut self, entry: &Entry<'_>, names: &mut HashMap<String, KeyPath>) {
         let Some(name) = entry.table.get("name").and_then(Value::as_str) else { return };
         let path = entry.path.key("name");
+        if name.starts_with(TASK_PREFIX) {
+            let fault =
+                Fault::new("name", format!("names that begin with {TASK_PREFIX:?} are those of alerts"));
+            self.fault(entry, fault);
+        }
         if let Some(first) = names.get(name) {
             let line = entry.document.line(first);
             let at = line.map(|line| format!(" in line {line}")).unwrap_or_default();
@@ -451,6 +493,13 @@ impl Loader<'_> {
             self.fault(entry, Fault::new("config_file", message).hint(hint));
             return None;
         };
+        if path.is_dir() {
+            self.fault(
+                entry,
+                Fault::new("config_file", format!("config_file {file:?} is a directory, not a file")),
+            );
+            return None;
+        }
         let canonical = path.canonicalize().unwrap_or_else(|_| path.clone());
         if !self.actors.contains_key(&canonical) {
             let actor = self.load_actor(path);

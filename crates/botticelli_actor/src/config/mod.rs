@@ -4,6 +4,7 @@
 //! server reads the environment.
 
 pub mod actor_file;
+pub mod alerts;
 pub mod api;
 mod definition;
 pub mod discord;

@@ -1,5 +1,6 @@
 //! The server's file: how the server runs, where its database is, and which actors run when.
 
+use super::alerts::{AlertSection, HeartbeatSection};
 use super::api::ApiSection;
 use super::discord::DiscordSection;
 use super::triggers::TriggerSection;
@@ -33,6 +34,12 @@ pub struct ActorServerConfig {
     /// How Discord is reached, and the webhooks by name.
     #[serde(default)]
     pub discord: DiscordSection,
+    /// Who is told when something is not as it should be.
+    #[serde(default)]
+    pub alerts: Vec<AlertSection>,
+    /// Who is called while all is well.
+    #[serde(default)]
+    pub heartbeat: HeartbeatSection,
     /// The tasks: each runs an actor on a schedule.
     #[serde(default)]
     pub actors: Vec<ActorInstanceConfig>,

@@ -11,6 +11,7 @@ mod held;
 mod tests;
 
 use crate::engine::{CurrentNode, Shutdown};
+use crate::metrics::DeliveryMetrics;
 use crate::platforms::Platforms;
 use botticelli_database::Wakeups;
 use botticelli_database::fail_points::{Point, pass};
@@ -117,6 +118,7 @@ pub struct Deliverer {
     node: Arc<CurrentNode>,
     settings: Arc<DeliverySettings>,
     signals: DeliverySignals,
+    metrics: Arc<DeliveryMetrics>,
 }
 
 /// What a deliverer hears, and what it tells.
@@ -141,7 +143,21 @@ impl Deliverer {
         signals: DeliverySignals,
     ) -> Self {
         let scopes = platforms.egress_scopes();
-        Self { outbox, platforms, scopes, clock, node, settings: Arc::new(settings), signals }
+        Self {
+            outbox,
+            platforms,
+            scopes,
+            clock,
+            node,
+            settings: Arc::new(settings),
+            signals,
+            metrics: Arc::default(),
+        }
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> Arc<DeliveryMetrics> {
+        self.metrics.clone()
     }
 
     /// Delivers until `stop`; then claims nothing more, and returns when what is being sent is settled, or when the
@@ -365,6 +381,11 @@ impl Deliverer {
         if !paused.is_empty() {
             // What of these tasks was claimed ahead is to be taken back.
             self.signals.changed.changed();
+        }
+        for Ended { post, end, .. } in ended.iter().filter(|ended| !lost.contains(&ended.post.id)) {
+            let platform = &post.destination.platform;
+            let known = self.platforms.get(platform).map_or("unknown", |_| platform);
+            self.metrics.settled(post, known, end, self.clock.now());
         }
         Ok(lost)
     }

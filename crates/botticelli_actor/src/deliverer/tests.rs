@@ -32,6 +32,7 @@ pub(super) fn claimed(id: i64, target: &str) -> ClaimedPost {
         taken: Vec::new(),
         rivals: Vec::new(),
         lease_until: DateTime::<Utc>::MAX_UTC,
+        wanted_at: DateTime::<Utc>::UNIX_EPOCH,
         on_unknown: OnUnknown::NeedsReview,
         limits: DeliveryLimits::default(),
         earlier: Vec::new(),

@@ -2,9 +2,6 @@
 
 use crate::config::discord::ABOUT_URL;
 use reqwest::{Client, Url, redirect};
-use rustls::crypto::ring;
-use rustls::{ClientConfig, RootCertStore};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Where Discord is, who we say we are, and how long we wait.
@@ -88,7 +85,9 @@ impl Http {
     pub(super) fn new(settings: &HttpSettings) -> Result<Self, SetupError> {
         let base = base_url(&settings.api_base_url)?;
         let client = Client::builder()
-            .tls_backend_preconfigured(tls(base.starts_with("https"))?)
+            .tls_backend_preconfigured(
+                crate::tls::client(base.starts_with("https")).map_err(SetupError::Http)?,
+            )
             .user_agent(user_agent(&settings.about_url)?)
             .connect_timeout(settings.connect_timeout)
             .timeout(settings.total_timeout)
@@ -138,25 +137,6 @@ fn base_url(text: &str) -> Result<String, SetupError> {
         return Err(wrong("is not the version that this program speaks: https://discord.com/api/v10"));
     }
     Ok(url.as_str().trim_end_matches('/').to_owned())
-}
-
-/// TLS with ring, and the certificates that the system trusts. No state of the process is involved.
-fn tls(is_needed: bool) -> Result<ClientConfig, SetupError> {
-    let mut roots = RootCertStore::empty();
-    if is_needed {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            let missing = "the system trusts no certificates (install the package ca-certificates)";
-            return Err(SetupError::Http(missing.into()));
-        }
-    }
-    let mut tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| SetupError::Http(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(tls)
 }
 
 #[cfg(test)]

@@ -296,6 +296,7 @@ impl Dispatcher {
         };
         self.note_good(Able::Written);
         log_end(&ended);
+        self.parts.metrics.recorded(&ended);
         if !ended.posts.is_empty() {
             self.parts.posts_waiting.notify_one();
         }

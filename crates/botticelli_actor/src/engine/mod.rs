@@ -24,6 +24,7 @@ pub use node::{CurrentNode, is_on, node_name};
 pub use shutdown::{LAST_MOMENTS, Shutdown};
 
 use crate::actor::RunContext;
+use crate::metrics::ExecutionMetrics;
 use async_trait::async_trait;
 use botticelli_database::Wakeups;
 use botticelli_server::clock::Clock as _;
@@ -117,6 +118,7 @@ struct Parts {
     settings: EngineSettings,
     activity: watch::Sender<Activity>,
     shutdown: Arc<Shutdown>,
+    metrics: Arc<ExecutionMetrics>,
 }
 
 impl Parts {
@@ -149,6 +151,7 @@ impl Engine {
             shutdown: Arc::new(Shutdown::new(parts.settings.shutdown_grace)),
             settings: parts.settings,
             activity: watch::Sender::new(Activity::NEW),
+            metrics: Arc::default(),
         };
         Self { parts: Arc::new(parts), commands, inbox: Mutex::new(Some(inbox)) }
     }
@@ -187,6 +190,11 @@ impl Engine {
     /// What it is doing, as that changes.
     pub fn activity(&self) -> watch::Receiver<Activity> {
         self.parts.activity.subscribe()
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> Arc<ExecutionMetrics> {
+        self.parts.metrics.clone()
     }
 
     fn tell(&self, command: Command) {

@@ -296,6 +296,23 @@ async fn the_cache_keeps_results_apart_and_no_more_than_it_may() {
 }
 
 #[tokio::test]
+async fn a_query_that_is_out_of_time_is_named_with_its_time() {
+    let folder = Folder::new();
+    folder.execute("CREATE TABLE t (a)");
+    // Computes one row for ever.
+    let endless =
+        "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT max(n) AS id FROM c";
+    let source = format!("type = 'query'\ntimeout_seconds = 1\nquery = '{endless}'");
+    let set = folder.build(&format!("[[knowledge]]\nname = 'facts'\n{source}")).unwrap();
+    let SkillError::Recoverable(error) = set.items("facts", &World::new().context()).await.unwrap_err()
+    else {
+        panic!("another try may help");
+    };
+    assert!(error.starts_with("knowledge \"facts\": "), "{error}");
+    assert!(error.ends_with(" did not answer within 1 s"), "{error}");
+}
+
+#[tokio::test]
 async fn an_unknown_source_is_named() {
     let set = Folder::new().build("[[knowledge]]\nname = 'fact'\ntype = 'inline'\nitems = []").unwrap();
     let error = items(&set, &World::new()).await.unwrap_err();

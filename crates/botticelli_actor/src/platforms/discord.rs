@@ -27,6 +27,9 @@ pub(super) fn register(
         platforms.bot = Some(rest);
     }
     let webhooks = webhooks(&config.discord, &limiter, clock)?;
+    if platforms.bot.is_some() || !webhooks.is_empty() {
+        platforms.limiter = Some(limiter);
+    }
     if !webhooks.is_empty() {
         platforms.register("discord_webhook", Arc::new(Webhooks::new(webhooks, FileLimits::default())));
     }
@@ -84,7 +87,7 @@ fn client(
     clock: &Arc<dyn Clock>,
 ) -> Result<Option<Rest>, SetupError> {
     let rest = |token| Rest::new(&http(&config.discord), token, limiter.clone(), clock.clone());
-    config.discord_token.as_ref().map(rest).transpose().map_err(|error| SetupError(error.to_string()))
+    config.discord_token.as_ref().map(rest).transpose().map_err(|error| set_up(&error))
 }
 
 fn webhooks(
@@ -95,9 +98,13 @@ fn webhooks(
     let http = http(settings);
     let webhook = |(name, url): (&String, _)| {
         let webhook = WebhookRest::new(&http, url, limiter.clone(), clock.clone());
-        webhook.map(|webhook| (name.clone(), webhook)).map_err(|error| SetupError(error.to_string()))
+        webhook.map(|webhook| (name.clone(), webhook)).map_err(|error| set_up(&error))
     };
     settings.webhooks.0.iter().map(webhook).collect()
+}
+
+fn set_up(error: &impl std::fmt::Display) -> SetupError {
+    SetupError(format!("Discord can't be set up: {error}"))
 }
 
 fn http(settings: &DiscordSettings) -> HttpSettings {

@@ -1,5 +1,6 @@
 //! Where posts go: the platforms that this server knows, by name.
 
+mod alerts;
 mod console;
 #[cfg(feature = "discord")]
 mod discord;
@@ -11,6 +12,7 @@ pub(crate) use extras::shown;
 pub use file::JsonLinesFile;
 
 use crate::config::{BotPost, LoadedConfig, Problem};
+use crate::metrics::Source;
 use crate::skill::TextLimits;
 use crate::skills::SkillRegistry;
 use botticelli_server::clock::Clock;
@@ -23,7 +25,7 @@ use std::sync::Arc;
 
 /// Why a platform can't be set up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("Discord can't be set up: {0}")]
+#[error("{0}")]
 pub struct SetupError(pub(crate) String);
 
 /// The registry of platforms. A platform is known by the name that stands in `platform = "…"` and in
@@ -34,6 +36,9 @@ pub struct Platforms {
     /// Asks Discord before anything is posted.
     #[cfg(feature = "discord")]
     bot: Option<crate::discord::Rest>,
+    /// What all requests to Discord wait in.
+    #[cfg(feature = "discord")]
+    limiter: Option<Arc<crate::discord::limits::Limiter>>,
 }
 
 /// What an enabled task will post somewhere as the bot.
@@ -88,14 +93,20 @@ impl Platforms {
     /// # Errors
     /// When one of them can't be set up.
     pub fn configured(config: &LoadedConfig, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
-        #[cfg_attr(
-            not(feature = "discord"),
-            expect(unused_mut, unused_variables, reason = "nothing is set up")
-        )]
-        let (mut platforms, config) = (Self::built_in(clock.clone()), config);
+        let mut platforms = Self::built_in(clock.clone());
+        alerts::register(&mut platforms, &config.alerts, &clock)?;
         #[cfg(feature = "discord")]
         discord::register(&mut platforms, config, &clock)?;
         Ok(platforms)
+    }
+
+    /// What they count.
+    pub fn metrics(&self) -> Vec<Arc<dyn Source>> {
+        #[cfg(feature = "discord")]
+        if let Some(limiter) = &self.limiter {
+            return vec![limiter.clone()];
+        }
+        Vec::new()
     }
 
     /// What stands in the way of these posts, found out without posting. Empty without a token.

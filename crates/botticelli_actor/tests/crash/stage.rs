@@ -74,9 +74,12 @@ impl Stage {
         self.actor("plain", FROM_FILE, 1);
     }
 
+    /// Without an API, unless `tasks` begins with one: servers of other tests may have its default address.
     pub(crate) fn server_file(&self, server: &str, tasks: &str) {
         let url = self.database.url();
-        self.write("actor_server.toml", format!("[server]\n{server}\n[database]\nurl = \"{url}\"\n{tasks}"));
+        let api = if tasks.contains("[api]") { "" } else { "[api]\nenabled = false\n" };
+        let text = format!("[server]\n{server}\n[database]\nurl = \"{url}\"\n{api}{tasks}");
+        self.write("actor_server.toml", text);
     }
 
     /// `actor-server` in the stage's folder, without what the environment of the tests might say.

@@ -90,7 +90,8 @@ fn is_in_forum(post: &PostView) -> bool {
 /// Whether nothing more becomes of any of them without a person.
 pub(crate) fn are_settled(posts: &[PostView]) -> bool {
     posts.iter().all(|post| match post.state {
-        PostState::Posted | PostState::Failed | PostState::NeedsReview | PostState::Skipped => true,
+        PostState::Posted => post.follow_up_at.is_none(),
+        PostState::Failed | PostState::NeedsReview | PostState::Skipped => true,
         PostState::Pending => waits_for_a_person(post, posts),
         PostState::Deferred | PostState::Sending => false,
     })

@@ -8,6 +8,8 @@ mod documentation;
 mod events;
 #[path = "api/input.rs"]
 mod input;
+#[path = "api/metrics.rs"]
+mod metrics;
 #[path = "api/reading.rs"]
 mod reading;
 #[path = "api/server.rs"]

@@ -187,8 +187,8 @@ impl Serving {
             let idle = doing.running + doing.recording == 0 && !doing.asking;
             let now = self.database.time();
             let wake_times = self.database.clock().wake_times();
-            // The dispatcher, the heartbeat, the deliverer and the retention.
-            if idle && doing.next_look > now && wake_times.len() == 4 && wake_times[0] > now {
+            // The dispatcher, the heartbeat, the deliverer, the retention and the self-audit.
+            if idle && doing.next_look > now && wake_times.len() == 5 && wake_times[0] > now {
                 return;
             }
             let changed = async {

@@ -5,14 +5,17 @@ use botticelli_actor::engine::EngineSettings;
 use botticelli_server::ids::DefinitionHash;
 use botticelli_server::ledger::{Ledger as _, Registration};
 use botticelli_server::schedule::ScheduleType;
+use botticelli_server::server::TaskScheduler as _;
 use botticelli_testkit::databases::TestStore;
 use chrono::TimeDelta;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 crate::promises! {
     a_stop_waits_for_what_runs_and_records_it,
     what_still_runs_at_the_end_of_the_grace_period_is_handed_on,
     what_was_claimed_and_not_started_goes_back_at_a_stop,
+    what_could_not_be_given_back_is_given_back_a_moment_later,
     a_changed_task_finishes_its_run_and_goes_on_as_it_is_now,
     an_immediate_task_runs_once_and_with_every_start_once_for_each_start,
     old_history_and_nodes_are_deleted_and_what_was_posted_is_remembered,
@@ -66,6 +69,47 @@ async fn what_was_claimed_and_not_started_goes_back_at_a_stop(database: TestStor
     server.advance(SECOND).await;
     assert_eq!(probe.runs(), 2);
     assert_eq!(server.ledger(&task).await, ["00:00:00 succeeded", "00:01:00 succeeded"]);
+    server.end().await;
+}
+
+/// A task that is let go after its claim.
+async fn what_could_not_be_given_back_is_given_back_a_moment_later(database: TestStore) {
+    let (refuse, allow) = match database.is_postgres() {
+        true => (
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''not now''; END'; \
+             CREATE TRIGGER refuse BEFORE UPDATE ON actor_server_open_executions FOR EACH ROW \
+             WHEN (NEW.node IS NULL) EXECUTE FUNCTION refuse()",
+            "DROP TRIGGER refuse ON actor_server_open_executions",
+        ),
+        false => (
+            "CREATE TRIGGER refuse BEFORE UPDATE ON actor_server_open_executions WHEN NEW.node IS NULL \
+             BEGIN SELECT RAISE(ABORT, 'not now'); END",
+            "DROP TRIGGER refuse",
+        ),
+    };
+    let server = TestServer::start_with(
+        database,
+        EngineSettings { max_concurrent_executions: NonZeroUsize::MIN, ..settings() },
+    )
+    .await;
+    let busy = with(task("busy", once(server.now())), |policy| policy.timeout = HOUR);
+    let probe = server.add(&busy, &[Does::Wait]).await;
+    let task = task("task", once(server.now() + 100 * HOUR));
+    server.add(&task, &[]).await;
+    server.trigger(&task).await;
+    server.until("it waits for a slot", |server| server.claimed() == 1).await;
+
+    server.database.sql(refuse).await;
+    assert!(server.nodes[0].engine.cancel(&task.id).await.expect("an answer"));
+    let again = server.now() + Duration::from_millis(500);
+    probe.release().await;
+    let waits = |server: &TestServer| server.database.clock().wake_times().contains(&again);
+    server.until("it waits to try again", waits).await;
+    server.database.sql(allow).await;
+    server.database.set(again).await;
+    let owned = "SELECT count(*) AS value FROM actor_server_open_executions WHERE node IS NOT NULL";
+    server.comes_to(owned, "0").await;
+    assert_eq!(server.ledger(&task).await, ["manual open"]);
     server.end().await;
 }
 

@@ -384,6 +384,12 @@ impl TestServer {
         }
     }
 
+    /// Returns when a query answers this, which depends on nothing but what nodes are doing.
+    pub(crate) async fn comes_to(&self, query: &str, value: &str) {
+        let answers = async { while self.database.value(query).await != value {} };
+        tokio::time::timeout(HANGS, answers).await.unwrap_or_else(|_| panic!("{query} never gave {value}"));
+    }
+
     /// How much the nodes have claimed and not started.
     pub(crate) fn claimed(&self) -> usize {
         self.running_nodes().map(|node| node.activity.borrow().claimed).sum()

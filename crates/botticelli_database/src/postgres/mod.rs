@@ -1,6 +1,7 @@
 //! PostgreSQL: a pool, TLS, notifications, and the words of its SQL that differ from SQLite's.
 
 use crate::error::{MigrateError, Schema, WorkError};
+use crate::invariants::PoolView;
 use crate::sql::{Sql, versions};
 use diesel::ConnectionError;
 use diesel_async::pooled_connection::deadpool::Pool;
@@ -155,6 +156,16 @@ impl Postgres {
             connection.transaction(async move |connection| work(connection).await).await
         };
         join(tokio::spawn(unit)).await
+    }
+
+    pub(crate) fn pool(&self) -> PoolView {
+        let status = self.pool.status();
+        PoolView {
+            max: status.max_size,
+            open: status.size,
+            idle: status.available,
+            waiting: Some(status.waiting),
+        }
     }
 
     pub(crate) async fn schema(&self) -> Result<Schema, MigrateError> {

@@ -159,6 +159,7 @@ pub(super) fn claimed_post(row: PostRow, lease_until: DateTime<Utc>) -> Work<Cla
         taken: Vec::new(),
         rivals: Vec::new(),
         lease_until,
+        wanted_at: row.not_before.unwrap_or(row.created_at).max(row.created_at),
         on_unknown: word("on_unknown", &row.on_unknown)?,
         limits: json("limits", row.limits)?,
         earlier: Vec::new(),

@@ -304,6 +304,7 @@ pub(super) struct PostRow {
     pub(super) on_unknown: String,
     pub(super) state: String,
     pub(super) reason: Option<String>,
+    pub(super) not_before: Option<DateTime<Utc>>,
     pub(super) deliver_at: Option<DateTime<Utc>>,
     pub(super) follow_up_at: Option<DateTime<Utc>>,
     pub(super) attempts: i32,
@@ -318,7 +319,8 @@ pub(super) struct PostRow {
 
 impl PostRow {
     pub(super) const COLUMNS: &str = "p.id, p.execution_id, p.task_id, p.platform, p.destination, p.part, p.first_part, p.key, p.content, \
-         p.limits, p.on_unknown, p.state, p.reason, p.deliver_at, p.follow_up_at, p.attempts, p.waits, p.uncertain_since, p.node, \
+         p.limits, p.on_unknown, p.state, p.reason, p.not_before, p.deliver_at, p.follow_up_at, p.attempts, p.waits, p.uncertain_since, \
+         p.node, \
          p.fence, p.receipt, p.created_at, p.posted_at";
 }
 

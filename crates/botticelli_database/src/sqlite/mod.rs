@@ -1,6 +1,7 @@
 //! SQLite: one writer, one reader, the server's lock on the file, and the words of its SQL that differ from PostgreSQL's.
 
 use crate::error::{MigrateError, Schema, WorkError};
+use crate::invariants::PoolView;
 use crate::sql::{Sql, versions};
 use botticelli_server::clock::{Clock, to_microseconds};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -203,6 +204,13 @@ impl Sqlite {
         blocking(self.reader.clone(), unit).await
     }
 
+    /// The writer and the reader. Whether one is in use shows in its lock.
+    pub(crate) fn pool(&self) -> PoolView {
+        let connections = [&self.writer, &self.reader];
+        let idle = connections.iter().filter(|connection| connection.try_lock().is_ok()).count();
+        PoolView { max: connections.len(), open: connections.len(), idle, waiting: None }
+    }
+
     pub(crate) async fn schema(&self) -> Result<Schema, MigrateError> {
         let versions = versions::<diesel::sqlite::Sqlite>(MIGRATIONS)?;
         Ok(self.read(move |connection| queries::schema(connection, versions).boxed()).await?)
@@ -314,6 +322,20 @@ impl ServerLock {
     }
 }
 
+/// Refuses what is there and is no file.
+pub(crate) fn may_be_database(path: &Path) -> std::io::Result<()> {
+    use std::io::{Error, ErrorKind};
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => {
+            Err(Error::new(ErrorKind::IsADirectory, "it is a directory, not a file"))
+        }
+        Ok(found) if !found.is_file() => {
+            Err(Error::new(ErrorKind::Unsupported, "it is a device or a pipe, not a file"))
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 /// Whether the file can be written, or made. Nothing is.
 pub(crate) fn may_write(database: &Path) -> std::io::Result<()> {
     use rustix::fs::{Access, access};
@@ -323,9 +345,7 @@ pub(crate) fn may_write(database: &Path) -> std::io::Result<()> {
     };
     // Beside it stand its log and the server's lock.
     access(folder.join("."), Access::WRITE_OK | Access::EXEC_OK)?;
-    if database.is_dir() {
-        return Err(rustix::io::Errno::ISDIR.into());
-    }
+    may_be_database(database)?;
     match access(database, Access::READ_OK | Access::WRITE_OK) {
         Err(rustix::io::Errno::NOENT) => Ok(()),
         answer => Ok(answer?),

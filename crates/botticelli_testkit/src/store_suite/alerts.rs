@@ -309,19 +309,18 @@ pub async fn a_task_that_nobody_runs_is_overdue(db: &TestStore) {
     assert_eq!((look(&player).await.ended, open(db).await.len()), (1, 0));
 }
 
-/// The breaker opens: two alerts for one section, and both end with the resume; what the configuration takes away is
-/// over as well.
+/// Until it is resumed; and what the configuration takes away is over as well.
 pub async fn an_open_breaker_is_an_alert_until_the_task_is_resumed(db: &TestStore) {
-    let fragile = |name| with(each_minute(name), |policy| policy.max_consecutive_failures = NonZeroU32::MIN);
-    let (task, gone) = (fragile("task"), fragile("gone"));
+    let task = with(each_minute("task"), |policy| policy.max_consecutive_failures = NonZeroU32::MIN);
+    let gone = each_minute("gone");
     register(db, &[&task, &gone]).await;
     let player = Player::enter(db, "node").await;
-    for task in [&task, &gone] {
-        let attempt = player.claim(task).await;
-        player.end(task, &attempt, failed_for_good("broken"), Made::default()).await;
-    }
+    fails(db, &player, &gone).await;
+    fails(db, &player, &gone).await;
+    fails(db, &player, &task).await;
+    player.store.renew(&player.id, LEASE).await.expect("a heartbeat");
     let seen = look(&player).await;
-    assert_eq!(begun(&seen), [(AlertRule::BreakerOpened, "gone"), (AlertRule::BreakerOpened, "task")]);
+    assert_eq!(begun(&seen), [(AlertRule::ConsecutiveFailures, "gone"), (AlertRule::BreakerOpened, "task")]);
     db.retire(&gone.id).await.expect("retired");
     assert_eq!(look(&player).await.ended, 1);
     db.resume(&task.id).await.expect("resumed");

@@ -71,6 +71,22 @@ pub async fn the_breaker_opens_at_its_limit_and_a_good_probe_closes_it(db: &Test
     assert_eq!(player.claim(&task).await.trigger, Trigger::Schedule);
 }
 
+/// Also of a node that has not heard of it, and has made up its mind before.
+pub async fn a_breaker_that_opens_on_one_node_is_open_on_all(db: &TestStore) {
+    let task = fragile("task");
+    register(db, &[&task]).await;
+    let (here, there) = (Player::enter(db, "here").await, Player::enter(db, "there").await);
+    fail_until_open(db, &here, &task).await;
+    let probe_at = state(db, &task).await.probe_at.expect("there will be a probe");
+    db.set(probe_at + SECOND).await;
+    let late = there.request(&task, Duration::ZERO).await.expect("the probe is due");
+    let probe = here.claim(&task).await;
+    here.end(&task, &probe, failed_for_good("still broken"), Made::default()).await;
+    let won = there.store.claim(&there.id, &[late], Duration::ZERO).await.expect("an answer");
+    assert_eq!(won, [], "one probe for all nodes");
+    assert_eq!(there.try_claim(&task).await, None);
+}
+
 /// Neither by a probe that was under way nor by its own end.
 pub async fn an_operators_pause_is_not_undone_by_a_probe(db: &TestStore) {
     let (under_way, early) = (fragile("under way"), fragile("early"));
@@ -173,6 +189,26 @@ pub async fn a_pause_takes_back_a_retry_whose_time_has_not_come(db: &TestStore) 
     }
     let again = player.take(&tasks, &waiting).await;
     assert_eq!(again.iter().map(|attempt| attempt.attempt).collect::<Vec<_>>(), [2, 2]);
+}
+
+/// By SQL, a person need not say why. That is no breaker's pause, and a probe does not run in it.
+pub async fn a_pause_without_a_reason_takes_back_a_probe_whose_time_has_not_come(db: &TestStore) {
+    let task = with(task("task", every(86_400)), |policy| {
+        policy.max_consecutive_failures = NonZeroU32::MIN;
+        policy.cooldown = Some(COOLDOWN);
+    });
+    register(db, &[&task]).await;
+    let player = Player::enter(db, "node").await;
+    fail_until_open(db, &player, &task).await;
+    let nominal = state(db, &task).await.next_run;
+    db.set(nominal.expect("it recurs") - SECOND).await;
+    let probe = player.claim_ahead(&task, SECOND).await.expect("claimed ahead");
+    assert_eq!(probe.trigger, Trigger::Probe);
+    assert_eq!(player.store.withdraw_paused(&player.id).await.expect("an answer"), [], "the breaker's pause");
+    db.sql("UPDATE actor_server_state SET pause_reason = NULL").await;
+    let withdrawn = player.store.withdraw_paused(&player.id).await.expect("an answer");
+    assert_eq!(withdrawn, [probe.execution_id]);
+    assert_eq!(state(db, &task).await.next_run, nominal);
 }
 
 /// Until it is taken up again; what it has done so far is kept.

@@ -5,6 +5,7 @@ mod describe;
 mod events;
 mod executions;
 pub(super) mod health;
+mod metrics;
 mod note;
 mod posts;
 mod preview;
@@ -18,6 +19,7 @@ use super::route::Routes;
 pub(super) fn all() -> Routes {
     let groups = [
         health::add,
+        metrics::add,
         tasks::add,
         preview::add,
         steer::add,

@@ -2,6 +2,8 @@
 
 use super::{Ended, Grant, Lane, LimitSettings, Limits, Moment, Notice, Owner, Ticket};
 use crate::discord::error::Class;
+use crate::metrics::{Answered, Exposition, RequestMetrics, Source};
+use async_trait::async_trait;
 use botticelli_server::clock::Clock;
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::HashMap;
@@ -20,6 +22,7 @@ pub struct Limiter {
     /// One of those who wait watches the clock, for all.
     watch: tokio::sync::Mutex<()>,
     changed: Notify,
+    metrics: RequestMetrics,
 }
 
 #[derive(Debug)]
@@ -120,8 +123,8 @@ impl Limiter {
             latest: clock.now(),
             set_back: TimeDelta::zero(),
         };
-        let (watch, changed) = Default::default();
-        Arc::new(Self { state: Mutex::new(state), clock, patience, watch, changed })
+        let (watch, changed, metrics) = Default::default();
+        Arc::new(Self { state: Mutex::new(state), clock, patience, watch, changed, metrics })
     }
 
     /// Another token. A token that is replaced is another one.
@@ -147,6 +150,12 @@ impl Limiter {
     /// When it would have to wait for longer than there is patience, or its token is stopped.
     pub async fn turn(self: &Arc<Self>, lane: Lane) -> Result<Permit, NotYet> {
         let started = self.clock.now();
+        let turn = self.turn_from(lane, started).await;
+        self.metrics.waited((self.clock.now() - started).to_std().unwrap_or_default());
+        turn
+    }
+
+    async fn turn_from(self: &Arc<Self>, lane: Lane, started: DateTime<Utc>) -> Result<Permit, NotYet> {
         let (place, mut turn) = self.queue(lane, started)?;
         let give_up = started + self.patience();
         tokio::select! {
@@ -263,6 +272,7 @@ impl Limiter {
     }
 
     fn end(self: &Arc<Self>, grant: &Grant, ended: &Ended) {
+        self.metrics.answered(grant.route(), answered(ended));
         let mut state = self.state();
         let now = state.moment(self.clock.now());
         let notices = state.limits.end(grant, ended, now);
@@ -277,6 +287,21 @@ impl Limiter {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Source for Limiter {
+    async fn write(&self, text: &mut Exposition) {
+        self.metrics.write(self.status().invalid_requests, text);
+    }
+}
+
+fn answered(ended: &Ended) -> Answered {
+    match ended {
+        Ended::NotSent => Answered::NotSent,
+        Ended::NoAnswer => Answered::NoAnswer,
+        Ended::Answered(seen) => Answered::Status(seen.status),
     }
 }
 

@@ -178,6 +178,13 @@ pub(crate) struct Grant {
     is_probe: bool,
 }
 
+impl Grant {
+    /// The method and the path without ids.
+    pub(crate) fn route(&self) -> &'static str {
+        self.lane.route
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct BucketKey {
     owner: Owner,

@@ -81,9 +81,9 @@ impl Cluster {
                 }
             }
         };
-        // They wait more than they compute.
+        // They wait as long as they compute.
         std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..6).map(|_| scope.spawn(worker)).collect();
+            let workers: Vec<_> = (0..3).map(|_| scope.spawn(worker)).collect();
             for worker in workers {
                 if let Err(panic) = worker.join() {
                     std::panic::resume_unwind(panic);

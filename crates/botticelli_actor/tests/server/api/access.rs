@@ -1,6 +1,6 @@
 //! Who may do what.
 
-use super::server::{ApiServer, token};
+use super::server::{ApiServer, run, token};
 use botticelli_actor::app::AppError;
 use botticelli_database::Scope;
 use botticelli_testkit::databases::TestStore;
@@ -12,6 +12,7 @@ crate::promises! {
     an_address_that_others_reach_needs_a_token,
     pages_of_others_are_kept_out,
     a_reload_takes_up_the_file,
+    with_a_certificate_it_speaks_https,
 }
 
 async fn everybody_may_while_there_is_no_token(database: TestStore) {
@@ -99,5 +100,25 @@ async fn a_reload_takes_up_the_file(database: TestStore) {
     server.write("what is this?");
     let problem = server.post("/reload", "").await.problem(409);
     assert!(problem["detail"].as_str().unwrap().contains("actor_server.toml:"), "{problem}");
+    server.end().await;
+}
+
+async fn with_a_certificate_it_speaks_https(database: TestStore) {
+    // A certificate and key for nothing but this test.
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/server/api/tls");
+    let tls = |key: &str| {
+        format!("tls_certificate_file = \"{folder}/certificate.pem\"\ntls_key_file = \"{folder}/{key}\"\n")
+    };
+    let Err((error, database)) = ApiServer::try_start(database, &tls("certificate.pem"), "").await else {
+        panic!("a certificate is no key")
+    };
+    assert!(error.to_string().contains("certificate.pem"), "{error}");
+    let server = ApiServer::start_with(database, &tls("key.pem"), "").await;
+    let url = format!("https://localhost:{}/health", server.address.port());
+    let certificate = format!("{folder}/certificate.pem");
+    let mut curl = std::process::Command::new("curl");
+    curl.args(["-sS", "--cacert", &certificate, &url]);
+    let output = run(curl).await;
+    assert!(String::from_utf8_lossy(&output.stdout).contains("\"healthy\":true"), "{output:?}");
     server.end().await;
 }

@@ -1,6 +1,6 @@
 //! `docs/api.md` tells what is: its commands work as they stand there.
 
-use super::server::{ApiServer, every_minute, token};
+use super::server::{ApiServer, every_minute, run, token};
 use botticelli_database::Scope;
 use botticelli_server::ids::TaskId;
 use botticelli_server::ledger::Trigger;
@@ -17,7 +17,9 @@ const PAGE: &str = include_str!("../../../../../docs/api.md");
 async fn the_commands_of_the_page_work(database: TestStore) {
     let secret = token(&database, "docs", Scope::Admin).await;
     let server = ApiServer::start(database, &["daily_poster", "gone"]).await;
-    server.write(&(every_minute("daily_poster") + "[[actors.triggers]]\ntype = \"webhook\"\nname = \"builds\"\n"));
+    server.write(
+        &(every_minute("daily_poster") + "[[actors.triggers]]\ntype = \"webhook\"\nname = \"builds\"\n"),
+    );
     let bearer = format!("Bearer {secret}");
     let authorized = [("Authorization", bearer.as_str())];
     assert_eq!(server.ask("POST", "/reload", &authorized, "").await.status, 204);
@@ -28,6 +30,7 @@ async fn the_commands_of_the_page_work(database: TestStore) {
     let mut tried = 0;
     for command in commands.iter().filter(|command| command.starts_with("curl ")) {
         // What each command is about is as its example needs it.
+        server.rest().await;
         let waiting = waiting(&server).await;
         let state = if command.contains("/retry") { "failed" } else { "needs_review" };
         let doubtful = format!(
@@ -42,8 +45,9 @@ async fn the_commands_of_the_page_work(database: TestStore) {
             .replace("/posts/12", &format!("/posts/{post}"));
         let script =
             format!("set -eu\ncurl() {{ command curl -sS --fail-with-body --max-time 20 \"$@\"; }}\n{here}");
-        let bash = tokio::process::Command::new("bash").arg("-c").arg(script).env("TOKEN", &secret).output();
-        let output = bash.await.expect("bash runs");
+        let mut bash = std::process::Command::new("bash");
+        bash.arg("-c").arg(script).env("TOKEN", &secret);
+        let output = run(bash).await;
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{command}{out}{err}");
         tried += 1;

@@ -5,6 +5,7 @@ use botticelli_testkit::databases::TestStore;
 
 crate::promises! {
     a_wrong_request_is_told_what_is_wrong,
+    a_slow_or_huge_client_is_cut_off,
 }
 
 async fn a_wrong_request_is_told_what_is_wrong(database: TestStore) {
@@ -47,5 +48,21 @@ async fn a_wrong_request_is_told_what_is_wrong(database: TestStore) {
     let long = format!(r#"{{"note":"{}"}}"#, "x".repeat(2_000_000));
     server.post("/tasks/a/pause", &long).await.problem(413);
     server.get("/tasks/b").await.problem(404);
+    server.end().await;
+}
+
+async fn a_slow_or_huge_client_is_cut_off(database: TestStore) {
+    let entries = super::server::every_minute("a");
+    let limits = "request_timeout_seconds = 1\nmax_body_bytes = 1024\n";
+    let server = ApiServer::start_with(database, limits, &entries).await;
+    let head = format!("POST /tasks/a/pause HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", server.address);
+    server
+        .send(&format!("{head}Content-Type: application/json\r\nContent-Length: 10\r\n\r\n{{"))
+        .await
+        .problem(408);
+    let huge = format!("{head}X-Huge: {}\r\n\r\n", "x".repeat(300_000));
+    assert_eq!(server.send(&huge).await.status, 431);
+    let long = format!(r#"{{"note":"{}"}}"#, "x".repeat(2_000));
+    server.post("/tasks/a/pause", &long).await.problem(413);
     server.end().await;
 }

@@ -4,8 +4,9 @@ use botticelli_actor::api::access::{hash_of, new_token};
 use botticelli_actor::app::{App, AppError, AppParts};
 use botticelli_actor::config::{ActorFile, Given, LoadedConfig, Problems, load};
 use botticelli_actor::deliverer::DeliverySettings;
-use botticelli_database::{Scope, ValidToken};
+use botticelli_database::{PostFilter, Scope, ValidToken};
 use botticelli_server::ids::NodeId;
+use botticelli_server::outbox::PostState;
 use botticelli_server::server::ActorServer as _;
 use botticelli_testkit::databases::TestStore;
 use secrecy::SecretString;
@@ -169,8 +170,9 @@ impl ApiServer {
             let idle = doing.running + doing.recording == 0 && !doing.asking;
             let now = self.database.time();
             let wake_times = self.database.clock().wake_times();
-            // The dispatcher, the heartbeat, the deliverer and the retention.
-            if idle && doing.next_look > now && wake_times.len() == 4 && wake_times[0] > now {
+            // The dispatcher, the heartbeat, the deliverer, the retention and the self-audit.
+            let at_rest = idle && doing.next_look > now && wake_times.len() == 5 && wake_times[0] > now;
+            if at_rest && !self.posts_are_on_their_way().await {
                 return;
             }
             let changed = async {
@@ -182,6 +184,12 @@ impl ApiServer {
             let changed = tokio::time::timeout(HANGS, changed).await;
             assert!(changed == Ok(true), "{doing:?} {wake_times:?}");
         }
+    }
+
+    async fn posts_are_on_their_way(&self) -> bool {
+        let filter = PostFilter { limit: 100, ..PostFilter::default() };
+        let posts = self.database.posts(filter).await.expect("posts");
+        posts.iter().any(|post| matches!(post.state, PostState::Pending | PostState::Sending))
     }
 
     /// Moves time on, from one moment at which something happens to the next.
@@ -257,6 +265,12 @@ fn parse(answer: &str) -> Answered {
         headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         body: body.to_owned(),
     }
+}
+
+/// Runs a command of the system to its end.
+pub(crate) async fn run(mut command: std::process::Command) -> std::process::Output {
+    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("it is waited for");
+    output.expect("it can be started")
 }
 
 /// Makes a token before there is a server.

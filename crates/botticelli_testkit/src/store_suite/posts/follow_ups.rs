@@ -8,11 +8,13 @@ async fn is_posted(db: &TestStore, player: &Player, target: &str) -> ClaimedPost
     let mut claimed = claim(player).await;
     claimed.retain(|post| post.posted.is_none() && post.destination.target == target);
     let post = claimed.pop().expect("it is due");
-    let PostEnd::Posted(receipt) = posted(db, "1") else { unreachable!() };
-    let to_follow = vec!["thread".to_owned(), "crosspost".to_owned()];
-    let lost = settle(player, &post, PostEnd::Posted(Receipt { to_follow, ..receipt })).await;
-    assert_eq!(lost, []);
+    assert_eq!(settle(player, &post, posted_with_more(db)).await, []);
     post
+}
+
+fn posted_with_more(db: &TestStore) -> PostEnd {
+    let PostEnd::Posted(receipt) = posted(db, "1") else { unreachable!() };
+    PostEnd::Posted(Receipt { to_follow: vec!["thread".to_owned(), "crosspost".to_owned()], ..receipt })
 }
 
 fn receipt(post: &ClaimedPost) -> Receipt {
@@ -85,14 +87,15 @@ pub async fn a_follow_up_whose_node_is_lost_is_due_again_and_a_late_end_is_refus
     makes(db, &player, &task, vec![message("a", "a1")]).await;
     makes(db, &player, &task, vec![message("a", "a2")]).await;
     let post = is_posted(db, &player, "a").await;
-    is_posted(db, &player, "a").await;
-    let lost = claim_one(&player).await;
+    let claimed = claim(&player).await;
+    let [next, lost] = claimed.as_slice() else { panic!("{claimed:?}") };
+    assert_eq!(settle(&player, next, posted_with_more(db)).await, []);
     assert_eq!(lost.id, post.id, "one of a destination at a time, the oldest first");
     assert_eq!(claim(&other).await, []);
     db.advance(LEASE + MINUTE).await;
     let again = claim_one(&other).await;
     assert_eq!((again.id, again.attempt), (post.id, 3));
-    assert_eq!(settle(&player, &lost, all_done(&lost)).await, [post.id], "too late");
+    assert_eq!(settle(&player, lost, all_done(lost)).await, [post.id], "too late");
     assert!(view(db, post.id).await.follow_up_at.is_some());
     settle(&other, &again, all_done(&again)).await;
     assert_eq!(view(db, post.id).await.follow_up_at, None);
