@@ -7,7 +7,7 @@ use crate::actor::{PipelineActor, RegisteredActors, RunContext};
 use crate::alerts::{self, Watcher, WatcherParts};
 use crate::api::{self, ApiError, ApiParts};
 use crate::config::server_file::PlatformName;
-use crate::config::{ActorFile, LoadedConfig, Problems, ServerSettings};
+use crate::config::{ActorFile, LoadedConfig, Problems, ServerSettings, Webhook};
 use crate::deliverer::{Deliverer, DeliverySettings, DeliverySignals};
 use crate::engine::{CurrentNode, DatabaseClock, Engine, EngineParts, EngineSettings, Shutdown};
 use crate::metrics::{DatabaseMetrics, Metrics, NodeMetrics, Source};
@@ -130,6 +130,8 @@ pub struct App {
     parts: AppParts,
     config: Mutex<LoadedConfig>,
     reload: Box<Reload>,
+    /// Where events come in, for the API.
+    webhooks: watch::Sender<Arc<[Webhook]>>,
     running: Mutex<Option<Running>>,
     /// Cancelled when the server begins to stop; each start has its own.
     stopping: std::sync::Mutex<CancellationToken>,
@@ -194,6 +196,7 @@ impl App {
     pub fn build(config: LoadedConfig, parts: AppParts, reload: Box<Reload>) -> Arc<Self> {
         Arc::new_cyclic(|myself| Self {
             parts,
+            webhooks: watch::Sender::new(config.webhooks.clone()),
             config: Mutex::new(config),
             reload,
             running: Mutex::new(None),
@@ -326,6 +329,7 @@ impl App {
                     activity: engine.activity(),
                     metrics,
                     wakeups: wakeups.clone(),
+                    webhooks: self.webhooks.subscribe(),
                     server: self.myself.clone(),
                     stopping: self.stopping().clone(),
                     broken_down: broken_down.clone(),
@@ -525,6 +529,7 @@ impl ActorServer for App {
                 running.actors.deregister(&gone);
             }
         }
+        self.webhooks.send_replace(new.webhooks.clone());
         *config = new;
         running.snapshot.save(&self.state(&config, None)).await?;
         Ok(())

@@ -26,7 +26,7 @@ use botticelli_server::outbox::{
     ClaimedPost, EarlierItem, EgressScope, Outbox, PostEnd, PostHistory, PostState, PostsSettled, SettledPost,
 };
 use botticelli_server::post::Destination;
-use botticelli_server::server::{Accepted, Event, EventServer};
+use botticelli_server::server::{Accepted, Arrival, Event, EventServer, Received};
 use botticelli_server::task::TaskState;
 use chrono::{DateTime, Utc};
 use futures::FutureExt as _;
@@ -1075,6 +1075,15 @@ impl PostHistory for Store {
 
 #[async_trait]
 impl EventServer for Store {
+    async fn receive(&self, arrival: Arrival) -> Result<Received, LedgerError> {
+        let task = arrival.task.clone();
+        let received = write!(self, receive(arrival))?;
+        if let Received::Stored(_) = received {
+            self.notify(task.as_str()).await;
+        }
+        Ok(received)
+    }
+
     async fn publish(&self, event: Event) -> Result<Accepted, LedgerError> {
         Ok(match self.publish_once(event, None).await? {
             Published::Execution(id) | Published::Again(id) => Accepted::Execution(id),

@@ -107,7 +107,7 @@ fn standing(state: &TaskState) -> Standing {
 fn recurs(schedule: &ScheduleType) -> bool {
     match schedule {
         ScheduleType::Cron { .. } | ScheduleType::Interval { .. } => true,
-        ScheduleType::Once { .. } | ScheduleType::Immediate { .. } => false,
+        ScheduleType::Once { .. } | ScheduleType::Immediate { .. } | ScheduleType::Event => false,
     }
 }
 

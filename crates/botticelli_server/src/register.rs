@@ -68,13 +68,16 @@ fn rescheduled(task: &Task, known: &TaskState, now: DateTime<Utc>) -> Option<Dat
             since_last.or_else(|| task.schedule.following(now))
         }
         ScheduleType::Once { .. } => first.filter(|at| *at > now),
-        ScheduleType::Immediate { .. } => None,
+        ScheduleType::Immediate { .. } | ScheduleType::Event => None,
     }
 }
 
 fn runs_at_every_start(schedule: &ScheduleType) -> bool {
     match schedule {
         ScheduleType::Immediate(immediate) => immediate.every_start,
-        ScheduleType::Cron { .. } | ScheduleType::Interval { .. } | ScheduleType::Once { .. } => false,
+        ScheduleType::Cron { .. }
+        | ScheduleType::Interval { .. }
+        | ScheduleType::Once { .. }
+        | ScheduleType::Event => false,
     }
 }

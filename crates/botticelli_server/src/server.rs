@@ -7,7 +7,10 @@ use crate::outbox::{NewPost, UsedItem};
 use crate::outcome::{AttemptEnd, SkillCounts};
 use crate::task::Task;
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Runs tasks when they are due.
@@ -135,9 +138,94 @@ pub enum Accepted {
     UnknownTask,
 }
 
-/// Takes events. The answer comes when the event is durable.
+/// Something that arrived from outside, for one of the tasks that react to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Arrival {
+    /// The task that reacts. It is the ordering key, too: what arrives for a task that does not overlap is run one at a
+    /// time, in the order in which it was taken; what arrives for different tasks has no order.
+    pub task: TaskId,
+    /// Where it arrived: the name of the trigger. Ids are told apart within it.
+    pub source: String,
+    /// What it is known by, where it comes from; `None`: nothing tells whether it was here before.
+    pub id: Option<String>,
+    /// What must be the same when the id comes again, such as a hash of what was asked; `None`: the id alone decides.
+    pub request: Option<String>,
+    /// What a run gets as its knowledge.
+    pub item: EventItem,
+    /// Whether it shares a run with others.
+    pub gathering: Gathering,
+    /// Back-pressure: with so many runs of the task waiting for events, no other is begun.
+    pub max_waiting: NonZeroU32,
+}
+
+/// An event as a run gets to know it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventItem {
+    /// Unlike any other event's.
+    pub key: String,
+    /// What was sent.
+    pub body: serde_json::Value,
+}
+
+/// The events of one run, as they stand in the parameters of its execution.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatheredEvents {
+    /// The name of the trigger.
+    pub source: String,
+    /// What was sent, in the order in which it was taken.
+    pub events: Vec<EventItem>,
+}
+
+/// Which events become one run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gathering {
+    /// Each has its own, at once.
+    Each,
+    /// The last one, when none has come for so long; at the latest after [`LONGEST_DEBOUNCE`] times that.
+    Last {
+        /// The silence that is waited for.
+        quiet: Duration,
+    },
+    /// All that come within so long after the first one, up to a number.
+    All {
+        /// How long.
+        within: Duration,
+        /// How many at most: then the run starts at once.
+        most: NonZeroU32,
+    },
+}
+
+/// A steady stream of events holds a run up for no longer than so many times the silence that it waits for.
+pub const LONGEST_DEBOUNCE: u32 = 10;
+
+/// What became of an arrival.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Received {
+    /// It is stored: this execution will run, whatever happens to the server.
+    Stored(ExecutionId),
+    /// It was stored before, for this execution.
+    Again(ExecutionId),
+    /// Its id was used by another request.
+    OtherRequest,
+    /// Too many runs wait already: it is not stored. Whoever sent it tries again later.
+    Full {
+        /// How many wait.
+        waiting: u32,
+    },
+    /// There is no such task.
+    UnknownTask,
+}
+
+/// Takes events. The answer is the acknowledgement, and comes when the event is durable: a gateway or a broker confirms
+/// what it has taken from outside only then, and brings what was not confirmed again under the same id. Whoever is told
+/// [`Received::Full`] takes nothing more from outside for a while.
 #[async_trait]
 pub trait EventServer: Send + Sync {
+    /// Stores what arrived as an execution that waits for a node, or with one that waits already. With an id once,
+    /// however often it comes.
+    async fn receive(&self, arrival: Arrival) -> Result<Received, LedgerError>;
+
     /// Stores `event` as an execution that waits for a node.
     async fn publish(&self, event: Event) -> Result<Accepted, LedgerError>;
 }

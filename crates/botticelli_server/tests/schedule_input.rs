@@ -146,7 +146,7 @@ fn bad_values_of_the_other_schedules_are_refused() {
         ),
         (
             r#"{"type": "Weekly"}"#,
-            "unknown variant `Weekly`, expected one of `Cron`, `Interval`, `Once`, `Immediate` at line 1 column 17",
+            "unknown variant `Weekly`, expected one of `Cron`, `Interval`, `Once`, `Immediate`, `Event` at line 1 column 17",
         ),
         (r#"{"type": "Cron"}"#, "missing field `expression`"),
     ] {
@@ -253,7 +253,7 @@ fn editors_get_a_schema() {
     let variants = schema["oneOf"].as_array().unwrap();
     let types: Vec<_> =
         variants.iter().map(|variant| variant["properties"]["type"]["const"].as_str().unwrap()).collect();
-    assert_eq!(types, ["Cron", "Interval", "Once", "Immediate"]);
+    assert_eq!(types, ["Cron", "Interval", "Once", "Immediate", "Event"]);
     assert!(variants.iter().all(|variant| variant["additionalProperties"] == false));
     assert_eq!(variants[1]["properties"]["seconds"]["maximum"], 316_224_000);
 }

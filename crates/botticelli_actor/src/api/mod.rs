@@ -13,11 +13,12 @@ pub mod problem;
 mod read;
 pub mod route;
 mod routes;
+mod signature;
 
 pub use listen::{ListenError, Listener, bind};
 
 use crate::app::App;
-use crate::config::ApiSettings;
+use crate::config::{ApiSettings, Webhook};
 use crate::engine::{Activity, CurrentNode, DatabaseClock};
 use crate::metrics::Metrics;
 use access::{Access, Needs};
@@ -53,6 +54,8 @@ pub struct ApiParts {
     pub metrics: Metrics,
     /// To be called when something was changed.
     pub wakeups: Wakeups,
+    /// Where events come in.
+    pub webhooks: watch::Receiver<Arc<[Webhook]>>,
     /// The server, for reloads.
     pub server: Weak<App>,
     /// Cancelled when the server begins to stop.
@@ -75,6 +78,7 @@ pub struct Api {
     activity: watch::Receiver<Activity>,
     metrics: Metrics,
     wakeups: Wakeups,
+    webhooks: watch::Receiver<Arc<[Webhook]>>,
     server: Weak<App>,
     stopping: CancellationToken,
     broken_down: CancellationToken,
@@ -126,6 +130,7 @@ pub async fn start(
         activity: parts.activity,
         metrics: parts.metrics,
         wakeups: parts.wakeups,
+        webhooks: parts.webhooks,
         server: parts.server,
         stopping: parts.stopping,
         broken_down: parts.broken_down,

@@ -3,10 +3,10 @@
 use super::Api;
 use super::problem::{Answer, Kind, Problem};
 use super::route::{Nothing, Readable};
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::RawPathParams;
 use axum::http::request::Parts;
-use axum::http::{Method, Uri, header};
+use axum::http::{HeaderMap, Method, Uri, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -41,35 +41,42 @@ pub(super) async fn body<B: Readable>(api: &Api, parts: &Parts, body: Body) -> A
     if nothing && parts.method == Method::GET {
         return json(b"{}");
     }
-    let bytes = match tokio::time::timeout(
+    told_as_json(&parts.headers, &bytes(api, body).await?)
+}
+
+/// The body as it came.
+pub(super) async fn bytes(api: &Api, body: Body) -> Answer<Bytes> {
+    match tokio::time::timeout(
         api.settings.request_timeout,
         Limited::new(body, api.settings.max_body).collect(),
     )
     .await
     {
-        Err(_) => return Err(Problem::new(Kind::Timeout, "the body did not come in time")),
+        Err(_) => Err(Problem::new(Kind::Timeout, "the body did not come in time")),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             let most = api.settings.max_body;
-            return Err(Problem::new(Kind::TooLarge, format!("the body has more than {most} bytes"))
-                .hint("api.max_body_bytes of the server's file says how long it may be"));
+            Err(Problem::new(Kind::TooLarge, format!("the body has more than {most} bytes"))
+                .hint("api.max_body_bytes of the server's file says how long it may be"))
         }
-        Ok(Err(error)) => {
-            return Err(Problem::new(Kind::MalformedJson, format!("the body broke off: {error}")));
-        }
-        Ok(Ok(body)) => body.to_bytes(),
-    };
+        Ok(Err(error)) => Err(Problem::new(Kind::MalformedJson, format!("the body broke off: {error}"))),
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+    }
+}
+
+/// A body that is said to be JSON.
+pub(super) fn told_as_json<B: DeserializeOwned>(headers: &HeaderMap, bytes: &[u8]) -> Answer<B> {
     if bytes.is_empty() {
         return json(b"{}");
     }
-    if !is_json(parts) {
+    if !is_json(headers) {
         let told = "send it with `Content-Type: application/json`";
         return Err(Problem::new(Kind::UnsupportedMediaType, "the body is not said to be JSON").hint(told));
     }
-    json(&bytes)
+    json(bytes)
 }
 
-fn is_json(parts: &Parts) -> bool {
-    let Some(told) = parts.headers.get(header::CONTENT_TYPE).and_then(|told| told.to_str().ok()) else {
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(told) = headers.get(header::CONTENT_TYPE).and_then(|told| told.to_str().ok()) else {
         return false;
     };
     let media_type = told.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();

@@ -8,7 +8,7 @@ use super::page::to_hex;
 use super::problem::{Answer, Kind, Problem};
 use super::read;
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request, State};
 use axum::http::request::Parts;
@@ -18,6 +18,7 @@ use axum::routing::{MethodFilter, on};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -183,6 +184,29 @@ impl Routes {
                 };
                 let reply = call.api.clone().work(needs, handler(call, input)).await?;
                 json_response(reply, status, get, wanted.as_ref())
+            }
+        })
+    }
+
+    /// Adds an operation whose handler gets the body as it came, before anything is known of whoever sent it: it may be
+    /// signed.
+    #[must_use]
+    pub fn add_signed<P, T, F, Done>(mut self, operation: Operation, handler: F) -> Self
+    where
+        P: Readable,
+        T: Serialize + JsonSchema + Send + 'static,
+        F: Fn(Call, P, Bytes) -> Done + Clone + Send + Sync + 'static,
+        Done: Future<Output = Answer<Reply<T>>> + Send + 'static,
+    {
+        self.document.add::<P, Nothing, Value, T>(&operation);
+        let status = operation.status;
+        self.mount(operation, move |call, params, request| {
+            let handler = handler.clone();
+            async move {
+                read::query::<Nothing>(request.uri())?;
+                let path = read::path(&params)?;
+                let body = read::bytes(&call.api, request.into_body()).await?;
+                json_response(handler(call, path, body).await?, status, false, None)
             }
         })
     }

@@ -57,7 +57,8 @@ pub(super) fn never_again(schedule: &ScheduleType, now: DateTime<Utc>) -> Option
         ScheduleType::Cron(_)
         | ScheduleType::Interval(_)
         | ScheduleType::Once(_)
-        | ScheduleType::Immediate(_) => None,
+        | ScheduleType::Immediate(_)
+        | ScheduleType::Event => None,
     }
 }
 

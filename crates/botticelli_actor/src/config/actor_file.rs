@@ -50,7 +50,7 @@ pub struct ActorSection {
 pub struct KnowledgeSection {
     /// How skills call it (`source`).
     pub name: String,
-    /// Where it comes from: `file`, `inline`, `table`, `query`.
+    /// Where it comes from: `file`, `inline`, `table`, `query`, `event`.
     #[serde(rename = "type")]
     pub kind: String,
     /// All other keys.

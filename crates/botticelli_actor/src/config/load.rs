@@ -13,6 +13,7 @@ use super::server_file::{
     ActorInstanceConfig, ActorServerConfig, CatchUpMode, DEFAULT_DATABASE_URL, PlatformName, ServerSettings,
 };
 use super::task;
+use super::triggers::{self, Webhook};
 use crate::alerts::{AlertSettings, HeartbeatSettings};
 use botticelli_database::DatabaseUrl;
 use botticelli_server::alert::TASK_PREFIX;
@@ -86,6 +87,8 @@ pub struct LoadedConfig {
     pub bot_posts: Vec<BotPost>,
     /// The tasks, in the order of the file.
     pub tasks: Vec<Arc<Task>>,
+    /// Where events come in.
+    pub webhooks: Arc<[Webhook]>,
     /// The actors that they run, each once.
     pub actors: Vec<ActorFile>,
     /// What is not wrong, but probably not meant.
@@ -115,6 +118,7 @@ pub fn load(given: &Given, environment: &Environment, check: &dyn Check) -> Resu
         database_url: DEFAULT_DATABASE_URL.into(),
         discord: None,
         bot_posts: Vec::new(),
+        webhooks: Vec::new(),
         problems: Vec::new(),
         warnings: Vec::new(),
         actors: BTreeMap::new(),
@@ -130,6 +134,7 @@ pub fn load(given: &Given, environment: &Environment, check: &dyn Check) -> Resu
         Some(loaded) if loader.problems.is_empty() => Ok(LoadedConfig {
             actors: loader.actors.into_values().filter_map(|actor| actor.file).collect(),
             bot_posts: loader.bot_posts,
+            webhooks: loader.webhooks.into(),
             warnings: loader.warnings,
             ..loaded
         }),
@@ -144,6 +149,7 @@ struct Loader<'a> {
     /// `None` when the file can't be read.
     discord: Option<DiscordSettings>,
     bot_posts: Vec<BotPost>,
+    webhooks: Vec<Webhook>,
     problems: Vec<Problem>,
     warnings: Vec<String>,
     /// By canonical path: however a task writes it, a file is loaded once.
@@ -209,6 +215,7 @@ impl Loader<'_> {
             heartbeat,
             bot_posts: Vec::new(),
             tasks,
+            webhooks: Arc::default(),
             actors: Vec::new(),
             warnings: Vec::new(),
         })
@@ -373,6 +380,7 @@ impl Loader<'_> {
             |keys: &[&str]| keys.iter().any(|key| faults.iter().any(|fault| fault.path.begins_with(key)));
         let knows_backoff = !is_wrong(&BACKOFF);
         let knows_places = !is_wrong(&["platform", "destination", "channel_id", "destinations"]);
+        let knows_triggers = !is_wrong(&["triggers", "name"]);
         let (schedule, more) = match schedule {
             Ok(schedule) => (Some(schedule), Vec::new()),
             Err(more) => (None, more),
@@ -383,6 +391,9 @@ impl Loader<'_> {
         let actor = actor.and_then(|file| self.actor(entry, file));
         let config = config?;
         self.warn_of_no_effect(entry, &config);
+        if knows_triggers {
+            self.webhooks(entry, &config);
+        }
         let destinations = if knows_places { self.destinations(entry, &config) } else { None };
         let policy = task::policy(&config, server, actor.as_ref().map(|(file, _)| &file.execution));
         if knows_backoff && policy.backoff != server.backoff {
@@ -392,6 +403,8 @@ impl Loader<'_> {
         let (actor, content) = actor?;
         let mut written = entry.table.clone();
         written.remove("config_file");
+        // What makes it run is no part of what it does; and secrets leave in no form.
+        written.remove("triggers");
         let definition = definition::hash(&written, &content, server);
         Some(Task {
             id: config.name,
@@ -432,6 +445,15 @@ impl Loader<'_> {
             }
         }
         Some(found.into_iter().map(|(_, destination)| destination).collect())
+    }
+
+    /// Where events come in for the task. What is wrong is reported.
+    fn webhooks(&mut self, entry: &Entry<'_>, config: &ActorInstanceConfig) {
+        match triggers::webhooks(config, &self.webhooks) {
+            Ok(webhooks) if config.enabled => self.webhooks.extend(webhooks),
+            Ok(_) => {}
+            Err(faults) => faults.into_iter().for_each(|fault| self.fault(entry, fault)),
+        }
     }
 
     fn warn_of_no_effect(&mut self, entry: &Entry<'_>, config: &ActorInstanceConfig) {

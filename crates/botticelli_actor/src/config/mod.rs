@@ -19,6 +19,7 @@ pub mod server_file;
 mod task;
 #[cfg(test)]
 mod tests;
+pub mod triggers;
 pub mod within;
 
 pub use actor_file::ActorFile;
@@ -28,3 +29,4 @@ pub use load::{Check, Given, LoadedConfig, load};
 pub use problem::{Problem, Problems};
 pub use read::{Fault, KeyPath, read, read_what_is_right};
 pub use server_file::{ActorInstanceConfig, ActorServerConfig, ServerSettings};
+pub use triggers::Webhook;

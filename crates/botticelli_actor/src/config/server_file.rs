@@ -3,6 +3,7 @@
 use super::alerts::{AlertSection, HeartbeatSection};
 use super::api::ApiSection;
 use super::discord::DiscordSection;
+use super::triggers::TriggerSection;
 use super::within::Within;
 use botticelli_server::ids::TaskId;
 use botticelli_server::outbox::OnUnknown;
@@ -106,8 +107,12 @@ pub struct ActorInstanceConfig {
     pub name: TaskId,
     /// The actor's file: looked up beside this file, then in the working directory.
     pub config_file: String,
-    /// When the task is due.
+    /// When the task is due. Without it, the task runs when one of its triggers asks for it.
+    #[serde(default = "on_events")]
     pub schedule: ScheduleType,
+    /// What makes it run besides its schedule.
+    #[serde(default)]
+    pub triggers: Vec<TriggerSection>,
     /// Where it posts. Default: `discord` where `channel_id` is set, else `console`.
     #[serde(default)]
     pub platform: Option<PlatformName>,
@@ -159,6 +164,10 @@ pub struct ActorInstanceConfig {
     /// What to do with a post that may or may not have appeared, on a platform that can't be asked.
     #[serde(default)]
     pub on_unknown: OnUnknown,
+}
+
+fn on_events() -> ScheduleType {
+    ScheduleType::Event
 }
 
 fn yes() -> bool {

@@ -230,6 +230,11 @@ pub(super) fn schedule(entry: &Table) -> Result<ScheduleType, Vec<Fault>> {
     struct Only {
         schedule: WrittenSchedule,
     }
+    let has_triggers =
+        entry.get("triggers").and_then(toml::Value::as_array).is_some_and(|all| !all.is_empty());
+    if has_triggers && !entry.contains_key("schedule") {
+        return Ok(ScheduleType::Event);
+    }
     let only =
         entry.iter().filter(|(key, _)| *key == "schedule").map(|(key, value)| (key.clone(), value.clone()));
     let (written, mut faults) = read_what_is_right::<Only>(&only.collect());

@@ -312,7 +312,7 @@ fn wrong_schedules_are_explained_at_their_key() {
     assert_eq!(
         said("type = \"Cronn\""),
         "server.toml:5: task \"t\": schedule.type is \"Cronn\" (allowed: \"Cron\", \"Interval\", \"Once\", \
-         \"Immediate\")\nhint: did you mean \"Cron\"?\n"
+         \"Immediate\", \"Event\")\nhint: did you mean \"Cron\"?\n"
     );
     assert_eq!(
         said("type = \"Interval\"\nsecond = 5"),

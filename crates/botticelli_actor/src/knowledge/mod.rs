@@ -1,6 +1,7 @@
 //! Knowledge: named sources of items.
 
 mod database;
+mod event;
 mod file;
 
 use crate::config::actor_file::{CacheSection, KnowledgeSection};
@@ -13,6 +14,7 @@ use botticelli_database::Condition;
 use chrono::{DateTime, TimeDelta, Utc};
 use database::DatabaseSource;
 pub use database::{QueryConfig, TableConfig};
+pub use event::EventConfig;
 pub use file::FileConfig;
 use file::{FileSource, json_fields};
 use schemars::{JsonSchema, Schema, schema_for};
@@ -62,6 +64,8 @@ enum Reader {
     Database(Box<DatabaseSource>),
     File(FileSource),
     Inline(Vec<Fields>),
+    /// What the run is about.
+    Event,
 }
 
 impl KnowledgeSet {
@@ -105,7 +109,7 @@ pub async fn check_content(actor: &ActorFile, own_database_url: &str, own: Optio
         let key = match &source.reader {
             Reader::Database(_) => section.kind.as_str(),
             Reader::File(_) => "path",
-            Reader::Inline(_) => "items",
+            Reader::Inline(_) | Reader::Event => "items",
         };
         let fault = |problem| {
             let message = format!("knowledge {:?}: {problem}", section.name);
@@ -137,12 +141,13 @@ fn is_servers_own(text: &str) -> bool {
 }
 
 /// The kinds of sources, and the schemas of their settings.
-pub fn schemas() -> [(&'static str, Schema); 4] {
+pub fn schemas() -> [(&'static str, Schema); 5] {
     [
         ("table", schema_for!(TableConfig)),
         ("query", schema_for!(QueryConfig)),
         ("file", schema_for!(FileConfig)),
         ("inline", schema_for!(InlineConfig)),
+        ("event", schema_for!(EventConfig)),
     ]
 }
 
@@ -171,6 +176,10 @@ impl Source {
                 let items = config.items.iter().map(fields).collect();
                 Ok(Self { key: config.key, reader: Reader::Inline(items) })
             }
+            "event" => {
+                let config: EventConfig = read(settings)?;
+                Ok(Self { key: config.key, reader: Reader::Event })
+            }
             kind => {
                 let (message, hint) = unknown("type", kind, schemas().iter().map(|(kind, _)| *kind));
                 Err(vec![Fault::new("type", format!("type: {message}")).hint(hint)])
@@ -191,6 +200,7 @@ impl Source {
                 read.unwrap_or_else(|error| Err(vec![format!("reading was cut short: {error}")]))
             }
             Reader::Inline(items) => Ok(items),
+            Reader::Event => return Vec::new(),
         };
         match read {
             Ok(items) => keyed(name, self.key.as_deref(), items).err().into_iter().collect(),
@@ -223,6 +233,10 @@ impl Knowledge for KnowledgeSet {
                 SkillError::Unrecoverable(format!("knowledge {name:?}: {error}"))
             }
         };
+        if let Reader::Event = source.reader {
+            let items = event::items(name, source.key.as_deref(), context);
+            return items.map(Arc::new).map_err(SkillError::Unrecoverable).map_err(about);
+        }
         let read = async {
             let fields = source.reader.read(context).await?;
             keyed(name, source.key.as_deref(), fields).map(Arc::new).map_err(SkillError::Unrecoverable)
@@ -249,6 +263,7 @@ impl Reader {
             Self::Database(source) => source.read(context).await,
             Self::File(source) => source.read().await,
             Self::Inline(items) => Ok(items.clone()),
+            Self::Event => Ok(Vec::new()),
         }
     }
 
@@ -256,7 +271,7 @@ impl Reader {
     fn depends_on(&self, context: &ActorContext) -> Result<String, SkillError> {
         match self {
             Self::Database(source) => source.depends_on(context),
-            Self::File(_) | Self::Inline(_) => Ok(String::new()),
+            Self::File(_) | Self::Inline(_) | Self::Event => Ok(String::new()),
         }
     }
 }

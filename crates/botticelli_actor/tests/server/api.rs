@@ -4,6 +4,8 @@
 mod access;
 #[path = "api/documentation.rs"]
 mod documentation;
+#[path = "api/events.rs"]
+mod events;
 #[path = "api/input.rs"]
 mod input;
 #[path = "api/metrics.rs"]

@@ -272,7 +272,7 @@ batch_row! {
 }
 
 /// Takes waiting executions. A task that may not overlap runs one at a time, the oldest first; a paused task runs only
-/// what a person or an event asks for.
+/// what a person asks for.
 pub(crate) async fn take(
     conn: &mut Connection,
     node: NodeId,
@@ -306,8 +306,8 @@ pub(crate) async fn take(
             continue;
         };
         let wanted = match row.trigger()? {
-            Trigger::Manual | Trigger::Event => true,
-            Trigger::Schedule => !state.is_paused,
+            Trigger::Manual => true,
+            Trigger::Schedule | Trigger::Event => !state.is_paused,
             Trigger::Probe => !state.is_paused || state.pause_reason.as_deref() == Some("breaker"),
         };
         if wanted

@@ -12,6 +12,7 @@ mod agenda;
 mod alerts;
 mod claim;
 mod conditions;
+mod events;
 mod follow_ups;
 mod health;
 mod invariants;
@@ -35,6 +36,7 @@ pub(crate) use access::{audit_add, audits, token_add, token_revoke, tokens, vali
 pub(crate) use agenda::{agenda, now, states, withdraw_paused};
 pub(crate) use alerts::{alerts, prune_alerts, watch_alerts};
 pub(crate) use claim::{claim, release, take};
+pub(crate) use events::receive;
 pub(crate) use health::health;
 pub(crate) use invariants::{census, invariants, progress, standings};
 pub(crate) use nodes::{begin, leave, living, node_views, owned, prune_nodes, renew, rescue};

@@ -10,6 +10,7 @@ use crate::store::{Cancelled, Published, RequestKey, Resumed};
 use botticelli_server::ids::{ExecutionId, NodeId, TaskId};
 use botticelli_server::server::Event;
 use botticelli_server::task::PauseReason;
+use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Nullable, Text};
 use serde_json::Value;
@@ -108,16 +109,7 @@ pub(crate) async fn publish(
     };
     insert_open(conn, &[open]).await?;
     if let Some(key) = key {
-        let sql = "INSERT INTO actor_server_request_keys (task_id, key, request, execution_id, at) \
-             VALUES ($1, $2, $3, $4, $5)";
-        sql_query(sql)
-            .bind::<Text, _>(event.task.as_str())
-            .bind::<Text, _>(key.key)
-            .bind::<Text, _>(key.request)
-            .bind::<BigInt, _>(id)
-            .bind::<Instant, _>(now)
-            .execute(conn)
-            .await?;
+        remember_request(conn, &event.task, key, id, now).await?;
     }
     let told = |audit: NewAudit| NewAudit { detail: serde_json::json!({ "execution": id }), ..audit };
     write_down(conn, audit.map(told)).await?;
@@ -125,7 +117,11 @@ pub(crate) async fn publish(
 }
 
 /// What became of the request that brought this key first.
-async fn known_request(conn: &mut Connection, task: &TaskId, key: &RequestKey) -> Work<Option<Published>> {
+pub(super) async fn known_request(
+    conn: &mut Connection,
+    task: &TaskId,
+    key: &RequestKey,
+) -> Work<Option<Published>> {
     #[derive(QueryableByName)]
     struct Known {
         #[diesel(sql_type = Text)]
@@ -144,6 +140,27 @@ async fn known_request(conn: &mut Connection, task: &TaskId, key: &RequestKey) -
         }
     };
     Ok(known.into_iter().next().map(same))
+}
+
+/// From now on the request is known by its key.
+pub(super) async fn remember_request(
+    conn: &mut Connection,
+    task: &TaskId,
+    key: RequestKey,
+    execution: i64,
+    now: DateTime<Utc>,
+) -> Work<()> {
+    let sql = "INSERT INTO actor_server_request_keys (task_id, key, request, execution_id, at) \
+         VALUES ($1, $2, $3, $4, $5)";
+    sql_query(sql)
+        .bind::<Text, _>(task.as_str())
+        .bind::<Text, _>(key.key)
+        .bind::<Text, _>(key.request)
+        .bind::<BigInt, _>(execution)
+        .bind::<Instant, _>(now)
+        .execute(conn)
+        .await?;
+    Ok(())
 }
 
 /// Forgets the keys of requests that came so long ago. Returns how many.

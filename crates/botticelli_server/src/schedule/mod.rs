@@ -58,6 +58,8 @@ pub enum ScheduleType {
     Once(OnceSchedule),
     /// Once, when the task is first seen.
     Immediate(ImmediateSchedule),
+    /// Never by itself: only when something or somebody asks for it.
+    Event,
 }
 
 /// The schedule as it stands in configuration.
@@ -107,7 +109,7 @@ impl Schedule for ScheduleType {
     fn next_execution(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match self {
             Self::Once(once) => Some(once.at()).filter(|&at| at > after),
-            Self::Cron(_) | Self::Interval(_) | Self::Immediate(_) => self.following(after),
+            Self::Cron(_) | Self::Interval(_) | Self::Immediate(_) | Self::Event => self.following(after),
         }
     }
 }
@@ -120,6 +122,7 @@ impl ScheduleType {
             Self::Cron(cron) => cron.at_or_after(now),
             Self::Interval(_) | Self::Immediate(_) => Some(now),
             Self::Once(once) => Some(once.at()),
+            Self::Event => None,
         }
     }
 
@@ -128,7 +131,7 @@ impl ScheduleType {
         match self {
             Self::Cron(cron) => cron.after(previous),
             Self::Interval(interval) => interval.after(previous),
-            Self::Once(_) | Self::Immediate(_) => None,
+            Self::Once(_) | Self::Immediate(_) | Self::Event => None,
         }
     }
 
@@ -141,7 +144,7 @@ impl ScheduleType {
         let more = match self {
             Self::Cron(cron) => cron.between(first, until),
             Self::Interval(interval) => interval.between(first, until),
-            Self::Once(_) | Self::Immediate(_) => None,
+            Self::Once(_) | Self::Immediate(_) | Self::Event => None,
         };
         Some(match more {
             Some(more) => Missed { count: more.count + 1, ..more },
@@ -159,6 +162,7 @@ impl ScheduleType {
             Self::Immediate(ImmediateSchedule { every_start: true }) => {
                 "at every start of the server".to_owned()
             }
+            Self::Event => "on events only".to_owned(),
         }
     }
 
@@ -167,7 +171,7 @@ impl ScheduleType {
         match self {
             Self::Cron(cron) => cron.timezone(),
             Self::Once(once) => once.timezone(),
-            Self::Interval(_) | Self::Immediate(_) => "UTC",
+            Self::Interval(_) | Self::Immediate(_) | Self::Event => "UTC",
         }
     }
 
@@ -176,7 +180,7 @@ impl ScheduleType {
         match self {
             Self::Cron(cron) => cron.local(time),
             Self::Once(once) => once.local(time),
-            Self::Interval(_) | Self::Immediate(_) => time.with_timezone(&Utc.fix()),
+            Self::Interval(_) | Self::Immediate(_) | Self::Event => time.with_timezone(&Utc.fix()),
         }
     }
 }

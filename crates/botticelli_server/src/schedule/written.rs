@@ -59,6 +59,8 @@ pub enum WrittenSchedule {
         #[serde(default)]
         every_start: bool,
     },
+    /// Never by itself: the task runs when one of its triggers, or a person, asks for it.
+    Event {},
 }
 
 impl WrittenSchedule {
@@ -75,7 +77,7 @@ impl WrittenSchedule {
                 let time = OnceSchedule::parse(at, timezone.as_ref().map(|_| "UTC"));
                 (time.err(), timezone.as_ref().and_then(|zone| Zone::get(zone).err()))
             }
-            Self::Immediate { .. } => (None, None),
+            Self::Immediate { .. } | Self::Event {} => (None, None),
         };
         time.into_iter().chain(zone).collect()
     }
@@ -86,6 +88,7 @@ impl TryFrom<WrittenSchedule> for ScheduleType {
 
     fn try_from(written: WrittenSchedule) -> Result<Self, ScheduleError> {
         Ok(match written {
+            WrittenSchedule::Event {} => Self::Event,
             WrittenSchedule::Cron { expression, timezone, gap, fold } => {
                 Self::Cron(CronSchedule::new(&expression, &timezone)?.with_policy(gap, fold)?)
             }
@@ -101,6 +104,7 @@ impl TryFrom<WrittenSchedule> for ScheduleType {
 impl From<ScheduleType> for WrittenSchedule {
     fn from(schedule: ScheduleType) -> Self {
         match schedule {
+            ScheduleType::Event => Self::Event {},
             ScheduleType::Cron(cron) => Self::Cron {
                 expression: cron.expression().to_owned(),
                 timezone: cron.timezone().to_owned(),

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod describe;
+mod events;
 mod executions;
 pub(super) mod health;
 mod metrics;
@@ -25,6 +26,7 @@ pub(super) fn all() -> Routes {
         executions::add,
         posts::add,
         cluster::add,
+        events::add,
         server::add,
         describe::add,
     ];

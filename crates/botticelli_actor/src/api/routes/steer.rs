@@ -105,7 +105,7 @@ fn forgotten(id: ExecutionId) -> Problem {
     Problem::new(Kind::Conflict, format!("it was execution {id}, which is no longer in the history"))
 }
 
-fn request_key(call: &Call, parameters: &Value) -> Answer<Option<RequestKey>> {
+pub(super) fn request_key(call: &Call, parameters: &Value) -> Answer<Option<RequestKey>> {
     let wrong = |detail: &str| Problem::field(Kind::InvalidParameter, "header", "Idempotency-Key", detail);
     let mut keys = call.headers.get_all(KEY).iter();
     let Some(key) = keys.next() else { return Ok(None) };

@@ -17,7 +17,9 @@ const PAGE: &str = include_str!("../../../../../docs/api.md");
 async fn the_commands_of_the_page_work(database: TestStore) {
     let secret = token(&database, "docs", Scope::Admin).await;
     let server = ApiServer::start(database, &["daily_poster", "gone"]).await;
-    server.write(&every_minute("daily_poster"));
+    server.write(
+        &(every_minute("daily_poster") + "[[actors.triggers]]\ntype = \"webhook\"\nname = \"builds\"\n"),
+    );
     let bearer = format!("Bearer {secret}");
     let authorized = [("Authorization", bearer.as_str())];
     assert_eq!(server.ask("POST", "/reload", &authorized, "").await.status, 204);

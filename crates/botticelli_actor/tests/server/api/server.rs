@@ -42,6 +42,20 @@ name = "content_selection"
 source = "words"
 "#;
 
+/// Posts what arrives.
+const LISTENER: &str = r#"
+[actor]
+name = "listener"
+
+[[knowledge]]
+name = "event"
+type = "event"
+
+[[skills]]
+name = "content_selection"
+source = "event"
+"#;
+
 /// A task that posts to a file, once a minute.
 pub(crate) fn every_minute(name: &str) -> String {
     format!(
@@ -106,6 +120,7 @@ impl ApiServer {
         let listen = if api.contains("listen") { "" } else { "listen = \"127.0.0.1:0\"\n" };
         let file = format!("[server]\nlease_seconds = 600\n[api]\n{listen}{api}\n{entries}");
         std::fs::write(folder.path().join("writer.toml"), WRITER).expect("written");
+        std::fs::write(folder.path().join("listener.toml"), LISTENER).expect("written");
         std::fs::write(folder.path().join("actor_server.toml"), file).expect("written");
         let given = Given {
             config: folder.path().join("actor_server.toml"),
