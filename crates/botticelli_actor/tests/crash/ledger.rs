@@ -155,6 +155,7 @@ impl Ledger {
                     Some(*range.start())..=Some(*range.end())
                 }
                 ScheduleType::Once(once) => Some(once.at())..=Some(once.at()),
+                ScheduleType::Event => panic!("{} has no nominal times", task.id),
             };
             assert!(possible.contains(&Some(first)), "{}: {first} is not in {possible:?}", task.id);
             let mut nominal = Some(first);
