@@ -439,7 +439,7 @@ fn a_dry_run_looks_at_content_destinations_and_the_database_and_makes_nothing() 
         "{}",
         found.err
     );
-    assert_eq!(found.err.matches("error: ").count(), 11, "{}", found.err);
+    assert_eq!(found.err.matches("error: ").count(), 10, "{}", found.err);
 }
 
 /// A typo in the URL is said, and makes nothing.
