@@ -123,7 +123,7 @@ async fn the_self_audit_finds_what_must_not_be(database: TestStore) {
              opened_at) VALUES (4711, 'ghost', 'writer', 'manual', {past}, 'gone', 1, 1, {past})",
         "INSERT INTO actor_server_posts (execution_id, task_id, platform, destination, part, first_part, key, content, \
              limits, on_unknown, state, node, fence, lease_until, created_at, updated_at) \
-         VALUES (4711, 'ghost', 'file', 'nowhere', 0, 0, 'k', '{}', '{}', 'needs_review', 'sending', 'gone', 1, {past}, \
+         VALUES (4711, 'ghost', 'file', 'nowhere', 0, 0, 'k', '{\"text\": \"t\"}', '{}', 'needs_review', 'sending', 'gone', 1, {past}, \
              {past}, {past})",
     ] {
         server.database.sql(&sql.replace("{past}", &past)).await;

@@ -189,7 +189,11 @@ impl ApiServer {
     async fn posts_are_on_their_way(&self) -> bool {
         let filter = PostFilter { limit: 100, ..PostFilter::default() };
         let posts = self.database.posts(filter).await.expect("posts");
-        posts.iter().any(|post| matches!(post.state, PostState::Pending | PostState::Sending))
+        let living = self.database.living_nodes().await.expect("nodes");
+        let is_sent = |node: &Option<String>| living.iter().any(|one| Some(one.as_str()) == node.as_deref());
+        posts.iter().any(|post| {
+            post.state == PostState::Pending || (post.state == PostState::Sending && is_sent(&post.node))
+        })
     }
 
     /// Moves time on, from one moment at which something happens to the next.
