@@ -29,7 +29,6 @@ struct Args {
     runs: usize,
     /// So long each fault script of the benchmark `discord_faults` goes on, in seconds
     #[arg(long, default_value_t = 600)]
-    #[cfg_attr(not(feature = "discord"), expect(dead_code, reason = "it has no fault scripts then"))]
     seconds: u64,
     /// What cargo passes to every benchmark
     #[arg(long, hide = true)]
