@@ -635,6 +635,8 @@ fn an_answer_that_can_not_be_written_is_a_failure() {
     }
 }
 
+/// They have all skills, also those that can be left out.
+#[cfg(feature = "discord")]
 #[test]
 fn the_committed_schemas_are_current() {
     for (file, path) in
@@ -863,6 +865,7 @@ fn a_person_settles_a_post_that_may_be_there() {
     assert_eq!(twice.err.lines().next(), Some("error: post 1 is posted: there is nothing to settle"));
 }
 
+#[cfg(feature = "discord")]
 #[test]
 fn a_trigger_says_when_the_server_leaves_the_task_out() {
     let to_discord = "name = \"t\"\nchannel_id = \"1300000000000000100\"\nenabled = true";
