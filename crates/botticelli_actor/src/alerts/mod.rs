@@ -1,6 +1,6 @@
 //! Alerts: what is not as it should be is told once when it begins, and once when it ends. See docs/alerts.md.
 //!
-//! [`Watcher`] has the store look, again and again; what begins and ends then stands in the outbox, and the deliverer
+//! `Watcher` has the store look, again and again; what begins and ends then stands in the outbox, and the deliverer
 //! brings it to its sink as it brings posts. Only that the database is away is told from here, by [`unreachable`].
 
 pub(crate) mod heartbeat;

@@ -319,7 +319,7 @@ pub enum AlertsCommand {
     },
     /// Send a test alert now, and say what its sink answered
     Test {
-        /// The [[alerts]] section [default: each of them]
+        /// The name of a section [default: each of them]
         name: Option<String>,
     },
 }
