@@ -248,7 +248,13 @@ impl TestDatabase {
                 let client = client(&database.url).await;
                 let lock = "BEGIN; LOCK TABLE actor_server_state, actor_server_open_executions, actor_server_nodes, \
                             actor_server_posts, actor_server_snapshots";
-                client.batch_execute(lock).await.expect(lock);
+                // The tables are locked one after the other: a server at work may hold a later one and wait for an
+                // earlier one. Then PostgreSQL ends one of the two, and this one asks again.
+                while let Err(error) = client.batch_execute(lock).await {
+                    let deadlock = &tokio_postgres::error::SqlState::T_R_DEADLOCK_DETECTED;
+                    assert_eq!(error.code(), Some(deadlock), "{lock}: {error}");
+                    client.batch_execute("ROLLBACK").await.expect("the end of what failed");
+                }
                 DatabaseLock { _held: Box::new(client) }
             }
         }
