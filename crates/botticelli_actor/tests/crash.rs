@@ -18,3 +18,5 @@ mod server;
 mod signals;
 #[path = "crash/stage.rs"]
 mod stage;
+#[path = "crash/watch.rs"]
+mod watch;

@@ -7,6 +7,7 @@ use super::definition;
 use super::discord::{self, BotPost, DiscordSettings};
 use super::document::Document;
 use super::env::Environment;
+use super::files::Files;
 use super::problem::{Problem, Problems};
 use super::read::{Fault, KeyPath, Step, read_what_is_right};
 use super::server_file::{
@@ -112,9 +113,23 @@ impl LoadedConfig {
 /// # Errors
 /// All that is wrong in all files.
 pub fn load(given: &Given, environment: &Environment, check: &dyn Check) -> Result<LoadedConfig, Problems> {
+    load_noting(given, environment, check, &mut Files::default())
+}
+
+/// The same. `files` gets to know the files that were looked for, also when something is wrong with them.
+///
+/// # Errors
+/// All that is wrong in all files.
+pub fn load_noting(
+    given: &Given,
+    environment: &Environment,
+    check: &dyn Check,
+    files: &mut Files,
+) -> Result<LoadedConfig, Problems> {
     let mut loader = Loader {
         environment,
         check,
+        files,
         database_url: DEFAULT_DATABASE_URL.into(),
         discord: None,
         bot_posts: Vec::new(),
@@ -123,6 +138,7 @@ pub fn load(given: &Given, environment: &Environment, check: &dyn Check) -> Resu
         warnings: Vec::new(),
         actors: BTreeMap::new(),
     };
+    loader.files.note(&given.config);
     let mut server = Document::load(&given.config, environment, &mut loader.problems).map_err(|problem| {
         let hint = "--config FILE names another file; examples/actor_server.toml is one to start from";
         if matches!(given.config.try_exists(), Ok(false)) { problem.hint(hint) } else { problem }
@@ -145,6 +161,7 @@ pub fn load(given: &Given, environment: &Environment, check: &dyn Check) -> Resu
 struct Loader<'a> {
     environment: &'a Environment,
     check: &'a dyn Check,
+    files: &'a mut Files,
     database_url: SecretString,
     /// `None` when the file can't be read.
     discord: Option<DiscordSettings>,
@@ -486,7 +503,7 @@ impl Loader<'_> {
     /// The actor's file and what stands in it; `None` when something is wrong with it, which is reported once.
     fn actor(&mut self, entry: &Entry<'_>, file: &str) -> Option<(ActorFile, Table)> {
         let beside = entry.document.path.parent().unwrap_or(Path::new("")).join(file);
-        let path = [beside.clone(), PathBuf::from(file)].into_iter().find(|path| path.exists());
+        let path = [beside.clone(), PathBuf::from(file)].into_iter().find(|path| self.files.note(path));
         let Some(path) = path else {
             let message = format!("config_file {file:?} is not there");
             let hint = format!("looked for {} and, from the working directory, {file}", beside.display());
