@@ -12,11 +12,15 @@ mod cluster;
 mod kills;
 #[path = "crash/ledger.rs"]
 mod ledger;
+#[path = "crash/receiver.rs"]
+mod receiver;
 #[path = "crash/server.rs"]
 mod server;
 #[path = "crash/signals.rs"]
 mod signals;
 #[path = "crash/stage.rs"]
 mod stage;
+#[path = "crash/traces.rs"]
+mod traces;
 #[path = "crash/watch.rs"]
 mod watch;

@@ -14,6 +14,7 @@ use super::server_file::{
     ActorInstanceConfig, ActorServerConfig, CatchUpMode, DEFAULT_DATABASE_URL, PlatformName, ServerSettings,
 };
 use super::task;
+use super::traces::{self, TraceSettings};
 use super::triggers::{self, Webhook};
 use crate::alerts::{AlertSettings, HeartbeatSettings};
 use botticelli_database::DatabaseUrl;
@@ -84,6 +85,8 @@ pub struct LoadedConfig {
     pub alerts: Vec<AlertSettings>,
     /// Who is called while all is well.
     pub heartbeat: Option<HeartbeatSettings>,
+    /// Where traces go.
+    pub traces: Option<TraceSettings>,
     /// Where enabled tasks post as the bot.
     pub bot_posts: Vec<BotPost>,
     /// The tasks, in the order of the file.
@@ -211,6 +214,8 @@ impl Loader<'_> {
         let discord = config.map(|config| self.discord(document, config.discord.into()));
         self.discord = discord.filter(|_| !is_wrong(&KeyPath::from("discord").key("webhooks")));
         let alerts = self.alerts(document, &alert_sections, discord_token.is_some());
+        let (traces, warnings) = traces::read(self.environment);
+        self.warnings.extend(warnings);
 
         if entries.is_empty() {
             self.warn(document, "there are no [[actors]] entries: there is nothing to run");
@@ -230,6 +235,7 @@ impl Loader<'_> {
             discord: self.discord.clone().unwrap_or_default(),
             alerts,
             heartbeat,
+            traces,
             bot_posts: Vec::new(),
             tasks,
             webhooks: Arc::default(),

@@ -20,6 +20,7 @@ pub mod server_file;
 mod task;
 #[cfg(test)]
 mod tests;
+mod traces;
 pub mod triggers;
 pub mod within;
 
@@ -31,4 +32,5 @@ pub use load::{Check, Given, LoadedConfig, load, load_noting};
 pub use problem::{Problem, Problems};
 pub use read::{Fault, KeyPath, read, read_what_is_right};
 pub use server_file::{ActorInstanceConfig, ActorServerConfig, ServerSettings};
+pub use traces::TraceSettings;
 pub use triggers::Webhook;
