@@ -8,6 +8,8 @@ mod alerts;
 mod bad_luck;
 #[path = "crash/cluster.rs"]
 mod cluster;
+#[path = "crash/deployment.rs"]
+mod deployment;
 #[path = "crash/kills.rs"]
 mod kills;
 #[path = "crash/ledger.rs"]

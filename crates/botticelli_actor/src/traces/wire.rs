@@ -127,3 +127,45 @@ impl Message {
         self.bytes(field, &message.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::span::Ids;
+    use super::*;
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
+    use prost::Message as _;
+
+    #[test]
+    fn the_official_types_read_what_is_written() {
+        let at = |seconds| DateTime::from_timestamp(seconds, 5).expect("a time");
+        let written = Span {
+            ids: Ids { trace: [1; 16], span: [2; 8] },
+            parent: Some([3; 8]),
+            name: "näme".repeat(100),
+            kind: Kind::Client,
+            started_at: at(-1),
+            ended_at: at(1_900_000_000),
+            attributes: vec![("text", "".into()), ("number", (-7).into()), ("truth", true.into())],
+            error: Some("wrong".into()),
+        };
+        let resource = [("service.name".to_owned(), "herald".to_owned())];
+        let request = request(&resource, &[written.clone(), Span { parent: None, error: None, ..written }]);
+        let read = ExportTraceServiceRequest::decode(request.as_slice()).expect("protobuf");
+        let [process] = read.resource_spans.as_slice() else { panic!("one process: {read:?}") };
+        assert_eq!(process.resource.as_ref().expect("a resource").attributes[0].key, "service.name");
+        let [scope] = process.scope_spans.as_slice() else { panic!("one scope: {process:?}") };
+        assert_eq!(scope.scope.as_ref().expect("a scope").name, SCOPE);
+        let [span, plain] = scope.spans.as_slice() else { panic!("two spans: {scope:?}") };
+        assert_eq!((span.trace_id.as_slice(), span.span_id.as_slice()), (&[1; 16][..], &[2; 8][..]));
+        assert_eq!((span.parent_span_id.as_slice(), plain.parent_span_id.len()), (&[3; 8][..], 0));
+        assert_eq!((span.name.chars().count(), span.kind, span.flags), (400, 3, 1));
+        assert_eq!((span.start_time_unix_nano, span.end_time_unix_nano), (0, 1_900_000_000_000_000_005));
+        let values: Vec<_> =
+            span.attributes.iter().filter_map(|attribute| attribute.value.clone()?.value).collect();
+        assert_eq!(values, [Any::StringValue(String::new()), Any::IntValue(-7), Any::BoolValue(true)]);
+        let status = span.status.as_ref().expect("a status");
+        assert_eq!((status.code, status.message.as_str()), (2, "wrong"));
+        assert_eq!(plain.status, None);
+    }
+}
