@@ -7,8 +7,8 @@ mod api_tasks;
 
 pub(crate) use api_tasks::Put;
 
-use crate::actor::{PipelineActor, RegisteredActors, RunContext};
 use self::api_tasks::{ApiTasks, Gathered};
+use crate::actor::{PipelineActor, RegisteredActors, RunContext};
 use crate::alerts::{self, Watcher, WatcherParts};
 use crate::api::{self, ApiError, ApiParts};
 use crate::config::server_file::PlatformName;

@@ -74,8 +74,11 @@ pub(super) async fn register(
 fn taken(config: &LoadedConfig, names: &[TaskId]) -> Problems {
     let problem = |name: &TaskId| Problem {
         subject: Some(format!("task {name:?}")),
-        ..Problem::with(config.makings.file().display().to_string(), "a task of this name was made over the API")
-            .hint(format!("give one of them another name: DELETE /tasks/{name} removes the other one"))
+        ..Problem::with(
+            config.makings.file().display().to_string(),
+            "a task of this name was made over the API",
+        )
+        .hint(format!("give one of them another name: DELETE /tasks/{name} removes the other one"))
     };
     Problems(names.iter().map(problem).collect())
 }
@@ -136,7 +139,8 @@ impl App {
         };
         if let (None, Some(post)) = (&config.discord_token, made.bot_posts.first()) {
             let problem = post.without_token();
-            let fault = Fault { hint: problem.hint, ..Fault::new("", problem.message) };
+            let key = made.first_bot_post.unwrap_or_default();
+            let fault = Fault { hint: problem.hint, ..Fault::new(key, problem.message) };
             return Ok(Put::Wrong(vec![fault]));
         }
         let json = serde_json::to_value(entry).map_err(|error| LedgerError::Corrupt(error.to_string()))?;

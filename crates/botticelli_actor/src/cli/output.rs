@@ -243,6 +243,7 @@ fn is_direction(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use botticelli_database::Origin;
     use botticelli_server::ids::{ActorName, ExecutionId, PostId, TaskId};
     use botticelli_server::ledger::Trigger;
     use botticelli_server::outbox::PostState;

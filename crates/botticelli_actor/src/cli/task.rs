@@ -95,11 +95,14 @@ pub(super) async fn runner_of(store: &Store, task: &TaskView) -> anyhow::Result<
 
 /// The configuration is where that is mended.
 pub(super) fn not_enabled(task: &TaskView) -> Failure {
-    let failure = Failure::new(format!("task {:?} is not enabled in the configuration", task.task_id.as_str()));
+    let failure =
+        Failure::new(format!("task {:?} is not enabled in the configuration", task.task_id.as_str()));
     failure.hint(match task.origin {
         Origin::File => {
             "set `enabled = true`, or put its [[actors]] entry back, and reload or restart the server"
         }
-        Origin::Api => "it was made over the API: PUT it with `enabled` true, or make it again with POST /tasks",
+        Origin::Api => {
+            "it was made over the API: PUT it with `enabled` true, or make it again with POST /tasks"
+        }
     })
 }

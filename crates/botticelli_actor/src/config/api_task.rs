@@ -43,6 +43,8 @@ pub struct FromApi {
     pub task: Task,
     /// Where it posts as the bot, if it is enabled.
     pub bot_posts: Vec<BotPost>,
+    /// The key that says the first of those.
+    pub first_bot_post: Option<KeyPath>,
 }
 
 impl Makings {
@@ -97,12 +99,14 @@ impl Makings {
         let (Some((file, content)), Some(schedule), true) = (actor, schedule, faults.is_empty()) else {
             return Err(faults);
         };
-        let bot_posts = self.bot_posts(&config, &places);
+        let bot_posts = bot_posts(&config, &places);
+        let first_bot_post =
+            bot_posts.first().and_then(|_| places.iter().find(as_bot)).map(|(path, _)| path.clone());
         let destinations = places.into_iter().map(|(_, place)| place).collect();
         let found = task::Found { schedule, policy, destinations };
         let task = task::task(config, found, &table, &file.actor.name, content, &self.settings);
         // A hash is never refused.
-        task.map(|task| FromApi { task, bot_posts }).ok_or_else(Vec::new)
+        task.map(|task| FromApi { task, bot_posts, first_bot_post }).ok_or_else(Vec::new)
     }
 
     fn actor(&self, named: Option<toml::Value>) -> Result<&(ActorFile, Table), Fault> {
@@ -121,12 +125,10 @@ impl Makings {
 
     /// Where the task posts, each place with where it is written.
     fn places(&self, config: &ActorInstanceConfig) -> Result<Vec<(KeyPath, Destination)>, Vec<Fault>> {
-        let around = task::Around {
-            beside: &|file| self.beside(file),
-            webhooks: Some(&self.webhooks),
-        };
+        let around = task::Around { beside: &|file| self.beside(file), webhooks: Some(&self.webhooks) };
         let places = task::destinations(config, &around)?;
-        let faults: Vec<Fault> = places.iter().filter_map(|(path, place)| self.forbidden(path, place)).collect();
+        let faults: Vec<Fault> =
+            places.iter().filter_map(|(path, place)| self.forbidden(path, place)).collect();
         if faults.is_empty() { Ok(places) } else { Err(faults) }
     }
 
@@ -154,17 +156,20 @@ impl Makings {
         let hint = "a name such as \"posts.jsonl\": a file that ends in .jsonl, in or below the folder of the server's file";
         (!within || !is_lines).then(|| Fault::new(path.clone(), message).hint(hint))
     }
+}
 
-    fn bot_posts(&self, config: &ActorInstanceConfig, places: &[(KeyPath, Destination)]) -> Vec<BotPost> {
-        let as_bot = |(_, to): &&(KeyPath, Destination)| to.platform == PlatformName::Discord.as_str();
-        let post = |(_, to): &(KeyPath, Destination)| BotPost {
-            task: config.name.clone(),
-            channel: to.target.clone(),
-            place: "made over the API".to_owned(),
-            line: None,
-        };
-        if config.enabled { places.iter().filter(as_bot).map(post).collect() } else { Vec::new() }
-    }
+fn as_bot((_, to): &&(KeyPath, Destination)) -> bool {
+    to.platform == PlatformName::Discord.as_str()
+}
+
+fn bot_posts(config: &ActorInstanceConfig, places: &[(KeyPath, Destination)]) -> Vec<BotPost> {
+    let post = |(_, to): &(KeyPath, Destination)| BotPost {
+        task: config.name.clone(),
+        channel: to.target.clone(),
+        place: "made over the API".to_owned(),
+        line: None,
+    };
+    if config.enabled { places.iter().filter(as_bot).map(post).collect() } else { Vec::new() }
 }
 
 /// The entry that `json` says, in the form that files have too: what is null is left out.
@@ -215,14 +220,16 @@ pub fn schema_of_entry(generator: &mut SchemaGenerator, needed: &[&str]) -> Valu
         for (key, _) in OF_THE_FILE {
             properties.remove(key);
         }
-        let about = "The name of one of the actors that the server's file has loaded: `GET /actors` lists them.";
+        let about =
+            "The name of one of the actors that the server's file has loaded: `GET /actors` lists them.";
         properties.insert(ACTOR.to_owned(), json!({ "type": "string", "description": about }));
         if let Some(schedule) = properties.get_mut("schedule").and_then(Value::as_object_mut) {
             schedule.remove("default");
             schedule.insert("description".to_owned(), "When the task is due.".into());
         }
     }
-    schema["description"] = "A task: what an `[[actors]]` entry says, of an actor that the server has loaded.".into();
+    schema["description"] =
+        "A task: what an `[[actors]]` entry says, of an actor that the server has loaded.".into();
     schema["required"] = json!(needed);
     schema
 }

@@ -145,10 +145,7 @@ fn in_a_path(task: &TaskId) -> String {
     task.as_str().bytes().map(written).collect()
 }
 
-async fn replace(
-    call: Call,
-    input: Input<TaskPath, Nothing, Replacement>,
-) -> Answer<Reply<TaskDetails>> {
+async fn replace(call: Call, input: Input<TaskPath, Nothing, Replacement>) -> Answer<Reply<TaskDetails>> {
     let (id, Replacement(mut asked)) = (input.path.task_id, input.body);
     let expected = expected(&call)?;
     // Whatever the body says: the task that is meant is another matter.
@@ -243,7 +240,8 @@ async fn refused(call: &Call, id: &TaskId, change: TaskChange) -> Problem {
 
 fn of_the_file(id: &TaskId) -> Problem {
     let detail = format!("task {id:?} is one of the server's file, and is changed there");
-    Problem::new(Kind::Conflict, detail).hint("change its [[actors]] entry and reload, or choose another name")
+    Problem::new(Kind::Conflict, detail)
+        .hint("change its [[actors]] entry and reload, or choose another name")
 }
 
 /// What whoever asks takes the task for. An `ETag` ends with the revision, which is all that counts: how far the task has
@@ -259,7 +257,8 @@ fn expected(call: &Call) -> Answer<Expected> {
             if tag == "*" {
                 return Ok(Expected::Any);
             }
-            let is_tag = tag.len() >= 2 && tag.ends_with('"') && tag.trim_start_matches("W/").starts_with('"');
+            let is_tag =
+                tag.len() >= 2 && tag.ends_with('"') && tag.trim_start_matches("W/").starts_with('"');
             tags.push(if is_tag { tag } else { return Err(wrong()) });
         }
     }

@@ -6,9 +6,7 @@ use crate::api::page::{Cursor, Limit, Page};
 use crate::api::problem::{Answer, Problem};
 use crate::api::route::{Call, Input, Nothing, Operation, Reply, Routes};
 use crate::shown::TaskDetails;
-use botticelli_database::{
-    ExecutionView, HistoryFilter, Origin, OutcomeFilter, Scope, TaskFilter, TaskView,
-};
+use botticelli_database::{ExecutionView, HistoryFilter, Origin, OutcomeFilter, Scope, TaskFilter, TaskView};
 use botticelli_server::ids::{ActorName, ExecutionId, TaskId};
 use botticelli_server::ledger::Trigger;
 use botticelli_server::task::PauseReason;
