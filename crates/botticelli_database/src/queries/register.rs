@@ -95,8 +95,8 @@ pub(super) async fn write_one(
 }
 
 async fn write(conn: &mut Connection, states: &[(&Task, TaskState)], now: DateTime<Utc>) -> Work<()> {
-    let rows: Vec<RegisteredRow<'_>> =
-        states.iter().map(|(task, state)| RegisteredRow::new(task, state, now)).collect();
+    let rows: Vec<NewActorServerState<'_>> =
+        states.iter().map(|(task, state)| NewActorServerState::new(task, state, now)).collect();
     batch::insert(conn, "actor_server_state", &rows, ON_CONFLICT).await?;
     Ok(())
 }
@@ -127,7 +127,7 @@ async fn retire(conn: &mut Connection, gone: Vec<TaskState>) -> Work<Vec<TaskId>
 }
 
 batch_row! {
-    struct RegisteredRow<'a> {
+    struct NewActorServerState<'a> {
         task_id: &'a str,
         actor_name: &'a str,
         definition: &'a str,
@@ -142,7 +142,7 @@ batch_row! {
     }
 }
 
-impl<'a> RegisteredRow<'a> {
+impl<'a> NewActorServerState<'a> {
     fn new(task: &'a Task, state: &TaskState, now: DateTime<Utc>) -> Self {
         Self {
             task_id: task.id.as_str(),
