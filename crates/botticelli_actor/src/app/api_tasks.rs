@@ -232,7 +232,7 @@ impl App {
 }
 
 fn extend(config: &mut LoadedConfig, made: Vec<(FromApi, i64)>) {
-    for (FromApi { task, bot_posts }, _) in made {
+    for (FromApi { task, bot_posts, .. }, _) in made {
         config.tasks.push(Arc::new(task));
         config.bot_posts.extend(bot_posts);
     }
