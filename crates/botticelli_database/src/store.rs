@@ -2,6 +2,7 @@
 
 use crate::access::{AuditFilter, AuditView, NewAudit, Requester, TokenView, ValidToken};
 use crate::alerts::{AlertFilter, AlertView, AlertsSeen};
+use crate::api_tasks::{ApiTask, Expected, PutTask, TaskChange};
 use crate::error::{OpenError, Schema};
 use crate::fail_points::{Point, pass};
 use crate::invariants::{CensusView, InvariantsView, PoolView, Progress, Standing};
@@ -27,7 +28,7 @@ use botticelli_server::outbox::{
 };
 use botticelli_server::post::Destination;
 use botticelli_server::server::{Accepted, Arrival, Event, EventServer, Received};
-use botticelli_server::task::TaskState;
+use botticelli_server::task::{Task, TaskState};
 use chrono::{DateTime, Utc};
 use futures::FutureExt as _;
 use serde_json::Value;
@@ -35,7 +36,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
@@ -627,6 +628,60 @@ impl Store {
         write!(self, prune_alerts(before))
     }
 
+    /// The tasks made over the API that have changed since that revision, in order; those that were removed, too.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn api_tasks(&self, since: i64) -> Result<Vec<ApiTask>, LedgerError> {
+        read!(self, api_tasks(since))
+    }
+
+    /// The task, if it was made over the API and not removed.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn api_task(&self, task: &TaskId) -> Result<Option<ApiTask>, LedgerError> {
+        let task = task.clone();
+        read!(self, api_task(task))
+    }
+
+    /// [`Ledger::register`], together with tasks made over the API, each with the revision of the entry that it was made
+    /// of: one that has been changed since is left as it is.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn register_all(
+        &self,
+        registration: Registration,
+        made: Vec<(Task, i64)>,
+    ) -> Result<Registered, LedgerError> {
+        let (registration, made) = (Arc::new(registration), Arc::from(made));
+        write!(self, register(registration, made))
+    }
+
+    pub(crate) async fn put_task_by(
+        &self,
+        wanted: PutTask,
+        audit: Option<NewAudit>,
+    ) -> Result<TaskChange, LedgerError> {
+        let task = wanted.task.id.clone();
+        let change = write!(self, put_task(wanted, audit))?;
+        self.notify(task.as_str()).await;
+        Ok(change)
+    }
+
+    pub(crate) async fn remove_task_by(
+        &self,
+        task: TaskId,
+        expected: Expected,
+        audit: Option<NewAudit>,
+    ) -> Result<TaskChange, LedgerError> {
+        let id = task.clone();
+        let change = write!(self, remove_task(id, expected, audit))?;
+        self.notify(task.as_str()).await;
+        Ok(change)
+    }
+
     pub(crate) async fn token_add(
         &self,
         token: ValidToken,
@@ -690,17 +745,24 @@ impl Store {
 #[derive(Clone, Default)]
 pub struct Wakeups {
     changed: Arc<Notify>,
+    followed: Arc<watch::Sender<()>>,
 }
 
 impl Wakeups {
     /// Wakes. Several calls before somebody looks are one.
     pub fn changed(&self) {
         self.changed.notify_one();
+        self.followed.send_replace(());
     }
 
-    /// Waits until [`Wakeups::changed`] was called.
+    /// Waits until [`Wakeups::changed`] was called. For one that waits; others follow.
     pub async fn wait(&self) {
         self.changed.notified().await;
+    }
+
+    /// Tells of each [`Wakeups::changed`] from now on.
+    pub fn follow(&self) -> watch::Receiver<()> {
+        self.followed.subscribe()
     }
 }
 
@@ -946,8 +1008,7 @@ impl Ledger for Store {
     }
 
     async fn register(&self, registration: Registration) -> Result<Registered, LedgerError> {
-        let registration = Arc::new(registration);
-        write!(self, register(registration))
+        self.register_all(registration, Vec::new()).await
     }
 
     async fn prune(&self, before: DateTime<Utc>, limit: usize) -> Result<usize, LedgerError> {

@@ -3,7 +3,7 @@
 use super::actor_file::{ActorFile, ActorSection, CacheSection, ExecutionSection};
 use super::alerts::{self, AlertSection};
 use super::api::{self, ApiSettings};
-use super::definition;
+use super::api_task::Makings;
 use super::discord::{self, BotPost, DiscordSettings};
 use super::document::Document;
 use super::env::Environment;
@@ -16,8 +16,7 @@ use super::task;
 use super::triggers::{self, Webhook};
 use crate::alerts::{AlertSettings, HeartbeatSettings};
 use botticelli_database::DatabaseUrl;
-use botticelli_server::alert::TASK_PREFIX;
-use botticelli_server::ids::{ActorName, DefinitionHash, TaskId};
+use botticelli_server::ids::{ActorName, TaskId};
 use botticelli_server::post::Destination;
 use botticelli_server::task::{Backoff, Task};
 use secrecy::{ExposeSecret, SecretString};
@@ -91,6 +90,8 @@ pub struct LoadedConfig {
     pub webhooks: Arc<[Webhook]>,
     /// The actors that they run, each once.
     pub actors: Vec<ActorFile>,
+    /// What else can be made of it while the server runs.
+    pub makings: Arc<Makings>,
     /// What is not wrong, but probably not meant.
     pub warnings: Vec<String>,
 }
@@ -132,6 +133,11 @@ pub fn load(given: &Given, environment: &Environment, check: &dyn Check) -> Resu
     loader.one_name_each();
     match loaded {
         Some(loaded) if loader.problems.is_empty() => Ok(LoadedConfig {
+            makings: Arc::new(Makings::new(
+                given.config.clone(),
+                &loaded,
+                loader.actors.values().filter_map(|actor| Some((actor.file.clone()?, actor.content.clone()))),
+            )),
             actors: loader.actors.into_values().filter_map(|actor| actor.file).collect(),
             bot_posts: loader.bot_posts,
             webhooks: loader.webhooks.into(),
@@ -217,6 +223,7 @@ impl Loader<'_> {
             tasks,
             webhooks: Arc::default(),
             actors: Vec::new(),
+            makings: Arc::default(),
             warnings: Vec::new(),
         })
     }
@@ -351,9 +358,7 @@ impl Loader<'_> {
     fn check_name(&mut self, entry: &Entry<'_>, names: &mut HashMap<String, KeyPath>) {
         let Some(name) = entry.table.get("name").and_then(Value::as_str) else { return };
         let path = entry.path.key("name");
-        if name.starts_with(TASK_PREFIX) {
-            let fault =
-                Fault::new("name", format!("names that begin with {TASK_PREFIX:?} are those of alerts"));
+        if let Some(fault) = task::wrong_name(name) {
             self.fault(entry, fault);
         }
         if let Some(first) = names.get(name) {
@@ -368,13 +373,7 @@ impl Loader<'_> {
 
     fn task(&mut self, entry: &Entry<'_>, server: &ServerSettings) -> Option<Task> {
         let schedule = task::schedule(entry.table);
-        let mut table = entry.table.clone();
-        // Read above, with more to say about it.
-        table.insert(
-            "schedule".to_owned(),
-            Table::from_iter([("type".to_owned(), "Immediate".into())]).into(),
-        );
-        let (config, faults) = read_what_is_right::<ActorInstanceConfig>(&table);
+        let (config, faults) = task::entry(entry.table);
         let is_right = faults.is_empty();
         let is_wrong =
             |keys: &[&str]| keys.iter().any(|key| faults.iter().any(|fault| fault.path.begins_with(key)));
@@ -401,20 +400,8 @@ impl Loader<'_> {
         }
         let schedule = schedule.filter(|_| is_right)?;
         let (actor, content) = actor?;
-        let mut written = entry.table.clone();
-        written.remove("config_file");
-        // What makes it run is no part of what it does; and secrets leave in no form.
-        written.remove("triggers");
-        let definition = definition::hash(&written, &content, server);
-        Some(Task {
-            id: config.name,
-            actor_name: actor.actor.name,
-            schedule,
-            policy,
-            destinations: destinations?,
-            enabled: config.enabled,
-            definition: DefinitionHash::new(definition).ok()?,
-        })
+        let found = task::Found { schedule, policy, destinations: destinations? };
+        task::task(config, found, entry.table, &actor.actor.name, &content, server)
     }
 
     /// Where the task posts. What is wrong is reported.
@@ -471,14 +458,7 @@ impl Loader<'_> {
         path: KeyPath,
         backoff: &Backoff,
     ) {
-        if backoff.initial > backoff.max {
-            let message = format!(
-                "the first wait after a failure is {} seconds, the longest {}",
-                backoff.initial.as_secs(),
-                backoff.max.as_secs()
-            );
-            let hint = "backoff_initial_seconds may not be more than backoff_max_seconds";
-            let fault = Fault::new(path.key("backoff_initial_seconds"), message).hint(hint);
+        if let Some(fault) = task::wrong_backoff(&path, backoff) {
             self.report(document, subject, fault);
         }
     }
