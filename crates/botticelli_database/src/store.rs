@@ -322,6 +322,11 @@ impl Store {
         })
     }
 
+    /// Tells this database from all others.
+    pub fn ledger_id(&self) -> &str {
+        &self.inner.ledger_id
+    }
+
     async fn meta(&self) -> Result<(String, String), LedgerError> {
         match &self.inner.backend {
             Backend::Postgres(database) => {

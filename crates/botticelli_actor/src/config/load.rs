@@ -7,12 +7,14 @@ use super::api_task::Makings;
 use super::discord::{self, BotPost, DiscordSettings};
 use super::document::Document;
 use super::env::Environment;
+use super::files::Files;
 use super::problem::{Problem, Problems};
 use super::read::{Fault, KeyPath, Step, read_what_is_right};
 use super::server_file::{
     ActorInstanceConfig, ActorServerConfig, CatchUpMode, DEFAULT_DATABASE_URL, PlatformName, ServerSettings,
 };
 use super::task;
+use super::traces::{self, TraceSettings};
 use super::triggers::{self, Webhook};
 use crate::alerts::{AlertSettings, HeartbeatSettings};
 use botticelli_database::DatabaseUrl;
@@ -82,6 +84,8 @@ pub struct LoadedConfig {
     pub alerts: Vec<AlertSettings>,
     /// Who is called while all is well.
     pub heartbeat: Option<HeartbeatSettings>,
+    /// Where traces go.
+    pub traces: Option<TraceSettings>,
     /// Where enabled tasks post as the bot.
     pub bot_posts: Vec<BotPost>,
     /// The tasks, in the order of the file.
@@ -113,9 +117,23 @@ impl LoadedConfig {
 /// # Errors
 /// All that is wrong in all files.
 pub fn load(given: &Given, environment: &Environment, check: &dyn Check) -> Result<LoadedConfig, Problems> {
+    load_noting(given, environment, check, &mut Files::default())
+}
+
+/// The same. `files` gets to know the files that were looked for, also when something is wrong with them.
+///
+/// # Errors
+/// All that is wrong in all files.
+pub fn load_noting(
+    given: &Given,
+    environment: &Environment,
+    check: &dyn Check,
+    files: &mut Files,
+) -> Result<LoadedConfig, Problems> {
     let mut loader = Loader {
         environment,
         check,
+        files,
         database_url: DEFAULT_DATABASE_URL.into(),
         discord: None,
         bot_posts: Vec::new(),
@@ -124,6 +142,7 @@ pub fn load(given: &Given, environment: &Environment, check: &dyn Check) -> Resu
         warnings: Vec::new(),
         actors: BTreeMap::new(),
     };
+    loader.files.note(&given.config);
     let mut server = Document::load(&given.config, environment, &mut loader.problems).map_err(|problem| {
         let hint = "--config FILE names another file; examples/actor_server.toml is one to start from";
         if matches!(given.config.try_exists(), Ok(false)) { problem.hint(hint) } else { problem }
@@ -151,6 +170,7 @@ pub fn load(given: &Given, environment: &Environment, check: &dyn Check) -> Resu
 struct Loader<'a> {
     environment: &'a Environment,
     check: &'a dyn Check,
+    files: &'a mut Files,
     database_url: SecretString,
     /// `None` when the file can't be read.
     discord: Option<DiscordSettings>,
@@ -200,6 +220,8 @@ impl Loader<'_> {
         let discord = config.map(|config| self.discord(document, config.discord.into()));
         self.discord = discord.filter(|_| !is_wrong(&KeyPath::from("discord").key("webhooks")));
         let alerts = self.alerts(document, &alert_sections, discord_token.is_some());
+        let (traces, warnings) = traces::read(self.environment);
+        self.warnings.extend(warnings);
 
         if entries.is_empty() {
             self.warn(document, "there are no [[actors]] entries: there is nothing to run");
@@ -219,6 +241,7 @@ impl Loader<'_> {
             discord: self.discord.clone().unwrap_or_default(),
             alerts,
             heartbeat,
+            traces,
             bot_posts: Vec::new(),
             tasks,
             webhooks: Arc::default(),
@@ -474,7 +497,7 @@ impl Loader<'_> {
             return None;
         }
         let beside = entry.document.path.parent().unwrap_or(Path::new("")).join(file);
-        let path = [beside.clone(), PathBuf::from(file)].into_iter().find(|path| path.exists());
+        let path = [beside.clone(), PathBuf::from(file)].into_iter().find(|path| self.files.note(path));
         let Some(path) = path else {
             let message = format!("config_file {file:?} is not there");
             let hint = format!("looked for {} and, from the working directory, {file}", beside.display());
