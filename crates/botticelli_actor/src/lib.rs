@@ -19,6 +19,7 @@ pub mod engine;
 pub mod knowledge;
 pub mod metrics;
 pub mod names;
+pub mod notifications;
 pub mod platforms;
 mod regular_file;
 #[cfg(feature = "fail-points")]

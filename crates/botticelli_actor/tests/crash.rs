@@ -18,3 +18,5 @@ mod server;
 mod signals;
 #[path = "crash/stage.rs"]
 mod stage;
+#[path = "crash/triggers.rs"]
+mod triggers;

@@ -10,6 +10,7 @@ mod lateness;
 mod machine;
 mod process;
 mod throughput;
+mod triggers;
 
 use clap::Parser;
 use harness::Database;
@@ -62,6 +63,16 @@ async fn run(args: &Args) {
         for case in lateness::CASES {
             if wanted(case.name) {
                 repeat(args, kind, case.name, "ms", async || lateness::measure(&database, case).await).await;
+            }
+        }
+    }
+    for database in Database::all() {
+        for case in triggers::CASES.iter().filter(|case| case.is_for(&database)) {
+            if format!("{}/{}", database.kind(), case.name).contains(&args.only) {
+                repeat(args, database.kind(), case.name, "ms", async || {
+                    triggers::measure(&database, case).await
+                })
+                .await;
             }
         }
     }

@@ -13,9 +13,10 @@ use super::server_file::{
     ActorInstanceConfig, ActorServerConfig, CatchUpMode, DEFAULT_DATABASE_URL, PlatformName, ServerSettings,
 };
 use super::task;
-use super::triggers::{self, Webhook};
+use super::triggers::{self, Channel, Named, TriggerSection, Triggers, Webhook};
 use crate::alerts::{AlertSettings, HeartbeatSettings};
 use botticelli_database::DatabaseUrl;
+use botticelli_server::after::After;
 use botticelli_server::alert::TASK_PREFIX;
 use botticelli_server::ids::{ActorName, DefinitionHash, TaskId};
 use botticelli_server::post::Destination;
@@ -89,6 +90,8 @@ pub struct LoadedConfig {
     pub tasks: Vec<Arc<Task>>,
     /// Where events come in.
     pub webhooks: Arc<[Webhook]>,
+    /// Channels of PostgreSQL whose notifications run tasks.
+    pub channels: Arc<[Channel]>,
     /// The actors that they run, each once.
     pub actors: Vec<ActorFile>,
     /// What is not wrong, but probably not meant.
@@ -119,6 +122,8 @@ pub fn load(given: &Given, environment: &Environment, check: &dyn Check) -> Resu
         discord: None,
         bot_posts: Vec::new(),
         webhooks: Vec::new(),
+        channels: Vec::new(),
+        afters: Vec::new(),
         problems: Vec::new(),
         warnings: Vec::new(),
         actors: BTreeMap::new(),
@@ -135,6 +140,7 @@ pub fn load(given: &Given, environment: &Environment, check: &dyn Check) -> Resu
             actors: loader.actors.into_values().filter_map(|actor| actor.file).collect(),
             bot_posts: loader.bot_posts,
             webhooks: loader.webhooks.into(),
+            channels: loader.channels.into(),
             warnings: loader.warnings,
             ..loaded
         }),
@@ -150,6 +156,9 @@ struct Loader<'a> {
     discord: Option<DiscordSettings>,
     bot_posts: Vec<BotPost>,
     webhooks: Vec<Webhook>,
+    channels: Vec<Channel>,
+    /// Which tasks run after which.
+    afters: Vec<Named>,
     problems: Vec<Problem>,
     warnings: Vec<String>,
     /// By canonical path: however a task writes it, a file is loaded once.
@@ -205,6 +214,7 @@ impl Loader<'_> {
             self.check_name(&entry, &mut names);
             tasks.extend(self.task(&entry, &settings).map(Arc::new));
         }
+        self.check_afters(document, &names);
         Some(LoadedConfig {
             settings,
             api,
@@ -216,6 +226,7 @@ impl Loader<'_> {
             bot_posts: Vec::new(),
             tasks,
             webhooks: Arc::default(),
+            channels: Arc::default(),
             actors: Vec::new(),
             warnings: Vec::new(),
         })
@@ -391,9 +402,7 @@ impl Loader<'_> {
         let actor = actor.and_then(|file| self.actor(entry, file));
         let config = config?;
         self.warn_of_no_effect(entry, &config);
-        if knows_triggers {
-            self.webhooks(entry, &config);
-        }
+        let after = if knows_triggers { self.triggers(entry, &config) } else { Vec::new() };
         let destinations = if knows_places { self.destinations(entry, &config) } else { None };
         let policy = task::policy(&config, server, actor.as_ref().map(|(file, _)| &file.execution));
         if knows_backoff && policy.backoff != server.backoff {
@@ -413,6 +422,7 @@ impl Loader<'_> {
             policy,
             destinations: destinations?,
             enabled: config.enabled,
+            after,
             definition: DefinitionHash::new(definition).ok()?,
         })
     }
@@ -447,12 +457,41 @@ impl Loader<'_> {
         Some(found.into_iter().map(|(_, destination)| destination).collect())
     }
 
-    /// Where events come in for the task. What is wrong is reported.
-    fn webhooks(&mut self, entry: &Entry<'_>, config: &ActorInstanceConfig) {
-        match triggers::webhooks(config, &self.webhooks) {
-            Ok(webhooks) if config.enabled => self.webhooks.extend(webhooks),
-            Ok(_) => {}
-            Err(faults) => faults.into_iter().for_each(|fault| self.fault(entry, fault)),
+    /// What makes the task run besides its schedule: the tasks that it runs after. What is wrong is reported.
+    fn triggers(&mut self, entry: &Entry<'_>, config: &ActorInstanceConfig) -> Vec<After> {
+        for (index, section) in config.triggers.iter().enumerate() {
+            if let TriggerSection::After(section) = section {
+                let trigger = KeyPath([entry.path.0.clone(), KeyPath::entry("triggers", index).0].concat());
+                self.afters.push(Named {
+                    task: config.name.clone(),
+                    place: trigger,
+                    after: section.task.clone(),
+                });
+            }
+        }
+        let own = DatabaseUrl::parse(self.database_url.expose_secret()).ok();
+        match triggers::triggers(config, &self.webhooks, own.as_ref()) {
+            Ok(Triggers { webhooks, after, channels }) => {
+                if config.enabled {
+                    self.webhooks.extend(webhooks);
+                    self.channels.extend(channels);
+                }
+                after
+            }
+            Err(faults) => {
+                faults.into_iter().for_each(|fault| self.fault(entry, fault));
+                Vec::new()
+            }
+        }
+    }
+
+    /// Tasks that run after one that there is not, or after each other in a circle.
+    fn check_afters(&mut self, document: &Document, names: &HashMap<String, KeyPath>) {
+        let known: Vec<&str> = names.keys().map(String::as_str).collect();
+        let afters = std::mem::take(&mut self.afters);
+        for (named, fault) in triggers::wrong_afters(&afters, &known) {
+            let subject = format!("task {:?}", named.task);
+            self.report(document, Some(&subject), fault.within(named.place.clone()));
         }
     }
 

@@ -29,4 +29,4 @@ pub use load::{Check, Given, LoadedConfig, load};
 pub use problem::{Problem, Problems};
 pub use read::{Fault, KeyPath, read, read_what_is_right};
 pub use server_file::{ActorInstanceConfig, ActorServerConfig, ServerSettings};
-pub use triggers::Webhook;
+pub use triggers::{Channel, Webhook};

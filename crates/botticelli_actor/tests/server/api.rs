@@ -10,6 +10,8 @@ mod events;
 mod input;
 #[path = "api/metrics.rs"]
 mod metrics;
+#[path = "api/notifications.rs"]
+mod notifications;
 #[path = "api/reading.rs"]
 mod reading;
 #[path = "api/server.rs"]

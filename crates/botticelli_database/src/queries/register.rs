@@ -1,5 +1,6 @@
 //! Taking up a configuration.
 
+use super::ends::register_followers;
 use super::rows::ActorServerStateRow;
 use super::*;
 use botticelli_server::ids::TaskId;
@@ -52,6 +53,7 @@ pub(crate) async fn register(conn: &mut Connection, registration: Arc<Registrati
         result.added.extend(states.iter().map(|(task, _)| task.id.clone()));
         write(conn, &states, now).await?;
     }
+    register_followers(conn, &registration).await?;
     if registration.complete {
         result.retired = retire(conn, gone).await?;
     }
