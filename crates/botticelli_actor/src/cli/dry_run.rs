@@ -108,7 +108,7 @@ fn print_task(task: &Task, now: DateTime<Utc>, out: &mut impl Write) -> anyhow::
     );
     writeln!(out, "{}", visible(&what))?;
     for time in first_times(task, now) {
-        let late = if time <= now { "   (at the first start)" } else { "" };
+        let late = if time <= now { "   (now, if it never ran)" } else { "" };
         writeln!(out, "{}{late}", next::line(&task.schedule, time))?;
     }
     Ok(())

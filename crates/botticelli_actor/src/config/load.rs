@@ -524,6 +524,14 @@ impl Loader<'_> {
 
     /// The actor's file and what stands in it; `None` when something is wrong with it, which is reported once.
     fn actor(&mut self, entry: &Entry<'_>, file: &str) -> Option<(ActorFile, Table)> {
+        if file.is_empty() {
+            let fault = Fault::new("config_file", "config_file is empty");
+            self.fault(
+                entry,
+                fault.hint("it names the file of the actor, for example \"actors/daily_poster.toml\""),
+            );
+            return None;
+        }
         let beside = entry.document.path.parent().unwrap_or(Path::new("")).join(file);
         let path = [beside.clone(), PathBuf::from(file)].into_iter().find(|path| path.exists());
         let Some(path) = path else {

@@ -633,6 +633,15 @@ fn the_same_holds_for_actor_files() {
 }
 
 #[test]
+fn an_empty_name_of_an_actor_file_is_said() {
+    assert_eq!(
+        Files::new(&task("").replace("a.toml", "")).problems(),
+        "server.toml:3: task \"t\": config_file is empty\n\
+         hint: it names the file of the actor, for example \"actors/daily_poster.toml\"\n"
+    );
+}
+
+#[test]
 fn variables_are_put_in_and_a_missing_one_is_named_once() {
     let schedule = with_schedule("type = \"Cron\"\nexpression = \"@daily\"\ntimezone = \"${ZONE}\"");
     assert_eq!(Files::new(&schedule).loaded().tasks[0].schedule.timezone(), "Europe/Berlin");

@@ -72,8 +72,8 @@ async fn states_after(conn: &mut Connection, after: &str) -> Work<Vec<TaskState>
 }
 
 async fn write(conn: &mut Connection, states: &[(&Task, TaskState)], now: DateTime<Utc>) -> Work<()> {
-    let rows: Vec<RegisteredRow<'_>> =
-        states.iter().map(|(task, state)| RegisteredRow::new(task, state, now)).collect();
+    let rows: Vec<NewActorServerState<'_>> =
+        states.iter().map(|(task, state)| NewActorServerState::new(task, state, now)).collect();
     batch::insert(conn, "actor_server_state", &rows, ON_CONFLICT).await?;
     Ok(())
 }
@@ -104,7 +104,7 @@ async fn retire(conn: &mut Connection, gone: Vec<TaskState>) -> Work<Vec<TaskId>
 }
 
 batch_row! {
-    struct RegisteredRow<'a> {
+    struct NewActorServerState<'a> {
         task_id: &'a str,
         actor_name: &'a str,
         definition: &'a str,
@@ -119,7 +119,7 @@ batch_row! {
     }
 }
 
-impl<'a> RegisteredRow<'a> {
+impl<'a> NewActorServerState<'a> {
     fn new(task: &'a Task, state: &TaskState, now: DateTime<Utc>) -> Self {
         Self {
             task_id: task.id.as_str(),
