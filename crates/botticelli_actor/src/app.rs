@@ -12,10 +12,11 @@ use crate::actor::{PipelineActor, RegisteredActors, RunContext};
 use crate::alerts::{self, Watcher, WatcherParts};
 use crate::api::{self, ApiError, ApiParts};
 use crate::config::server_file::PlatformName;
-use crate::config::{ActorFile, LoadedConfig, Problems, ServerSettings, Webhook};
+use crate::config::{ActorFile, Channel, LoadedConfig, Problems, ServerSettings, Webhook};
 use crate::deliverer::{Deliverer, DeliverySettings, DeliverySignals};
 use crate::engine::{CurrentNode, DatabaseClock, Engine, EngineParts, EngineSettings, Shutdown};
-use crate::metrics::{DatabaseMetrics, Metrics, NodeMetrics, Source};
+use crate::metrics::{DatabaseMetrics, Metrics, NodeMetrics, NotificationMetrics, Source};
+use crate::notifications::{self, ListenerParts};
 use crate::platforms::{Finding, Intended, Platforms, SetupError};
 use crate::self_audit::{SelfAudit, SelfAuditReport};
 use crate::skills::SkillRegistry;
@@ -138,6 +139,8 @@ pub struct App {
     reload: Box<Reload>,
     /// Where events come in, for the API.
     webhooks: watch::Sender<Arc<[Webhook]>>,
+    /// Whose notifications run tasks.
+    channels: watch::Sender<Arc<[Channel]>>,
     running: Mutex<Option<Running>>,
     api_tasks: std::sync::Mutex<ApiTasks>,
     api_revision: watch::Sender<i64>,
@@ -223,6 +226,7 @@ impl App {
         Arc::new_cyclic(|myself| Self {
             parts,
             webhooks: watch::Sender::new(config.webhooks.clone()),
+            channels: watch::Sender::new(config.channels.clone()),
             config: Mutex::new(config),
             reload,
             running: Mutex::new(None),
@@ -335,15 +339,24 @@ impl App {
             posts_waiting: signals.posts_waiting.clone(),
             keep: config.settings.history_retention,
         });
+        let heard = Arc::new(NotificationMetrics::default());
         let mut sources: Vec<Arc<dyn Source>> = vec![
             Arc::new(NodeMetrics { activity: engine.activity() }),
             engine.metrics(),
             deliverer.metrics(),
             watcher.metrics(),
+            heard.clone(),
             Arc::new(DatabaseMetrics::new(store.clone(), actors.clone(), self_audits.clone())),
         ];
         sources.extend(parts.platforms.metrics());
         let metrics = Metrics::new(sources);
+        let listeners = ListenerParts {
+            store: store.clone(),
+            database_url: config.database_url.clone(),
+            node: node.clone(),
+            wakeups: wakeups.clone(),
+            metrics: heard,
+        };
         let heart_clock = clock.clone();
         let (stop, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
         let snapshot = snapshot(&store);
@@ -408,6 +421,14 @@ impl App {
                 }
             }),
         ];
+        loops.push(tokio::spawn({
+            let channels = self.channels.subscribe();
+            let (listen, guard) = (notifications::run(listeners, channels, stop.clone()), guard());
+            async move {
+                let _until_the_end = guard;
+                listen.await;
+            }
+        }));
         loops.push(tokio::spawn({
             let (watch, guard) = (watcher.run(stop.clone()), guard());
             async move {
@@ -592,6 +613,7 @@ impl ActorServer for App {
             }
         }
         self.webhooks.send_replace(new.webhooks.clone());
+        self.channels.send_replace(new.channels.clone());
         *config = new;
         running.snapshot.save(&self.state(&config, None)).await?;
         Ok(())

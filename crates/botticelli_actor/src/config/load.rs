@@ -15,9 +15,10 @@ use super::server_file::{
 };
 use super::task;
 use super::traces::{self, TraceSettings};
-use super::triggers::{self, Webhook};
+use super::triggers::{self, Channel, Named, TriggerSection, Triggers, Webhook};
 use crate::alerts::{AlertSettings, HeartbeatSettings};
 use botticelli_database::DatabaseUrl;
+use botticelli_server::after::After;
 use botticelli_server::ids::{ActorName, TaskId};
 use botticelli_server::post::Destination;
 use botticelli_server::task::{Backoff, Task};
@@ -92,6 +93,8 @@ pub struct LoadedConfig {
     pub tasks: Vec<Arc<Task>>,
     /// Where events come in.
     pub webhooks: Arc<[Webhook]>,
+    /// Channels of PostgreSQL whose notifications run tasks.
+    pub channels: Arc<[Channel]>,
     /// The actors that they run, each once.
     pub actors: Vec<ActorFile>,
     /// What else can be made of it while the server runs.
@@ -138,6 +141,8 @@ pub fn load_noting(
         discord: None,
         bot_posts: Vec::new(),
         webhooks: Vec::new(),
+        channels: Vec::new(),
+        afters: Vec::new(),
         problems: Vec::new(),
         warnings: Vec::new(),
         actors: BTreeMap::new(),
@@ -160,6 +165,7 @@ pub fn load_noting(
             actors: loader.actors.into_values().filter_map(|actor| actor.file).collect(),
             bot_posts: loader.bot_posts,
             webhooks: loader.webhooks.into(),
+            channels: loader.channels.into(),
             warnings: loader.warnings,
             ..loaded
         }),
@@ -176,6 +182,9 @@ struct Loader<'a> {
     discord: Option<DiscordSettings>,
     bot_posts: Vec<BotPost>,
     webhooks: Vec<Webhook>,
+    channels: Vec<Channel>,
+    /// Which tasks run after which.
+    afters: Vec<Named>,
     problems: Vec<Problem>,
     warnings: Vec<String>,
     /// By canonical path: however a task writes it, a file is loaded once.
@@ -233,6 +242,7 @@ impl Loader<'_> {
             self.check_name(&entry, &mut names);
             tasks.extend(self.task(&entry, &settings).map(Arc::new));
         }
+        self.check_afters(document, &names);
         Some(LoadedConfig {
             settings,
             api,
@@ -245,6 +255,7 @@ impl Loader<'_> {
             bot_posts: Vec::new(),
             tasks,
             webhooks: Arc::default(),
+            channels: Arc::default(),
             actors: Vec::new(),
             makings: Arc::default(),
             warnings: Vec::new(),
@@ -413,9 +424,7 @@ impl Loader<'_> {
         let actor = actor.and_then(|file| self.actor(entry, file));
         let config = config?;
         self.warn_of_no_effect(entry, &config);
-        if knows_triggers {
-            self.webhooks(entry, &config);
-        }
+        let after = if knows_triggers { self.triggers(entry, &config) } else { Vec::new() };
         let destinations = if knows_places { self.destinations(entry, &config) } else { None };
         let policy = task::policy(&config, server, actor.as_ref().map(|(file, _)| &file.execution));
         if knows_backoff && policy.backoff != server.backoff {
@@ -423,7 +432,7 @@ impl Loader<'_> {
         }
         let schedule = schedule.filter(|_| is_right)?;
         let (actor, content) = actor?;
-        let found = task::Found { schedule, policy, destinations: destinations? };
+        let found = task::Found { schedule, policy, destinations: destinations?, after };
         task::task(config, found, entry.table, &actor.actor.name, &content, server)
     }
 
@@ -457,12 +466,41 @@ impl Loader<'_> {
         Some(found.into_iter().map(|(_, destination)| destination).collect())
     }
 
-    /// Where events come in for the task. What is wrong is reported.
-    fn webhooks(&mut self, entry: &Entry<'_>, config: &ActorInstanceConfig) {
-        match triggers::webhooks(config, &self.webhooks) {
-            Ok(webhooks) if config.enabled => self.webhooks.extend(webhooks),
-            Ok(_) => {}
-            Err(faults) => faults.into_iter().for_each(|fault| self.fault(entry, fault)),
+    /// What makes the task run besides its schedule: the tasks that it runs after. What is wrong is reported.
+    fn triggers(&mut self, entry: &Entry<'_>, config: &ActorInstanceConfig) -> Vec<After> {
+        for (index, section) in config.triggers.iter().enumerate() {
+            if let TriggerSection::After(section) = section {
+                let trigger = KeyPath([entry.path.0.clone(), KeyPath::entry("triggers", index).0].concat());
+                self.afters.push(Named {
+                    task: config.name.clone(),
+                    place: trigger,
+                    after: section.task.clone(),
+                });
+            }
+        }
+        let own = DatabaseUrl::parse(self.database_url.expose_secret()).ok();
+        match triggers::triggers(config, &self.webhooks, own.as_ref()) {
+            Ok(Triggers { webhooks, after, channels }) => {
+                if config.enabled {
+                    self.webhooks.extend(webhooks);
+                    self.channels.extend(channels);
+                }
+                after
+            }
+            Err(faults) => {
+                faults.into_iter().for_each(|fault| self.fault(entry, fault));
+                Vec::new()
+            }
+        }
+    }
+
+    /// Tasks that run after one that there is not, or after each other in a circle.
+    fn check_afters(&mut self, document: &Document, names: &HashMap<String, KeyPath>) {
+        let known: Vec<&str> = names.keys().map(String::as_str).collect();
+        let afters = std::mem::take(&mut self.afters);
+        for (named, fault) in triggers::wrong_afters(&afters, &known) {
+            let subject = format!("task {:?}", named.task);
+            self.report(document, Some(&subject), fault.within(named.place.clone()));
         }
     }
 

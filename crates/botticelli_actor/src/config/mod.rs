@@ -36,4 +36,4 @@ pub use problem::{Problem, Problems};
 pub use read::{Fault, KeyPath, read, read_what_is_right};
 pub use server_file::{ActorInstanceConfig, ActorServerConfig, ServerSettings};
 pub use traces::TraceSettings;
-pub use triggers::Webhook;
+pub use triggers::{Channel, Webhook};
