@@ -20,6 +20,7 @@ pub mod engine;
 pub mod knowledge;
 pub mod metrics;
 pub mod names;
+pub mod notifications;
 pub mod platforms;
 mod regular_file;
 #[cfg(feature = "fail-points")]

@@ -24,5 +24,7 @@ mod signals;
 mod stage;
 #[path = "crash/traces.rs"]
 mod traces;
+#[path = "crash/triggers.rs"]
+mod triggers;
 #[path = "crash/watch.rs"]
 mod watch;

@@ -130,6 +130,7 @@ pub(crate) fn task(number: usize, schedule: ScheduleType) -> Task {
         policy: TaskPolicy::default(),
         destinations: Vec::new(),
         enabled: true,
+        after: Vec::new(),
         definition: DefinitionHash::new("bench").expect("a hash"),
     }
 }

@@ -11,14 +11,15 @@ use super::timetable::Timetable;
 use super::window::Window;
 use super::{Activity, Command, LAST_MOMENTS, Parts, Shutdown};
 use crate::traces::TimedStage;
+use botticelli_database::News;
 use botticelli_server::clock::Clock as _;
 use botticelli_server::ids::{ExecutionId, TaskId};
-use botticelli_server::ledger::{Attempt, EndedAttempt, POISON_INTERRUPTIONS, Recorded, Trigger};
+use botticelli_server::ledger::{Attempt, EndedAttempt, POISON_INTERRUPTIONS, Recorded, Trigger, Waiting};
 use botticelli_server::outcome::AttemptEnd;
 use botticelli_server::plan::{Settlement, settle};
 use botticelli_server::server::Run;
 use chrono::{DateTime, Utc};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
@@ -53,6 +54,8 @@ pub(super) struct Dispatcher {
     check: bool,
     /// Work is asked for next, before news. They take turns, so that a stream of news keeps no work waiting.
     work_next: bool,
+    /// Executions of which somebody said that they wait. If they are not to be had, everything is looked at.
+    hinted: BTreeSet<ExecutionId>,
     /// Tasks whose state is to be looked up, and whether that is because the store refused a claim.
     look_up: BTreeMap<TaskId, bool>,
     recorder: Option<mpsc::UnboundedSender<EndedAttempt>>,
@@ -84,6 +87,7 @@ impl Dispatcher {
             refill_at: Some(DateTime::<Utc>::MIN_UTC),
             check: false,
             work_next: false,
+            hinted: BTreeSet::new(),
             under_way: BTreeMap::new(),
             stages: BTreeMap::new(),
             look_up: BTreeMap::new(),
@@ -122,12 +126,7 @@ impl Dispatcher {
                     }
                 }
                 Some(command) = self.commands.recv() => self.obey(command),
-                () = wakeups.wait() => {
-                    self.check = true;
-                    self.refill_at = Some(DateTime::<Utc>::MIN_UTC);
-                    // A person may have decided about a post.
-                    self.parts.posts_waiting.notify_one();
-                }
+                news = wakeups.wait() => self.woken(news),
                 () = clock.sleep_until(wake_at) => {}
                 // A clock that is set back does not put the poll off.
                 () = tokio::time::sleep(self.parts.settings.check_interval) => {}
@@ -173,6 +172,23 @@ impl Dispatcher {
         };
         let poll = self.now() + self.parts.settings.check_interval;
         start.into_iter().chain(ask).min().unwrap_or(poll)
+    }
+
+    fn woken(&mut self, news: News) {
+        let now = self.now();
+        for (execution_id, task_id) in news.waiting {
+            if self.timetable.task(&task_id).is_none() {
+                continue;
+            }
+            self.hinted.insert(execution_id);
+            self.timetable.add_waiting(Waiting { execution_id, task_id, ready_at: now });
+        }
+        if news.anything {
+            self.check = true;
+            self.refill_at = Some(DateTime::<Utc>::MIN_UTC);
+            // A person may have decided about a post.
+            self.parts.posts_waiting.notify_one();
+        }
     }
 
     // Starting.
@@ -314,6 +330,9 @@ impl Dispatcher {
         match state {
             Some(change) => {
                 self.timetable.recorded(&task, &change, now);
+                if change.followed {
+                    self.refill_at = Some(DateTime::<Utc>::MIN_UTC);
+                }
                 if change.breaker_opened {
                     warn!(task.id = %task, "paused after {} failures", change.consecutive_failures);
                 }

@@ -166,6 +166,12 @@ impl Engine {
         self.tell(Command::Hold(tasks.into_iter().map(Into::into).collect()));
     }
 
+    /// Lets go of a task that others may hold; its registration stays as it is.
+    pub fn let_go(&self, task: &TaskId) {
+        let (answer, _) = oneshot::channel();
+        self.tell(Command::Drop(task.clone(), answer));
+    }
+
     /// The last word of a node that has run: what it still has is handed on at once. Who sends posts in the node's name
     /// has ended before. Says whether the store heard it.
     pub async fn leave(&self) -> bool {
@@ -220,7 +226,10 @@ impl Engine {
 impl TaskScheduler for Engine {
     async fn schedule(&self, task: Task) -> Result<(), LedgerError> {
         let registration = Registration { tasks: vec![task.clone()], complete: false, start: false };
-        self.parts.ledger.register(registration).await?;
+        let registered = self.parts.ledger.register(registration).await?;
+        if !registered.taken.is_empty() {
+            return Err(LedgerError::Refused(format!("task {:?} was made over the API", task.id).into()));
+        }
         self.hold(vec![task]);
         Ok(())
     }

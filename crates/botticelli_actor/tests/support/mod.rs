@@ -524,6 +524,7 @@ pub(crate) fn task(name: &str, schedule: ScheduleType) -> Task {
         policy: TaskPolicy::default(),
         destinations: vec![place()],
         enabled: true,
+        after: Vec::new(),
         definition: DefinitionHash::new(format!("definition of {name}")).expect("a hash"),
     }
 }
