@@ -9,6 +9,7 @@
 
 mod access;
 mod alerts;
+mod api_tasks;
 mod error;
 pub mod fail_points;
 mod invariants;
@@ -26,6 +27,7 @@ mod wakeups;
 
 pub use access::{AuditFilter, AuditView, Requester, Scope, TokenView, ValidToken};
 pub use alerts::{AlertFilter, AlertView, AlertsSeen};
+pub use api_tasks::{ApiTask, Expected, Origin, PutTask, TaskChange};
 pub use error::OpenError;
 pub use invariants::{CensusView, HeldTasks, InvariantsView, PoolView, Progress, Standing};
 pub use notifications::{Heard, ListenError, Notifications, is_own_channel};

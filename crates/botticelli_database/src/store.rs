@@ -2,6 +2,7 @@
 
 use crate::access::{AuditFilter, AuditView, NewAudit, Requester, TokenView, ValidToken};
 use crate::alerts::{AlertFilter, AlertView, AlertsSeen};
+use crate::api_tasks::{ApiTask, Expected, PutTask, TaskChange};
 use crate::error::{OpenError, Schema};
 use crate::fail_points::{Point, pass};
 use crate::invariants::{CensusView, InvariantsView, PoolView, Progress, Standing};
@@ -29,7 +30,7 @@ use botticelli_server::outbox::{
 };
 use botticelli_server::post::Destination;
 use botticelli_server::server::{Accepted, Arrival, Event, EventServer, Received};
-use botticelli_server::task::TaskState;
+use botticelli_server::task::{Task, TaskState};
 use chrono::{DateTime, Utc};
 use futures::FutureExt as _;
 use serde_json::Value;
@@ -329,6 +330,11 @@ impl Store {
             }),
             requester: None,
         })
+    }
+
+    /// Tells this database from all others.
+    pub fn ledger_id(&self) -> &str {
+        &self.inner.ledger_id
     }
 
     async fn meta(&self) -> Result<(String, String), LedgerError> {
@@ -677,6 +683,60 @@ impl Store {
         write!(self, prune_alerts(before))
     }
 
+    /// The tasks made over the API that have changed since that revision, in order; those that were removed, too.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn api_tasks(&self, since: i64) -> Result<Vec<ApiTask>, LedgerError> {
+        read!(self, api_tasks(since))
+    }
+
+    /// The task, if it was made over the API and not removed.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn api_task(&self, task: &TaskId) -> Result<Option<ApiTask>, LedgerError> {
+        let task = task.clone();
+        read!(self, api_task(task))
+    }
+
+    /// [`Ledger::register`], together with tasks made over the API, each with the revision of the entry that it was made
+    /// of: one that has been changed since is left as it is.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn register_all(
+        &self,
+        registration: Registration,
+        made: Vec<(Task, i64)>,
+    ) -> Result<Registered, LedgerError> {
+        let (registration, made) = (Arc::new(registration), Arc::from(made));
+        write!(self, register(registration, made))
+    }
+
+    pub(crate) async fn put_task_by(
+        &self,
+        wanted: PutTask,
+        audit: Option<NewAudit>,
+    ) -> Result<TaskChange, LedgerError> {
+        let task = wanted.task.id.clone();
+        let change = write!(self, put_task(wanted, audit))?;
+        self.notify(task.as_str()).await;
+        Ok(change)
+    }
+
+    pub(crate) async fn remove_task_by(
+        &self,
+        task: TaskId,
+        expected: Expected,
+        audit: Option<NewAudit>,
+    ) -> Result<TaskChange, LedgerError> {
+        let id = task.clone();
+        let change = write!(self, remove_task(id, expected, audit))?;
+        self.notify(task.as_str()).await;
+        Ok(change)
+    }
+
     pub(crate) async fn token_add(
         &self,
         token: ValidToken,
@@ -1003,8 +1063,7 @@ impl Ledger for Store {
     }
 
     async fn register(&self, registration: Registration) -> Result<Registered, LedgerError> {
-        let registration = Arc::new(registration);
-        write!(self, register(registration))
+        self.register_all(registration, Vec::new()).await
     }
 
     async fn prune(&self, before: DateTime<Utc>, limit: usize) -> Result<usize, LedgerError> {

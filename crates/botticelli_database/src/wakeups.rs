@@ -4,13 +4,14 @@ use botticelli_server::ids::{ExecutionId, TaskId};
 use std::hash::{BuildHasher as _, RandomState};
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// Wakes whoever waits for changes.
 #[derive(Clone, Default)]
 pub struct Wakeups {
     news: Arc<Mutex<News>>,
     woken: Arc<Notify>,
+    followed: Arc<watch::Sender<()>>,
 }
 
 /// What has changed since somebody looked.
@@ -42,6 +43,12 @@ impl Wakeups {
     fn tell(&self, add: impl FnOnce(&mut News)) {
         add(&mut self.news.lock().unwrap_or_else(PoisonError::into_inner));
         self.woken.notify_one();
+        self.followed.send_replace(());
+    }
+
+    /// Hears of everything from now on, without taking it from the one that waits.
+    pub fn follow(&self) -> watch::Receiver<()> {
+        self.followed.subscribe()
     }
 
     /// Waits until there is something, and takes it.

@@ -281,6 +281,8 @@ pub struct Registered {
     pub retired: Vec<TaskId>,
     /// The same as before.
     pub unchanged: usize,
+    /// Names of tasks that were made over the API: nothing was registered.
+    pub taken: Vec<TaskId>,
 }
 
 /// The store as the engine uses it.

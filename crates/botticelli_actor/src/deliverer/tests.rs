@@ -796,6 +796,8 @@ async fn a_destination_that_is_closed_says_so_in_its_posts_and_once_in_the_log()
         post: claimed(id, target),
         end: end.clone(),
         exchanges,
+        started_at: stage.clock.now(),
+        ended_at: stage.clock.now(),
     };
     let closed = stage.outbox.exchanges(1);
     let receipt = Receipt {

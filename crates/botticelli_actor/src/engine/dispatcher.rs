@@ -10,6 +10,7 @@ use super::recorder::{Answer, Recorder};
 use super::timetable::Timetable;
 use super::window::Window;
 use super::{Activity, Command, LAST_MOMENTS, Parts, Shutdown};
+use crate::traces::TimedStage;
 use botticelli_database::News;
 use botticelli_server::clock::Clock as _;
 use botticelli_server::ids::{ExecutionId, TaskId};
@@ -24,7 +25,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{Instrument as _, debug, error, info, warn};
 
 pub(super) struct Dispatcher {
     parts: Arc<Parts>,
@@ -38,6 +39,8 @@ pub(super) struct Dispatcher {
     running: JoinSet<Ended>,
     /// Started, and not recorded.
     under_way: BTreeMap<ExecutionId, TaskId>,
+    /// Of those, the skills, where they are traced.
+    stages: BTreeMap<ExecutionId, Vec<TimedStage>>,
     /// Ends one of those that run.
     cancels: BTreeMap<ExecutionId, CancellationToken>,
     question: Option<JoinHandle<Reply>>,
@@ -83,6 +86,7 @@ impl Dispatcher {
             check: false,
             work_next: false,
             under_way: BTreeMap::new(),
+            stages: BTreeMap::new(),
             look_up: BTreeMap::new(),
             recorder: Some(recorder),
             recorded,
@@ -203,7 +207,8 @@ impl Dispatcher {
         let (abort, cancel) = (self.abort.child_token(), CancellationToken::new());
         self.cancels.insert(attempt.execution_id, cancel.clone());
         self.under_way.insert(attempt.execution_id, attempt.task_id.clone());
-        self.running.spawn(run_attempt(parts, task, attempt, abort, cancel));
+        let log = self.parts.traces.log_run(&attempt);
+        self.running.spawn(run_attempt(parts, task, attempt, abort, cancel).instrument(log));
     }
 
     fn give_back(&self, attempts: Vec<Attempt>) {
@@ -230,7 +235,7 @@ impl Dispatcher {
             let Some(task) = self.timetable.task(&attempt.task_id) else { continue };
             self.under_way.insert(attempt.execution_id, attempt.task_id.clone());
             let run = Run::ended(AttemptEnd::Cancelled);
-            self.ended(Ok(Ended { attempt, task, started_at: now, ended_at: now, run }));
+            self.ended(Ok(Ended { attempt, task, started_at: now, ended_at: now, run, stages: Vec::new() }));
         }
     }
 
@@ -254,6 +259,9 @@ impl Dispatcher {
         let next_run = self.timetable.next_run(&ended.attempt.task_id);
         let settlement =
             settle(&task, &ended.attempt, next_run, &ended.run.end, ended.started_at, ended.ended_at);
+        if !ended.stages.is_empty() {
+            self.stages.insert(ended.attempt.execution_id, ended.stages);
+        }
         let ended = EndedAttempt {
             actor_name: ended.task.actor_name.clone(),
             attempt: ended.attempt,
@@ -279,6 +287,9 @@ impl Dispatcher {
         let now = self.now();
         let task = ended.attempt.task_id.clone();
         let execution = ended.attempt.execution_id;
+        let traces = &self.parts.traces;
+        traces.run(&ended, &recorded, self.stages.remove(&execution).unwrap_or_default());
+        let _lines_of_the_run = traces.log_run(&ended.attempt).entered();
         if ended.attempt.interruptions + 1 >= POISON_INTERRUPTIONS {
             // Another one of its kind may wait for its end, and is not in the timer.
             self.refill_at = Some(DateTime::<Utc>::MIN_UTC);

@@ -8,6 +8,8 @@ mod documentation;
 mod events;
 #[path = "api/input.rs"]
 mod input;
+#[path = "api/made_tasks.rs"]
+mod made_tasks;
 #[path = "api/metrics.rs"]
 mod metrics;
 #[path = "api/notifications.rs"]

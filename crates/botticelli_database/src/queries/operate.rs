@@ -38,7 +38,7 @@ pub(crate) async fn retire(conn: &mut Connection, task: TaskId) -> Work<bool> {
     }
 }
 
-async fn stop(conn: &mut Connection, state: &LockedState, reason: PauseReason) -> Work<()> {
+pub(super) async fn stop(conn: &mut Connection, state: &LockedState, reason: PauseReason) -> Work<()> {
     withdraw(conn, state, true).await?;
     let sql = "UPDATE actor_server_state SET is_paused = $1, pause_reason = $2, probe_at = NULL, \
          updated_at = actor_server_now() WHERE task_id = $3";
@@ -191,6 +191,14 @@ pub(crate) async fn cancel(
     end_cancelled(conn).await?;
     let over = open_execution(conn, id).await?.is_none();
     Ok(if over { Cancelled::Done } else { Cancelled::Requested })
+}
+
+/// Ends whatever is open of a task that is locked: what waits at once, what runs by its node.
+pub(super) async fn cancel_all(conn: &mut Connection, task: &TaskId) -> Work<()> {
+    let sql = "UPDATE actor_server_open_executions SET cancel_requested_at = actor_server_now() \
+         WHERE task_id = $1 AND cancel_requested_at IS NULL";
+    sql_query(sql).bind::<Text, _>(task.as_str()).execute(conn).await?;
+    end_cancelled(conn).await
 }
 
 async fn open_execution(conn: &mut Connection, id: ExecutionId) -> Work<Option<OpenExecutionRow>> {

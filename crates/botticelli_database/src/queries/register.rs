@@ -1,5 +1,6 @@
 //! Taking up a configuration.
 
+use super::api_tasks::{self, serialize};
 use super::ends::register_followers;
 use super::rows::ActorServerStateRow;
 use super::*;
@@ -16,14 +17,26 @@ use std::sync::Arc;
 /// So many rows travel in one statement: a server of many tasks does not hold all their states at once.
 const CHUNK: usize = 1000;
 
-pub(crate) async fn register(conn: &mut Connection, registration: Arc<Registration>) -> Work<Registered> {
+/// Registers tasks of the file, and of those that were made over the API what is of the revision that it was made from.
+pub(crate) async fn register(
+    conn: &mut Connection,
+    registration: Arc<Registration>,
+    made: Arc<[(Task, i64)]>,
+) -> Work<Registered> {
     // Two nodes that start at once: the second sees what the first has registered, and that may have run by then.
-    if let Some(serialize) = dialect::SERIALIZE_REGISTRATIONS {
-        sql_query(serialize).execute(conn).await?;
-    }
-    let now = super::now(conn).await?;
-    let mut tasks: HashMap<&TaskId, &Task> = registration.tasks.iter().map(|task| (&task.id, task)).collect();
+    serialize(conn).await?;
+    let api = api_tasks::standing(conn).await?;
     let mut result = Registered::default();
+    let taken = registration.tasks.iter().filter(|task| api.there.contains_key(task.id.as_str()));
+    result.taken = taken.map(|task| task.id.clone()).collect();
+    if !result.taken.is_empty() {
+        return Ok(result);
+    }
+    api.hand_over(conn, registration.tasks.iter().map(|task| &task.id)).await?;
+    let now = super::now(conn).await?;
+    let made = made.iter().filter(|(task, revision)| api.there.get(task.id.as_str()) == Some(revision));
+    let wanted: Vec<&Task> = registration.tasks.iter().chain(made.map(|(task, _)| task)).collect();
+    let mut tasks: HashMap<&TaskId, &Task> = wanted.iter().map(|task| (&task.id, *task)).collect();
     let mut gone = Vec::new();
     let mut after = String::new();
     loop {
@@ -33,7 +46,9 @@ pub(crate) async fn register(conn: &mut Connection, registration: Arc<Registrati
         let mut changed = Vec::new();
         for state in states {
             let Some(task) = tasks.remove(&state.task_id) else {
-                gone.push(state);
+                if !api.there.contains_key(state.task_id.as_str()) {
+                    gone.push(state);
+                }
                 continue;
             };
             match registered_state(task, Some(&state), now, registration.start) {
@@ -44,7 +59,7 @@ pub(crate) async fn register(conn: &mut Connection, registration: Arc<Registrati
         result.changed.extend(changed.iter().map(|(task, _)| task.id.clone()));
         write(conn, &changed, now).await?;
     }
-    let new: Vec<&Task> = registration.tasks.iter().filter(|task| tasks.contains_key(&task.id)).collect();
+    let new: Vec<&Task> = wanted.into_iter().filter(|task| tasks.contains_key(&task.id)).collect();
     for chunk in new.chunks(CHUNK) {
         let states: Vec<(&Task, TaskState)> = chunk
             .iter()
@@ -69,6 +84,16 @@ async fn states_after(conn: &mut Connection, after: &str) -> Work<Vec<TaskState>
     );
     let rows: Vec<ActorServerStateRow> = sql_query(sql).bind::<Text, _>(after.to_owned()).load(conn).await?;
     rows.into_iter().map(TaskState::try_from).collect()
+}
+
+/// Writes one task's state.
+pub(super) async fn write_one(
+    conn: &mut Connection,
+    task: &Task,
+    state: TaskState,
+    now: DateTime<Utc>,
+) -> Work<()> {
+    write(conn, &[(task, state)], now).await
 }
 
 async fn write(conn: &mut Connection, states: &[(&Task, TaskState)], now: DateTime<Utc>) -> Work<()> {

@@ -1,6 +1,7 @@
 //! What a store must do, in sentences. `botticelli_database` runs this on both databases.
 
 mod alerts;
+mod api_tasks;
 mod claims;
 mod events;
 mod followers;
@@ -15,6 +16,7 @@ mod restores;
 mod walk;
 
 pub use alerts::*;
+pub use api_tasks::*;
 pub use claims::*;
 pub use events::*;
 pub use followers::*;
@@ -90,6 +92,9 @@ macro_rules! store_suite {
             a_task_that_is_gone_is_retired_and_can_come_back,
             a_disabled_task_is_known_and_does_not_run,
             an_immediate_task_runs_once_or_at_every_start,
+            the_file_and_the_api_leave_each_others_tasks_alone,
+            an_entry_that_was_changed_meanwhile_is_not_registered,
+            what_is_open_of_a_removed_task_ends,
             registrations_at_once_agree_on_the_first_occurrence,
             one_post_of_a_destination_is_on_its_way_at_a_time,
             many_deliverers_at_once_send_each_post_once_and_in_order,
