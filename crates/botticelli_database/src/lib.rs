@@ -19,6 +19,7 @@ mod sql;
 mod sqlite;
 pub mod statement;
 mod store;
+mod stream;
 mod target;
 mod views;
 
@@ -30,6 +31,10 @@ pub use persistence::DatabaseStatePersistence;
 pub use store::{
     Cancelled, Condition, Decided, Mode, PostDecision, Published, RequestKey, Restored, Resumed, Store,
     Wakeups,
+};
+pub use stream::{
+    AlertChange, BreakerChange, CHANGES_ARE_KEPT_FOR, Change, ChangeKind, NoPosition, Position, StreamFilter,
+    StreamPage,
 };
 pub use target::{DatabaseUrl, UrlError};
 pub use views::{

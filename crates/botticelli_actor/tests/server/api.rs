@@ -16,3 +16,5 @@ mod reading;
 mod server;
 #[path = "api/steering.rs"]
 mod steering;
+#[path = "api/stream.rs"]
+mod stream;

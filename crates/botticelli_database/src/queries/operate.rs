@@ -259,5 +259,5 @@ pub(super) async fn end_cancelled(conn: &mut Connection) -> Work<()> {
             metadata: Value::Object(serde_json::Map::new()),
         });
     }
-    insert_executions(conn, &history).await.map(drop)
+    insert_executions(conn, &history).await
 }

@@ -1,6 +1,7 @@
 //! What a store must do, in sentences. `botticelli_database` runs this on both databases.
 
 mod alerts;
+mod changes;
 mod claims;
 mod nodes;
 mod operators;
@@ -13,6 +14,7 @@ mod restores;
 mod walk;
 
 pub use alerts::*;
+pub use changes::*;
 pub use claims::*;
 pub use nodes::*;
 pub use operators::*;
@@ -137,6 +139,12 @@ macro_rules! store_suite {
             an_open_breaker_is_an_alert_until_the_task_is_resumed,
             what_a_node_has_found_itself_is_told_like_the_rest,
             alerts_that_are_over_are_forgotten_in_time,
+            what_changes_is_told_in_order,
+            many_changes_come_in_pages,
+            what_is_committed_late_is_not_missed,
+            who_comes_back_too_late_is_told_of_a_gap,
+            who_follows_is_told_of_every_execution_once,
+            what_people_changed_long_ago_is_forgotten_with_the_history,
             times_are_kept_to_the_microsecond,
             the_longest_durations_are_understood,
             every_occurrence_is_accounted_for_whatever_happens,

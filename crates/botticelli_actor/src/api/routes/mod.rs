@@ -11,6 +11,7 @@ mod posts;
 mod preview;
 mod server;
 mod steer;
+pub(super) mod stream;
 mod tasks;
 
 use super::route::Routes;
@@ -27,6 +28,7 @@ pub(super) fn all() -> Routes {
         posts::add,
         cluster::add,
         events::add,
+        stream::add,
         server::add,
         describe::add,
     ];
