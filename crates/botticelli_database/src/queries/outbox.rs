@@ -607,11 +607,6 @@ pub(crate) async fn next_post_due(
 
 /// For which other post each of these waits, if it does.
 pub(super) async fn waits_for(conn: &mut Connection, posts: &[i64]) -> Work<HashMap<i64, i64>> {
-    batch_row! {
-        struct Id {
-            id: i64,
-        }
-    }
     #[derive(QueryableByName)]
     struct Waits {
         #[diesel(sql_type = BigInt)]
@@ -623,8 +618,7 @@ pub(super) async fn waits_for(conn: &mut Connection, posts: &[i64]) -> Work<Hash
         "SELECT q.id, COALESCE((SELECT min(e.id) {PARTS_BEFORE}), (SELECT min(h.id) {HOLDING})) AS other \
          FROM actor_server_posts AS q WHERE q.deliver_at IS NOT NULL AND q.id IN (SELECT r.id FROM {{r}})"
     );
-    let ids: Vec<Id> = posts.iter().map(|id| Id { id: *id }).collect();
-    let rows: Vec<Waits> = sql_query(sql).rows(&ids)?.load(conn).await?;
+    let rows: Vec<Waits> = sql_query(sql).rows(&batch::Id::all(posts))?.load(conn).await?;
     Ok(rows.into_iter().filter_map(|row| Some((row.id, row.other?))).collect())
 }
 
