@@ -1,5 +1,6 @@
 //! The routes, each group in a file of its name.
 
+mod change;
 mod cluster;
 mod describe;
 mod events;
@@ -22,6 +23,7 @@ pub(super) fn all() -> Routes {
         health::add,
         metrics::add,
         tasks::add,
+        change::add,
         preview::add,
         steer::add,
         executions::add,
