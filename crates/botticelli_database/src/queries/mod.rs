@@ -12,6 +12,7 @@ mod agenda;
 mod alerts;
 mod claim;
 mod conditions;
+mod egress;
 mod events;
 mod follow_ups;
 mod health;
@@ -20,6 +21,9 @@ mod known;
 mod nodes;
 mod operate;
 mod outbox;
+mod post_claims;
+mod post_decisions;
+pub(super) mod post_turns;
 mod read;
 mod record;
 mod register;
@@ -36,12 +40,16 @@ pub(crate) use access::{audit_add, audits, token_add, token_revoke, tokens, vali
 pub(crate) use agenda::{agenda, now, states, withdraw_paused};
 pub(crate) use alerts::{alerts, prune_alerts, watch_alerts};
 pub(crate) use claim::{claim, release, take};
+pub(crate) use egress::take_egress;
 pub(crate) use events::receive;
 pub(crate) use health::health;
 pub(crate) use invariants::{census, invariants, progress, standings};
 pub(crate) use nodes::{begin, leave, living, node_views, owned, prune_nodes, renew, rescue};
 pub(crate) use operate::{cancel, cancelled, pause, prune_request_keys, publish, resume, retire};
-pub(crate) use outbox::{claim_posts, decide, next_post_due, rescue_posts, settle_posts, take_egress};
+pub(crate) use outbox::{rescue_posts, settle_posts};
+pub(crate) use post_claims::claim_posts;
+pub(crate) use post_decisions::decide;
+pub(crate) use post_turns::next_post_due;
 pub(crate) use read::{
     attempts, earlier_items, execution, executions, history, meta, post, post_attempts, post_counts,
     post_times, posts, prune, schema, task_views, used_keys,
