@@ -3,22 +3,29 @@
 //! [`App::build`] makes everything and starts nothing. [`ActorServer::start`] opens the store, registers the tasks and
 //! runs the engine and the deliverer until [`ActorServer::stop`].
 
+mod api_tasks;
+
+pub(crate) use api_tasks::Put;
+
+use self::api_tasks::{ApiTasks, Gathered};
 use crate::actor::{PipelineActor, RegisteredActors, RunContext};
 use crate::alerts::{self, Watcher, WatcherParts};
 use crate::api::{self, ApiError, ApiParts};
 use crate::config::server_file::PlatformName;
-use crate::config::{ActorFile, LoadedConfig, Problems, ServerSettings, Webhook};
+use crate::config::{ActorFile, Channel, LoadedConfig, Problems, ServerSettings, Webhook};
 use crate::deliverer::{Deliverer, DeliverySettings, DeliverySignals};
 use crate::engine::{CurrentNode, DatabaseClock, Engine, EngineParts, EngineSettings, Shutdown};
-use crate::metrics::{DatabaseMetrics, Metrics, NodeMetrics, Source};
+use crate::metrics::{DatabaseMetrics, Metrics, NodeMetrics, NotificationMetrics, Source};
+use crate::notifications::{self, ListenerParts};
 use crate::platforms::{Finding, Intended, Platforms, SetupError};
 use crate::self_audit::{SelfAudit, SelfAuditReport};
 use crate::skills::SkillRegistry;
+use crate::traces::{Exporter, Traces};
 use async_trait::async_trait;
-use botticelli_database::{DatabaseStatePersistence, Mode, OpenError, Store, Wakeups};
+use botticelli_database::{DatabaseStatePersistence, Mode, OpenError, Origin, Store, Wakeups};
 use botticelli_server::clock::Clock;
 use botticelli_server::ids::{ActorName, DefinitionHash, ExecutionId, Fence, NodeId, TaskId};
-use botticelli_server::ledger::{Attempt, Ledger as _, LedgerError, Registered, Registration, Trigger};
+use botticelli_server::ledger::{Attempt, Ledger as _, LedgerError, Registered, Trigger};
 use botticelli_server::outbox::PostHistory;
 use botticelli_server::post::Destination;
 use botticelli_server::server::{ActorManager, ActorServer, Run, StatePersistence as _, TaskScheduler as _};
@@ -33,7 +40,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -132,7 +139,11 @@ pub struct App {
     reload: Box<Reload>,
     /// Where events come in, for the API.
     webhooks: watch::Sender<Arc<[Webhook]>>,
+    /// Whose notifications run tasks.
+    channels: watch::Sender<Arc<[Channel]>>,
     running: Mutex<Option<Running>>,
+    api_tasks: std::sync::Mutex<ApiTasks>,
+    api_revision: watch::Sender<i64>,
     /// Cancelled when the server begins to stop; each start has its own.
     stopping: std::sync::Mutex<CancellationToken>,
     /// For the API, which reloads.
@@ -153,6 +164,13 @@ struct Running {
     deliverer: JoinHandle<()>,
     stop_delivering: CancellationToken,
     api: Option<RunningApi>,
+    export: Option<Export>,
+}
+
+/// What sends spans.
+struct Export {
+    running: JoinHandle<()>,
+    stop: CancellationToken,
 }
 
 struct RunningApi {
@@ -191,15 +209,29 @@ pub async fn last_server(store: &Store) -> Result<Option<ServerState>, LedgerErr
     snapshot(store).load().await
 }
 
+/// Whether a server would run the task: it is in the configuration, or was made over the API.
+///
+/// # Errors
+/// When the database fails.
+pub async fn is_configured(store: &Store, task: &TaskId, origin: Origin) -> Result<bool, LedgerError> {
+    Ok(match origin {
+        Origin::Api => store.api_task(task).await?.is_some(),
+        Origin::File => last_server(store).await?.is_none_or(|last| last.definitions.contains_key(task)),
+    })
+}
+
 impl App {
     /// A server that does nothing until it is started. `reload` loads the configuration again.
     pub fn build(config: LoadedConfig, parts: AppParts, reload: Box<Reload>) -> Arc<Self> {
         Arc::new_cyclic(|myself| Self {
             parts,
             webhooks: watch::Sender::new(config.webhooks.clone()),
+            channels: watch::Sender::new(config.channels.clone()),
             config: Mutex::new(config),
             reload,
             running: Mutex::new(None),
+            api_tasks: std::sync::Mutex::default(),
+            api_revision: watch::Sender::new(0),
             stopping: std::sync::Mutex::default(),
             myself: myself.clone(),
         })
@@ -260,12 +292,13 @@ impl App {
         }
     }
 
-    async fn running_parts(&self, config: &LoadedConfig) -> Result<Running, AppError> {
+    async fn running_parts(&self, config: &mut LoadedConfig) -> Result<Running, AppError> {
         let parts = &self.parts;
         let listener = api::bind(&config.api).await.map_err(ApiError::Listen)?;
         let url = config.database_url.expose_secret();
         let store = Store::open(url, Mode::Server, parts.clock.clone()).await?;
         let store_arc = Arc::new(store.clone());
+        let (traces, exporter) = traces(config, &store, &parts.node);
         let actors = Arc::new(RegisteredActors::default());
         enter_actors(&actors, build_actors(&config.actors, &parts.skills, url)?);
         let clock = Arc::new(DatabaseClock::new(parts.clock.clone()));
@@ -282,6 +315,7 @@ impl App {
             posts_waiting: signals.posts_waiting.clone(),
             node: node.clone(),
             settings: engine_settings(&config.settings),
+            traces: traces.clone(),
         }));
         let deliverer = Deliverer::new(
             store_arc,
@@ -290,7 +324,8 @@ impl App {
             node.clone(),
             parts.delivery.clone(),
             signals.clone(),
-        );
+        )
+        .traced(traces);
         let self_audit = SelfAudit::new(store.clone(), clock.clone());
         let self_audits = self_audit.reports();
         let watcher = Watcher::new(WatcherParts {
@@ -304,15 +339,24 @@ impl App {
             posts_waiting: signals.posts_waiting.clone(),
             keep: config.settings.history_retention,
         });
+        let heard = Arc::new(NotificationMetrics::default());
         let mut sources: Vec<Arc<dyn Source>> = vec![
             Arc::new(NodeMetrics { activity: engine.activity() }),
             engine.metrics(),
             deliverer.metrics(),
             watcher.metrics(),
+            heard.clone(),
             Arc::new(DatabaseMetrics::new(store.clone(), actors.clone(), self_audits.clone())),
         ];
         sources.extend(parts.platforms.metrics());
         let metrics = Metrics::new(sources);
+        let listeners = ListenerParts {
+            store: store.clone(),
+            database_url: config.database_url.clone(),
+            node: node.clone(),
+            wakeups: wakeups.clone(),
+            metrics: heard,
+        };
         let heart_clock = clock.clone();
         let (stop, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
         let snapshot = snapshot(&store);
@@ -339,12 +383,22 @@ impl App {
         };
         // The node is known before anything is claimed in its name.
         engine.enter().await?;
-        let registered = register_tasks(&store, &config.tasks, true).await?;
+        let api_tasks = Gathered::of(&config.makings, store.api_tasks(0).await?);
+        let registered = api_tasks::register(&store, config, &api_tasks, true).await?;
+        self.enter_api_tasks(config, api_tasks);
         tell_what_was_recovered(&snapshot, &registered).await?;
         engine.hold(runnable(config));
         look_ahead(parts, Intended::all(config, &parts.skills), &signals, &stop);
         let guard = || broken_down.clone().drop_guard();
+        let api_tasks = api_tasks::follow(self.myself.clone(), store.clone(), wakeups.follow(), stop.clone());
         let mut loops = vec![
+            tokio::spawn({
+                let guard = guard();
+                async move {
+                    let _until_the_end = guard;
+                    api_tasks.await;
+                }
+            }),
             tokio::spawn({
                 let (engine, stop, guard) = (engine.clone(), stop.clone(), guard());
                 async move {
@@ -367,6 +421,14 @@ impl App {
                 }
             }),
         ];
+        loops.push(tokio::spawn({
+            let channels = self.channels.subscribe();
+            let (listen, guard) = (notifications::run(listeners, channels, stop.clone()), guard());
+            async move {
+                let _until_the_end = guard;
+                listen.await;
+            }
+        }));
         loops.push(tokio::spawn({
             let (watch, guard) = (watcher.run(stop.clone()), guard());
             async move {
@@ -394,6 +456,10 @@ impl App {
             });
             RunningApi { address, serving, stop }
         });
+        let export = exporter.map(|exporter| {
+            let stop = CancellationToken::new();
+            Export { running: tokio::spawn(exporter.run(stop.clone())), stop }
+        });
         Ok(Running {
             signals,
             broken_down,
@@ -407,6 +473,7 @@ impl App {
             deliverer,
             stop_delivering,
             api,
+            export,
         })
     }
 
@@ -421,6 +488,7 @@ impl App {
             left_out: left_out(config)
                 .into_iter()
                 .map(|(task, why)| (task.clone(), why.to_owned()))
+                .chain(self.left_alone())
                 .collect(),
         }
     }
@@ -435,9 +503,10 @@ impl ActorServer for App {
         if running.is_some() {
             return Err(AppError::AlreadyStarted);
         }
-        let config = self.config.lock().await;
+        let mut config = self.config.lock().await;
         *self.stopping() = CancellationToken::new();
-        let started = self.running_parts(&config).await?;
+        self.take_out_api_tasks(&mut config);
+        let started = self.running_parts(&mut config).await?;
         started.snapshot.save(&self.state(&config, None)).await?;
         *running = Some(started);
         Ok(())
@@ -457,6 +526,10 @@ impl ActorServer for App {
         // Last: what the last runs made may still go out while they end.
         running.stop_delivering.cancel();
         ends(running.deliverer, &shutdown).await;
+        // There will be no other spans. The last ones are sent while the rest ends.
+        if let Some(export) = &running.export {
+            export.stop.cancel();
+        }
         // Last of all loops: until then people can see how the stop goes on.
         if let Some(RunningApi { serving, stop, .. }) = running.api.take() {
             stop.cancel();
@@ -471,6 +544,9 @@ impl ActorServer for App {
         };
         if let Err(error) = &saved {
             warn!(error, "the next start will not know that this stop was in good order");
+        }
+        if let Some(export) = running.export {
+            export.ends(&shutdown).await;
         }
         let lost = shutdown.unrecorded();
         if !lost.is_empty() {
@@ -505,11 +581,18 @@ impl ActorServer for App {
         new.discord = config.discord.clone();
         new.discord_token = config.discord_token.clone();
         let actors = build_actors(&new.actors, &self.parts.skills, new.database_url.expose_secret())?;
-        let registered = register_tasks(&running.store, &new.tasks, false).await?;
+        let api_tasks = Gathered::of(&new.makings, running.store.api_tasks(0).await?);
+        let registered = api_tasks::register(&running.store, &new, &api_tasks, false).await?;
         // From here on nothing can fail but the snapshot.
         enter_actors(&running.actors, actors);
+        let of_the_api = self.enter_api_tasks(&mut new, api_tasks);
         for gone in config.tasks.iter().filter(|old| new.tasks.iter().all(|task| task.id != old.id)) {
-            running.engine.cancel(&gone.id).await?;
+            if of_the_api.contains(&gone.id) {
+                // It is left to other nodes, or whoever removed it has seen to it.
+                running.engine.let_go(&gone.id);
+            } else {
+                running.engine.cancel(&gone.id).await?;
+            }
         }
         running.engine.hold(runnable(&new));
         let before = Intended::all(&config, &self.parts.skills);
@@ -530,6 +613,7 @@ impl ActorServer for App {
             }
         }
         self.webhooks.send_replace(new.webhooks.clone());
+        self.channels.send_replace(new.channels.clone());
         *config = new;
         running.snapshot.save(&self.state(&config, None)).await?;
         Ok(())
@@ -546,6 +630,36 @@ async fn ends(part: JoinHandle<()>, shutdown: &Shutdown) {
         Ok(Err(error)) => warn!(error = %error, "a part of the server did not end well"),
         // It waits for a database that does not answer.
         Err(_) => abort.abort(),
+    }
+}
+
+impl Export {
+    /// A collector that does not answer holds up no stop for longer than this.
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    async fn ends(self, shutdown: &Shutdown) {
+        let abort = self.running.abort_handle();
+        let until = shutdown.until().min(Instant::now() + Self::PATIENCE);
+        match timeout_at(until, self.running).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(error = %error, "what sends traces did not end well"),
+            Err(_) => {
+                warn!("the last traces could not be sent in time");
+                abort.abort();
+            }
+        }
+    }
+}
+
+/// Off when nobody asked for traces, or they can't be sent: nothing else fails for that.
+fn traces(config: &LoadedConfig, store: &Store, node: &NodeId) -> (Traces, Option<Exporter>) {
+    let Some(settings) = config.traces.clone() else { return Default::default() };
+    match Traces::new(settings, store.ledger_id(), node) {
+        Ok((traces, exporter)) => (traces, Some(exporter)),
+        Err(error) => {
+            warn!(error, "no traces are sent: the HTTP client can't start");
+            Default::default()
+        }
     }
 }
 
@@ -666,11 +780,6 @@ fn look_ahead(
 fn is_new_webhook(destination: &Destination, config: &LoadedConfig) -> bool {
     destination.platform == PlatformName::DiscordWebhook.as_str()
         && !config.discord.webhooks.0.contains_key(&destination.target)
-}
-
-async fn register_tasks(store: &Store, tasks: &[Arc<Task>], start: bool) -> Result<Registered, LedgerError> {
-    let tasks = tasks.iter().map(|task| Task::clone(task)).collect();
-    store.register(Registration { tasks, complete: true, start }).await
 }
 
 async fn tell_what_was_recovered(

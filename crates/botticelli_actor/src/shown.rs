@@ -1,7 +1,7 @@
 //! What is shown of one task, execution or post: by `--json` on the command line and by the API, which are the same.
 
 use botticelli_database::{
-    AttemptView, ExecutionView, PostAttemptView, PostFilter, PostView, Store, TaskView,
+    AttemptView, ExecutionView, Origin, PostAttemptView, PostFilter, PostView, Store, TaskView,
 };
 use botticelli_server::ids::{ExecutionId, PostId};
 use botticelli_server::ledger::{Ledger as _, LedgerError};
@@ -9,6 +9,7 @@ use botticelli_server::schedule::ScheduleType;
 use chrono::{DateTime, SecondsFormat, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// So many of a task's next times are shown.
@@ -24,6 +25,11 @@ pub struct TaskDetails {
     /// What listings tell.
     #[serde(flatten)]
     pub task: TaskView,
+    /// What was asked for, of a task that was made over the API: what `PUT` takes.
+    pub entry: Option<Value>,
+    /// Of that: greater with every change.
+    #[serde(skip)]
+    pub(crate) revision: Option<i64>,
     /// The next nominal times; of a paused task those after it is resumed.
     pub next_times: Vec<DateTime<Utc>>,
     /// When an open breaker lets one occurrence through.
@@ -45,7 +51,14 @@ impl TaskDetails {
         let now = store.now().await?;
         let history = store.history(&task.task_id, LOOKED_THROUGH).await?;
         let state = store.states(std::slice::from_ref(&task.task_id)).await?.pop();
+        let api_task = match task.origin {
+            Origin::Api => store.api_task(&task.task_id).await?,
+            Origin::File => None,
+        };
+        let (entry, revision) = api_task.map(|task| (task.entry, Some(task.revision))).unwrap_or_default();
         let details = Self {
+            entry,
+            revision,
             next_times: next_times(&task, now).take(TIMES).collect(),
             probe_at: state.and_then(|state| state.probe_at),
             last_execution: history.iter().find(|execution| execution.outcome.is_some()).cloned(),

@@ -197,6 +197,14 @@ fn next_does_not_take_a_time_zone_for_a_task_which_has_its_own() {
 }
 
 #[test]
+fn next_says_of_a_task_that_waits_for_no_time_that_it_has_none() {
+    let at_once =
+        ONE_TASK.replace("type = \"Cron\", expression = \"0 30 8 * * MON *\"", "type = \"Immediate\"");
+    let answer = answer(actor_server(folder(&at_once).path()).args(["next", "t"]));
+    assert_eq!(answer.out, "once, at once\n  no times of its own\n", "{answer:?}");
+}
+
+#[test]
 fn next_shows_what_a_time_looks_like() {
     for wrong in ["yesterday", "2026-01-31", ""] {
         let answer = ask(&["next", "--cron", "@daily", "--after", wrong]);
@@ -326,10 +334,11 @@ fn a_task_that_nobody_will_run_is_not_triggered() {
     with.stop();
     let waits = trigger();
     assert_eq!(waits.code, 0);
-    assert!(
-        waits.err.contains("WARN no server runs on this database: execution 2 starts when one does"),
-        "{waits:?}"
-    );
+    let execution =
+        waits.out.strip_prefix("t: ").and_then(|out| out.strip_suffix(" will run as soon as a server can\n"));
+    let execution = execution.unwrap_or_else(|| panic!("{waits:?}"));
+    let warning = format!("WARN no server runs on this database: {execution} starts when one does");
+    assert!(waits.err.contains(&warning), "{waits:?}");
 }
 
 #[test]

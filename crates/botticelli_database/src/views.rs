@@ -1,6 +1,7 @@
 //! What people see of the ledger: the rows behind every listing. The field names are those of the JSON that the command
 //! line prints.
 
+use crate::api_tasks::Origin;
 use botticelli_server::ids::{ActorName, ExecutionId, PostId, TaskId};
 use botticelli_server::ledger::Trigger;
 use botticelli_server::outbox::{Exchange, PostState};
@@ -19,6 +20,8 @@ pub struct TaskView {
     pub task_id: TaskId,
     /// Its actor.
     pub actor_name: ActorName,
+    /// Whose it is: the server's file's, or the API's.
+    pub origin: Origin,
     /// Its schedule.
     pub schedule: ScheduleType,
     /// Its schedule in words.
@@ -73,6 +76,7 @@ impl TaskView {
 
     pub(crate) fn new(state: TaskState) -> Self {
         Self {
+            origin: Origin::File,
             waiting_posts: 0,
             waiting_since: None,
             waiting_reason: None,
@@ -257,6 +261,8 @@ pub struct TaskFilter {
     pub task: Option<TaskId>,
     /// That run this actor.
     pub actor: Option<ActorName>,
+    /// Whose they are.
+    pub origin: Option<Origin>,
     /// That are paused, or are not.
     pub is_paused: Option<bool>,
     /// Paused for this reason.

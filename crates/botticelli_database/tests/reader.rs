@@ -187,6 +187,15 @@ async fn too_large_a_result_is_refused(database: Database) {
 }
 
 #[tokio::test]
+async fn a_folder_is_no_database() {
+    let database = sqlite();
+    let reader = Reader::open(&format!("sqlite:{}", database.folder.path().display())).unwrap();
+    let statement = Statement::table("facts", None, None).unwrap();
+    let error = reader.read(&statement, &[], SECOND).await.unwrap_err();
+    assert!(error.to_string().contains("it is a directory, not a file"), "{error}");
+}
+
+#[tokio::test]
 async fn a_sqlite_file_that_is_not_there_is_named_and_not_made() {
     let database = sqlite();
     let missing = database.folder.path().join("missing.db");

@@ -1,6 +1,6 @@
 //! What a task's state becomes when its definition is registered, at an explicit start or reload.
 
-use crate::schedule::ScheduleType;
+use crate::schedule::{Schedule, ScheduleType};
 use crate::task::{PauseReason, Task, TaskState};
 use chrono::{DateTime, Utc};
 
@@ -59,16 +59,9 @@ pub fn first_seen(task: &Task, now: DateTime<Utc>) -> TaskState {
 }
 
 fn rescheduled(task: &Task, known: &TaskState, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let first = task.schedule.first_occurrence(now);
-    let Some(last_run) = known.last_run else { return first };
-    match &task.schedule {
-        ScheduleType::Cron { .. } => first,
-        ScheduleType::Interval { .. } => {
-            let since_last = task.schedule.following(last_run).filter(|next| *next > now);
-            since_last.or_else(|| task.schedule.following(now))
-        }
-        ScheduleType::Once { .. } => first.filter(|at| *at > now),
-        ScheduleType::Immediate { .. } | ScheduleType::Event => None,
+    match known.last_run {
+        None => task.schedule.first_occurrence(now),
+        Some(last_run) => task.schedule.check(Some(last_run), now).next_run,
     }
 }
 

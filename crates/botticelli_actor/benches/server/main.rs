@@ -2,6 +2,7 @@
 //!
 //! `scripts/bench.sh` starts a PostgreSQL with its default durability and runs this; `--only NAME` and `--runs N` pick.
 
+mod api;
 #[cfg(feature = "discord")]
 mod discord;
 mod floor;
@@ -10,6 +11,7 @@ mod lateness;
 mod machine;
 mod process;
 mod throughput;
+mod triggers;
 
 use clap::Parser;
 use harness::Database;
@@ -62,6 +64,22 @@ async fn run(args: &Args) {
         for case in lateness::CASES {
             if wanted(case.name) {
                 repeat(args, kind, case.name, "ms", async || lateness::measure(&database, case).await).await;
+            }
+        }
+        if wanted("metrics_10000_tasks") {
+            repeat(args, kind, "metrics_10000_tasks", "ms", async || api::metrics(&database).await).await;
+        }
+        if kind == "postgres" && wanted("api_lists") {
+            repeat(args, kind, "api_lists", "ms", async || api::lists(&database).await).await;
+        }
+    }
+    for database in Database::all() {
+        for case in triggers::CASES.iter().filter(|case| case.is_for(&database)) {
+            if format!("{}/{}", database.kind(), case.name).contains(&args.only) {
+                repeat(args, database.kind(), case.name, "ms", async || {
+                    triggers::measure(&database, case).await
+                })
+                .await;
             }
         }
     }

@@ -33,6 +33,8 @@ pub enum Kind {
     Timeout,
     /// Not as things stand.
     Conflict,
+    /// It is not what the request takes it for.
+    PreconditionFailed,
     /// The body is too long.
     TooLarge,
     /// The body is no JSON by its type.
@@ -68,6 +70,9 @@ impl Kind {
             }
             Self::Timeout => (StatusCode::REQUEST_TIMEOUT, "timeout", "The request took too long to arrive"),
             Self::Conflict => (StatusCode::CONFLICT, "conflict", "Not as things stand"),
+            Self::PreconditionFailed => {
+                (StatusCode::PRECONDITION_FAILED, "precondition-failed", "It has changed")
+            }
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too long"),
             Self::UnsupportedMediaType => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body must be JSON")
@@ -154,6 +159,14 @@ impl Problem {
         let (field, detail) = (field.into(), detail.into());
         let told = if field.is_empty() { detail.clone() } else { format!("{field}: {detail}") };
         Self { fields: vec![WrongField { place, field, detail }], ..Self::new(kind, told) }
+    }
+
+    /// Several fields are wrong; each message names its own.
+    pub fn fields(kind: Kind, place: &'static str, wrong: Vec<(String, String)>) -> Self {
+        let told: Vec<&str> = wrong.iter().map(|(_, detail)| detail.as_str()).collect();
+        let told = told.join("; ");
+        let fields = wrong.into_iter().map(|(field, detail)| WrongField { place, field, detail });
+        Self { fields: fields.collect(), ..Self::new(kind, told) }
     }
 
     /// A parameter of the query is wrong.

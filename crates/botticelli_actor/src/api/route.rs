@@ -127,11 +127,12 @@ pub struct Reply<T> {
     body: T,
     status: Option<StatusCode>,
     headers: HeaderMap,
+    revision: Option<i64>,
 }
 
 impl<T> From<T> for Reply<T> {
     fn from(body: T) -> Self {
-        Self { body, status: None, headers: HeaderMap::new() }
+        Self { body, status: None, headers: HeaderMap::new(), revision: None }
     }
 }
 
@@ -140,6 +141,12 @@ impl<T> Reply<T> {
     #[must_use]
     pub fn status(self, status: StatusCode) -> Self {
         Self { status: Some(status), ..self }
+    }
+
+    /// Of something that has this revision: its `ETag` ends with it.
+    #[must_use]
+    pub fn revision(self, revision: Option<i64>) -> Self {
+        Self { revision, ..self }
     }
 
     /// With a header.
@@ -296,14 +303,14 @@ fn json_response<T: Serialize>(
         error!(error = %error, "an answer can't be written as JSON");
         Problem::new(Kind::Internal, "the server's log says what happened")
     })?;
-    if get && status == StatusCode::OK {
-        let tag = etag(&json);
+    if (get && status == StatusCode::OK) || status == StatusCode::CREATED {
+        let tag = etag(&json, reply.revision);
         let known =
             wanted.and_then(|wanted| wanted.to_str().ok()).is_some_and(|wanted| is_one_of(&tag, wanted));
         if let Ok(tag) = HeaderValue::from_str(&tag) {
             response.headers_mut().insert(header::ETAG, tag);
         }
-        if known {
+        if get && known {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             return Ok(response);
         }
@@ -314,8 +321,9 @@ fn json_response<T: Serialize>(
 }
 
 /// The same as long as the answer is.
-fn etag(json: &[u8]) -> String {
-    format!("\"{}\"", to_hex(&Sha256::digest(json)[..12]))
+fn etag(json: &[u8], revision: Option<i64>) -> String {
+    let revision = revision.map_or_else(String::new, |revision| format!("-{revision}"));
+    format!("\"{}{revision}\"", to_hex(&Sha256::digest(json)[..12]))
 }
 
 fn is_one_of(tag: &str, wanted: &str) -> bool {

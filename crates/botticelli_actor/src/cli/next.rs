@@ -37,9 +37,16 @@ pub(super) fn print(
         writeln!(out, "{}", line(&schedule, *time))?;
     }
     if times.len() < args.count.into() {
-        writeln!(out, "  no more times")?;
+        writeln!(out, "  {}", end_of_times(&schedule))?;
     }
     Ok(())
+}
+
+fn end_of_times(schedule: &ScheduleType) -> &'static str {
+    match schedule {
+        ScheduleType::Cron(_) | ScheduleType::Interval(_) | ScheduleType::Once(_) => "no more times",
+        ScheduleType::Immediate(_) | ScheduleType::Event => "no times of its own",
+    }
 }
 
 fn cron(expression: &str, timezone: &str) -> Result<ScheduleType, UsageError> {

@@ -240,7 +240,11 @@ async fn run_as(
     store: &Store,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
-    store.register(Registration { tasks: vec![task.clone()], complete: false, start: false }).await?;
+    let registration = Registration { tasks: vec![task.clone()], complete: false, start: false };
+    if !store.register(registration).await?.taken.is_empty() {
+        let failure = Failure::new(format!("a task {:?} was made over the API", task.id.as_str()));
+        return Err(failure.hint("give one of the two another name").into());
+    }
     let execution = publish(task, store).await?;
     let wanted = TakeRequest {
         execution_id: execution,

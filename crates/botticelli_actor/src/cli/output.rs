@@ -17,7 +17,7 @@ pub trait Row {
 
 impl Row for TaskView {
     const COLUMNS: &'static [&'static str] =
-        &["TASK", "ACTOR", "SCHEDULE", "LAST RUN", "NEXT RUN", "FAILURES", "STATE"];
+        &["TASK", "ACTOR", "ORIGIN", "SCHEDULE", "LAST RUN", "NEXT RUN", "FAILURES", "STATE"];
 
     fn cells(&self) -> Vec<String> {
         let state = match (self.pause_reason, self.is_paused, self.open_executions) {
@@ -33,6 +33,7 @@ impl Row for TaskView {
         vec![
             self.task_id.to_string(),
             self.actor_name.to_string(),
+            self.origin.as_str().to_owned(),
             self.schedule_text.clone(),
             time_or(self.last_run, "never"),
             time_or(self.next_run, "never"),
@@ -242,6 +243,7 @@ fn is_direction(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use botticelli_database::Origin;
     use botticelli_server::ids::{ActorName, ExecutionId, PostId, TaskId};
     use botticelli_server::ledger::Trigger;
     use botticelli_server::outbox::PostState;
@@ -258,6 +260,7 @@ mod tests {
         TaskView {
             task_id: TaskId::new("daily_poster").unwrap(),
             actor_name: ActorName::new("daily").unwrap(),
+            origin: Origin::File,
             schedule: ScheduleType::Interval(IntervalSchedule::new(60).unwrap()),
             schedule_text: "every minute".into(),
             last_run: None,
@@ -342,14 +345,15 @@ mod tests {
             is_paused: false,
             pause_reason: None,
             consecutive_failures: 0,
+            origin: Origin::Api,
             ..task()
         };
         assert_eq!(
             table(&[task(), short]),
             "\
-TASK          ACTOR  SCHEDULE      LAST RUN  NEXT RUN              FAILURES  STATE
-daily_poster  daily  every minute  never     2026-01-02T03:04:05Z  5         paused (breaker)
-a             daily  every minute  never     2026-01-02T03:04:05Z  0         active
+TASK          ACTOR  ORIGIN  SCHEDULE      LAST RUN  NEXT RUN              FAILURES  STATE
+daily_poster  daily  file    every minute  never     2026-01-02T03:04:05Z  5         paused (breaker)
+a             daily  api     every minute  never     2026-01-02T03:04:05Z  0         active
 "
         );
         assert_eq!(

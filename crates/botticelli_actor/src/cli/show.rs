@@ -33,6 +33,7 @@ fn lines(shown: &TaskDetails) -> Vec<(&'static str, String)> {
     let mut lines = vec![
         ("task", task.task_id.to_string()),
         ("actor", task.actor_name.to_string()),
+        ("origin", task.origin.as_str().to_owned()),
         ("schedule", task.schedule_text.clone()),
         ("state", state(shown)),
     ];

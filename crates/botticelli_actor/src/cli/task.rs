@@ -2,10 +2,10 @@
 
 use super::errors::{Failure, UsageError};
 use super::once::NODE;
-use crate::app::last_server;
+use crate::app::{is_configured, last_server};
 use crate::config::LoadedConfig;
 use crate::config::read::closest;
-use botticelli_database::{Store, TaskView};
+use botticelli_database::{Origin, Store, TaskView};
 use botticelli_server::ids::TaskId;
 use botticelli_server::task::Task;
 use std::path::Path;
@@ -76,11 +76,14 @@ pub(super) async fn runner_of(store: &Store, task: &TaskView) -> anyhow::Result<
     let lives = nodes.iter().any(|node| !node.as_str().starts_with(NODE));
     let last = last_server(store).await?;
     let lacking = last.as_ref().and_then(|last| last.left_out.get(&task.task_id)).cloned();
-    let left_out = last.is_some_and(|last| !last.definitions.contains_key(&task.task_id));
+    let left_out = !is_configured(store, &task.task_id, task.origin).await?;
     // Without a server, one that is not paused was registered since, by `once`: the next server may have it.
     if left_out && (lives || task.is_paused) {
         let message = format!("task {:?} is not in the server's configuration", task.task_id.as_str());
-        let hint = "put its [[actors]] entry back, and reload or restart the server";
+        let hint = match task.origin {
+            Origin::File => "put its [[actors]] entry back, and reload or restart the server",
+            Origin::Api => "it was made over the API, and removed: POST /tasks makes it again",
+        };
         return Err(Failure::new(message).hint(hint).into());
     }
     Ok(match lacking {
@@ -92,6 +95,14 @@ pub(super) async fn runner_of(store: &Store, task: &TaskView) -> anyhow::Result<
 
 /// The configuration is where that is mended.
 pub(super) fn not_enabled(task: &TaskView) -> Failure {
-    Failure::new(format!("task {:?} is not enabled in the configuration", task.task_id.as_str()))
-        .hint("set `enabled = true`, or put its [[actors]] entry back, and reload or restart the server")
+    let failure =
+        Failure::new(format!("task {:?} is not enabled in the configuration", task.task_id.as_str()));
+    failure.hint(match task.origin {
+        Origin::File => {
+            "set `enabled = true`, or put its [[actors]] entry back, and reload or restart the server"
+        }
+        Origin::Api => {
+            "it was made over the API: PUT it with `enabled` true, or make it again with POST /tasks"
+        }
+    })
 }

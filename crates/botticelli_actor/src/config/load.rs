@@ -3,21 +3,23 @@
 use super::actor_file::{ActorFile, ActorSection, CacheSection, ExecutionSection};
 use super::alerts::{self, AlertSection};
 use super::api::{self, ApiSettings};
-use super::definition;
+use super::api_task::Makings;
 use super::discord::{self, BotPost, DiscordSettings};
 use super::document::Document;
 use super::env::Environment;
+use super::files::Files;
 use super::problem::{Problem, Problems};
 use super::read::{Fault, KeyPath, Step, read_what_is_right};
 use super::server_file::{
     ActorInstanceConfig, ActorServerConfig, CatchUpMode, DEFAULT_DATABASE_URL, PlatformName, ServerSettings,
 };
 use super::task;
-use super::triggers::{self, Webhook};
+use super::traces::{self, TraceSettings};
+use super::triggers::{self, Channel, Named, TriggerSection, Triggers, Webhook};
 use crate::alerts::{AlertSettings, HeartbeatSettings};
 use botticelli_database::DatabaseUrl;
-use botticelli_server::alert::TASK_PREFIX;
-use botticelli_server::ids::{ActorName, DefinitionHash, TaskId};
+use botticelli_server::after::After;
+use botticelli_server::ids::{ActorName, TaskId};
 use botticelli_server::post::Destination;
 use botticelli_server::task::{Backoff, Task};
 use secrecy::{ExposeSecret, SecretString};
@@ -83,14 +85,20 @@ pub struct LoadedConfig {
     pub alerts: Vec<AlertSettings>,
     /// Who is called while all is well.
     pub heartbeat: Option<HeartbeatSettings>,
+    /// Where traces go.
+    pub traces: Option<TraceSettings>,
     /// Where enabled tasks post as the bot.
     pub bot_posts: Vec<BotPost>,
     /// The tasks, in the order of the file.
     pub tasks: Vec<Arc<Task>>,
     /// Where events come in.
     pub webhooks: Arc<[Webhook]>,
+    /// Channels of PostgreSQL whose notifications run tasks.
+    pub channels: Arc<[Channel]>,
     /// The actors that they run, each once.
     pub actors: Vec<ActorFile>,
+    /// What else can be made of it while the server runs.
+    pub makings: Arc<Makings>,
     /// What is not wrong, but probably not meant.
     pub warnings: Vec<String>,
 }
@@ -112,17 +120,34 @@ impl LoadedConfig {
 /// # Errors
 /// All that is wrong in all files.
 pub fn load(given: &Given, environment: &Environment, check: &dyn Check) -> Result<LoadedConfig, Problems> {
+    load_noting(given, environment, check, &mut Files::default())
+}
+
+/// The same. `files` gets to know the files that were looked for, also when something is wrong with them.
+///
+/// # Errors
+/// All that is wrong in all files.
+pub fn load_noting(
+    given: &Given,
+    environment: &Environment,
+    check: &dyn Check,
+    files: &mut Files,
+) -> Result<LoadedConfig, Problems> {
     let mut loader = Loader {
         environment,
         check,
+        files,
         database_url: DEFAULT_DATABASE_URL.into(),
         discord: None,
         bot_posts: Vec::new(),
         webhooks: Vec::new(),
+        channels: Vec::new(),
+        afters: Vec::new(),
         problems: Vec::new(),
         warnings: Vec::new(),
         actors: BTreeMap::new(),
     };
+    loader.files.note(&given.config);
     let mut server = Document::load(&given.config, environment, &mut loader.problems).map_err(|problem| {
         let hint = "--config FILE names another file; examples/actor_server.toml is one to start from";
         if matches!(given.config.try_exists(), Ok(false)) { problem.hint(hint) } else { problem }
@@ -132,9 +157,15 @@ pub fn load(given: &Given, environment: &Environment, check: &dyn Check) -> Resu
     loader.one_name_each();
     match loaded {
         Some(loaded) if loader.problems.is_empty() => Ok(LoadedConfig {
+            makings: Arc::new(Makings::new(
+                given.config.clone(),
+                &loaded,
+                loader.actors.values().filter_map(|actor| Some((actor.file.clone()?, actor.content.clone()))),
+            )),
             actors: loader.actors.into_values().filter_map(|actor| actor.file).collect(),
             bot_posts: loader.bot_posts,
             webhooks: loader.webhooks.into(),
+            channels: loader.channels.into(),
             warnings: loader.warnings,
             ..loaded
         }),
@@ -145,11 +176,15 @@ pub fn load(given: &Given, environment: &Environment, check: &dyn Check) -> Resu
 struct Loader<'a> {
     environment: &'a Environment,
     check: &'a dyn Check,
+    files: &'a mut Files,
     database_url: SecretString,
     /// `None` when the file can't be read.
     discord: Option<DiscordSettings>,
     bot_posts: Vec<BotPost>,
     webhooks: Vec<Webhook>,
+    channels: Vec<Channel>,
+    /// Which tasks run after which.
+    afters: Vec<Named>,
     problems: Vec<Problem>,
     warnings: Vec<String>,
     /// By canonical path: however a task writes it, a file is loaded once.
@@ -194,6 +229,8 @@ impl Loader<'_> {
         let discord = config.map(|config| self.discord(document, config.discord.into()));
         self.discord = discord.filter(|_| !is_wrong(&KeyPath::from("discord").key("webhooks")));
         let alerts = self.alerts(document, &alert_sections, discord_token.is_some());
+        let (traces, warnings) = traces::read(self.environment);
+        self.warnings.extend(warnings);
 
         if entries.is_empty() {
             self.warn(document, "there are no [[actors]] entries: there is nothing to run");
@@ -205,6 +242,7 @@ impl Loader<'_> {
             self.check_name(&entry, &mut names);
             tasks.extend(self.task(&entry, &settings).map(Arc::new));
         }
+        self.check_afters(document, &names);
         Some(LoadedConfig {
             settings,
             api,
@@ -213,10 +251,13 @@ impl Loader<'_> {
             discord: self.discord.clone().unwrap_or_default(),
             alerts,
             heartbeat,
+            traces,
             bot_posts: Vec::new(),
             tasks,
             webhooks: Arc::default(),
+            channels: Arc::default(),
             actors: Vec::new(),
+            makings: Arc::default(),
             warnings: Vec::new(),
         })
     }
@@ -351,9 +392,7 @@ impl Loader<'_> {
     fn check_name(&mut self, entry: &Entry<'_>, names: &mut HashMap<String, KeyPath>) {
         let Some(name) = entry.table.get("name").and_then(Value::as_str) else { return };
         let path = entry.path.key("name");
-        if name.starts_with(TASK_PREFIX) {
-            let fault =
-                Fault::new("name", format!("names that begin with {TASK_PREFIX:?} are those of alerts"));
+        if let Some(fault) = task::wrong_name(name) {
             self.fault(entry, fault);
         }
         if let Some(first) = names.get(name) {
@@ -368,13 +407,7 @@ impl Loader<'_> {
 
     fn task(&mut self, entry: &Entry<'_>, server: &ServerSettings) -> Option<Task> {
         let schedule = task::schedule(entry.table);
-        let mut table = entry.table.clone();
-        // Read above, with more to say about it.
-        table.insert(
-            "schedule".to_owned(),
-            Table::from_iter([("type".to_owned(), "Immediate".into())]).into(),
-        );
-        let (config, faults) = read_what_is_right::<ActorInstanceConfig>(&table);
+        let (config, faults) = task::entry(entry.table);
         let is_right = faults.is_empty();
         let is_wrong =
             |keys: &[&str]| keys.iter().any(|key| faults.iter().any(|fault| fault.path.begins_with(key)));
@@ -391,9 +424,7 @@ impl Loader<'_> {
         let actor = actor.and_then(|file| self.actor(entry, file));
         let config = config?;
         self.warn_of_no_effect(entry, &config);
-        if knows_triggers {
-            self.webhooks(entry, &config);
-        }
+        let after = if knows_triggers { self.triggers(entry, &config) } else { Vec::new() };
         let destinations = if knows_places { self.destinations(entry, &config) } else { None };
         let policy = task::policy(&config, server, actor.as_ref().map(|(file, _)| &file.execution));
         if knows_backoff && policy.backoff != server.backoff {
@@ -401,20 +432,8 @@ impl Loader<'_> {
         }
         let schedule = schedule.filter(|_| is_right)?;
         let (actor, content) = actor?;
-        let mut written = entry.table.clone();
-        written.remove("config_file");
-        // What makes it run is no part of what it does; and secrets leave in no form.
-        written.remove("triggers");
-        let definition = definition::hash(&written, &content, server);
-        Some(Task {
-            id: config.name,
-            actor_name: actor.actor.name,
-            schedule,
-            policy,
-            destinations: destinations?,
-            enabled: config.enabled,
-            definition: DefinitionHash::new(definition).ok()?,
-        })
+        let found = task::Found { schedule, policy, destinations: destinations?, after };
+        task::task(config, found, entry.table, &actor.actor.name, &content, server)
     }
 
     /// Where the task posts. What is wrong is reported.
@@ -447,12 +466,41 @@ impl Loader<'_> {
         Some(found.into_iter().map(|(_, destination)| destination).collect())
     }
 
-    /// Where events come in for the task. What is wrong is reported.
-    fn webhooks(&mut self, entry: &Entry<'_>, config: &ActorInstanceConfig) {
-        match triggers::webhooks(config, &self.webhooks) {
-            Ok(webhooks) if config.enabled => self.webhooks.extend(webhooks),
-            Ok(_) => {}
-            Err(faults) => faults.into_iter().for_each(|fault| self.fault(entry, fault)),
+    /// What makes the task run besides its schedule: the tasks that it runs after. What is wrong is reported.
+    fn triggers(&mut self, entry: &Entry<'_>, config: &ActorInstanceConfig) -> Vec<After> {
+        for (index, section) in config.triggers.iter().enumerate() {
+            if let TriggerSection::After(section) = section {
+                let trigger = KeyPath([entry.path.0.clone(), KeyPath::entry("triggers", index).0].concat());
+                self.afters.push(Named {
+                    task: config.name.clone(),
+                    place: trigger,
+                    after: section.task.clone(),
+                });
+            }
+        }
+        let own = DatabaseUrl::parse(self.database_url.expose_secret()).ok();
+        match triggers::triggers(config, &self.webhooks, own.as_ref()) {
+            Ok(Triggers { webhooks, after, channels }) => {
+                if config.enabled {
+                    self.webhooks.extend(webhooks);
+                    self.channels.extend(channels);
+                }
+                after
+            }
+            Err(faults) => {
+                faults.into_iter().for_each(|fault| self.fault(entry, fault));
+                Vec::new()
+            }
+        }
+    }
+
+    /// Tasks that run after one that there is not, or after each other in a circle.
+    fn check_afters(&mut self, document: &Document, names: &HashMap<String, KeyPath>) {
+        let known: Vec<&str> = names.keys().map(String::as_str).collect();
+        let afters = std::mem::take(&mut self.afters);
+        for (named, fault) in triggers::wrong_afters(&afters, &known) {
+            let subject = format!("task {:?}", named.task);
+            self.report(document, Some(&subject), fault.within(named.place.clone()));
         }
     }
 
@@ -471,22 +519,23 @@ impl Loader<'_> {
         path: KeyPath,
         backoff: &Backoff,
     ) {
-        if backoff.initial > backoff.max {
-            let message = format!(
-                "the first wait after a failure is {} seconds, the longest {}",
-                backoff.initial.as_secs(),
-                backoff.max.as_secs()
-            );
-            let hint = "backoff_initial_seconds may not be more than backoff_max_seconds";
-            let fault = Fault::new(path.key("backoff_initial_seconds"), message).hint(hint);
+        if let Some(fault) = task::wrong_backoff(&path, backoff) {
             self.report(document, subject, fault);
         }
     }
 
     /// The actor's file and what stands in it; `None` when something is wrong with it, which is reported once.
     fn actor(&mut self, entry: &Entry<'_>, file: &str) -> Option<(ActorFile, Table)> {
+        if file.is_empty() {
+            let fault = Fault::new("config_file", "config_file is empty");
+            self.fault(
+                entry,
+                fault.hint("it names the file of the actor, for example \"actors/daily_poster.toml\""),
+            );
+            return None;
+        }
         let beside = entry.document.path.parent().unwrap_or(Path::new("")).join(file);
-        let path = [beside.clone(), PathBuf::from(file)].into_iter().find(|path| path.exists());
+        let path = [beside.clone(), PathBuf::from(file)].into_iter().find(|path| self.files.note(path));
         let Some(path) = path else {
             let message = format!("config_file {file:?} is not there");
             let hint = format!("looked for {} and, from the working directory, {file}", beside.display());

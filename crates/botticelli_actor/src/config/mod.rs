@@ -6,10 +6,12 @@
 pub mod actor_file;
 pub mod alerts;
 pub mod api;
+mod api_task;
 mod definition;
 pub mod discord;
 mod document;
 pub mod env;
+mod files;
 mod load;
 pub mod parts;
 mod problem;
@@ -19,14 +21,19 @@ pub mod server_file;
 mod task;
 #[cfg(test)]
 mod tests;
+mod traces;
 pub mod triggers;
 pub mod within;
 
 pub use actor_file::ActorFile;
 pub use api::ApiSettings;
+pub use api_task::{FromApi, Makings, schema_of_entry, table_of};
 pub use discord::{BotPost, DiscordSettings};
-pub use load::{Check, Given, LoadedConfig, load};
+pub use files::Files;
+pub use load::{Check, Given, LoadedConfig, load, load_noting};
+pub(crate) use problem::shortened;
 pub use problem::{Problem, Problems};
 pub use read::{Fault, KeyPath, read, read_what_is_right};
 pub use server_file::{ActorInstanceConfig, ActorServerConfig, ServerSettings};
-pub use triggers::Webhook;
+pub use traces::TraceSettings;
+pub use triggers::{Channel, Webhook};

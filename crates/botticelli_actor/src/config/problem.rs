@@ -44,7 +44,7 @@ impl Problem {
 }
 
 /// Messages show values, and values may be long. Cut only after secrets are out: half of one would not be recognised.
-fn shortened(message: String) -> String {
+pub(crate) fn shortened(message: String) -> String {
     const CHARS: usize = 600;
     match message.char_indices().nth(CHARS) {
         Some((end, _)) => format!("{}…", &message[..end]),

@@ -1,15 +1,19 @@
 //! What a task's entry comes to: where it posts, and what happens when things do not go to plan.
 
 use super::actor_file::ExecutionSection;
+use super::definition;
 use super::discord::{self, Webhooks};
 use super::read::{Fault, KeyPath, read_what_is_right};
 use super::server_file::{
     ActorInstanceConfig, CatchUpMode, DestinationSection, PlatformName, ServerSettings,
 };
 use crate::names::unknown;
+use botticelli_server::after::After;
+use botticelli_server::alert::TASK_PREFIX;
+use botticelli_server::ids::{ActorName, DefinitionHash};
 use botticelli_server::post::Destination;
 use botticelli_server::schedule::{ScheduleError, ScheduleType, WrittenSchedule};
-use botticelli_server::task::{Backoff, CatchUp, TaskPolicy};
+use botticelli_server::task::{Backoff, CatchUp, Task, TaskPolicy};
 use serde::Deserialize;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -182,6 +186,68 @@ fn file(place: Option<&str>, beside: &dyn Fn(&str) -> PathBuf) -> Result<String,
             Err(Fault::new("platform", message).hint("destination = \"posts.jsonl\""))
         }
     }
+}
+
+/// What an entry says besides its schedule, which is read with more to say about it: see [`schedule`].
+pub(super) fn entry(entry: &Table) -> (Option<ActorInstanceConfig>, Vec<Fault>) {
+    let mut table = entry.clone();
+    let any = Table::from_iter([("type".to_owned(), "Immediate".into())]);
+    table.insert("schedule".to_owned(), any.into());
+    read_what_is_right(&table)
+}
+
+/// What is wrong with a task's name, although it is one.
+pub(super) fn wrong_name(name: &str) -> Option<Fault> {
+    let message = || format!("names that begin with {TASK_PREFIX:?} are those of alerts");
+    name.starts_with(TASK_PREFIX).then(|| Fault::new("name", message()))
+}
+
+/// What is wrong with the waits after failures, which are written in the table at `path`.
+pub(super) fn wrong_backoff(path: &KeyPath, backoff: &Backoff) -> Option<Fault> {
+    if backoff.initial <= backoff.max {
+        return None;
+    }
+    let message = format!(
+        "the first wait after a failure is {} seconds, the longest {}",
+        backoff.initial.as_secs(),
+        backoff.max.as_secs()
+    );
+    let hint = "backoff_initial_seconds may not be more than backoff_max_seconds";
+    Some(Fault::new(path.key("backoff_initial_seconds"), message).hint(hint))
+}
+
+/// What of an entry has been found to be right.
+pub(super) struct Found {
+    pub(super) schedule: ScheduleType,
+    pub(super) policy: TaskPolicy,
+    pub(super) destinations: Vec<Destination>,
+    pub(super) after: Vec<After>,
+}
+
+/// The task of an entry, of which all is right. `content` is that of its actor's file.
+pub(super) fn task(
+    config: ActorInstanceConfig,
+    found: Found,
+    entry: &Table,
+    actor: &ActorName,
+    content: &Table,
+    server: &ServerSettings,
+) -> Option<Task> {
+    let mut written = entry.clone();
+    written.remove("config_file");
+    // What makes it run is no part of what it does; and secrets leave in no form.
+    written.remove("triggers");
+    let definition = definition::hash(&written, content, server);
+    Some(Task {
+        id: config.name,
+        actor_name: actor.clone(),
+        schedule: found.schedule,
+        policy: found.policy,
+        destinations: found.destinations,
+        enabled: config.enabled,
+        after: found.after,
+        definition: DefinitionHash::new(definition).ok()?,
+    })
 }
 
 /// What the entry says, else the actor's file, else the server's settings.

@@ -11,6 +11,8 @@ use std::fs;
 use std::time::Duration;
 use tempfile::TempDir;
 
+mod triggers;
+
 /// The files of one test, in a folder of their own.
 struct Files(TempDir);
 
@@ -627,6 +629,15 @@ fn the_same_holds_for_actor_files() {
     assert_eq!(
         said(b"actor = 1\nskills = [1]"),
         "a.toml:1: actor is 1 (allowed: a table)\na.toml:2: skills[0] is 1 (allowed: a table)\n"
+    );
+}
+
+#[test]
+fn an_empty_name_of_an_actor_file_is_said() {
+    assert_eq!(
+        Files::new(&task("").replace("a.toml", "")).problems(),
+        "server.toml:3: task \"t\": config_file is empty\n\
+         hint: it names the file of the actor, for example \"actors/daily_poster.toml\"\n"
     );
 }
 

@@ -25,6 +25,7 @@ pub use shutdown::{LAST_MOMENTS, Shutdown};
 
 use crate::actor::RunContext;
 use crate::metrics::ExecutionMetrics;
+use crate::traces::Traces;
 use async_trait::async_trait;
 use botticelli_database::Wakeups;
 use botticelli_server::clock::Clock as _;
@@ -95,6 +96,8 @@ pub struct EngineParts {
     pub node: Arc<CurrentNode>,
     /// How it behaves.
     pub settings: EngineSettings,
+    /// Where spans of attempts are made.
+    pub traces: Traces,
 }
 
 /// The durable scheduler.
@@ -119,6 +122,7 @@ struct Parts {
     activity: watch::Sender<Activity>,
     shutdown: Arc<Shutdown>,
     metrics: Arc<ExecutionMetrics>,
+    traces: Traces,
 }
 
 impl Parts {
@@ -152,6 +156,7 @@ impl Engine {
             settings: parts.settings,
             activity: watch::Sender::new(Activity::NEW),
             metrics: Arc::default(),
+            traces: parts.traces,
         };
         Self { parts: Arc::new(parts), commands, inbox: Mutex::new(Some(inbox)) }
     }
@@ -159,6 +164,12 @@ impl Engine {
     /// Takes up definitions that are registered.
     pub fn hold(&self, tasks: impl IntoIterator<Item = impl Into<Arc<Task>>>) {
         self.tell(Command::Hold(tasks.into_iter().map(Into::into).collect()));
+    }
+
+    /// Lets go of a task that others may hold; its registration stays as it is.
+    pub fn let_go(&self, task: &TaskId) {
+        let (answer, _) = oneshot::channel();
+        self.tell(Command::Drop(task.clone(), answer));
     }
 
     /// The last word of a node that has run: what it still has is handed on at once. Who sends posts in the node's name
@@ -215,7 +226,10 @@ impl Engine {
 impl TaskScheduler for Engine {
     async fn schedule(&self, task: Task) -> Result<(), LedgerError> {
         let registration = Registration { tasks: vec![task.clone()], complete: false, start: false };
-        self.parts.ledger.register(registration).await?;
+        let registered = self.parts.ledger.register(registration).await?;
+        if !registered.taken.is_empty() {
+            return Err(LedgerError::Refused(format!("task {:?} was made over the API", task.id).into()));
+        }
         self.hold(vec![task]);
         Ok(())
     }

@@ -58,6 +58,11 @@ impl Intended {
 
     /// All of a configuration.
     pub fn all(config: &LoadedConfig, skills: &SkillRegistry) -> Vec<Self> {
+        Self::of(config, skills, &config.bot_posts)
+    }
+
+    /// Those of a configuration that are about `posts`.
+    pub fn of(config: &LoadedConfig, skills: &SkillRegistry, posts: &[BotPost]) -> Vec<Self> {
         let example = |task: &TaskId| {
             let actor = &config.tasks.iter().find(|known| known.id == *task)?.actor_name;
             Some(skills.example(config.actors.iter().find(|file| file.actor.name == *actor)?))
@@ -66,7 +71,7 @@ impl Intended {
             post: post.clone(),
             example: example(&post.task).unwrap_or_else(|| PostContent::text("text")),
         };
-        config.bot_posts.iter().map(intended).collect()
+        posts.iter().map(intended).collect()
     }
 }
 

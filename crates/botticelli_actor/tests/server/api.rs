@@ -8,8 +8,12 @@ mod documentation;
 mod events;
 #[path = "api/input.rs"]
 mod input;
+#[path = "api/made_tasks.rs"]
+mod made_tasks;
 #[path = "api/metrics.rs"]
 mod metrics;
+#[path = "api/notifications.rs"]
+mod notifications;
 #[path = "api/reading.rs"]
 mod reading;
 #[path = "api/server.rs"]

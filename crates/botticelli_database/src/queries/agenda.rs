@@ -164,6 +164,14 @@ pub(super) async fn lock_states(conn: &mut Connection, tasks: &[TaskId]) -> Work
     select_states(conn, tasks, LockedState::COLUMNS, dialect::LOCK_STATE).await
 }
 
+/// The whole row of one task, locked, if there is one.
+pub(super) async fn lock_full_state(conn: &mut Connection, task: &TaskId) -> Work<Option<TaskState>> {
+    let task = std::slice::from_ref(task);
+    let rows: Vec<ActorServerStateRow> =
+        select_states(conn, task, ActorServerStateRow::COLUMNS, dialect::LOCK_STATE).await?;
+    rows.into_iter().next().map(TaskState::try_from).transpose()
+}
+
 /// Locks one task's row, if there is one.
 pub(super) async fn lock_state(conn: &mut Connection, task: &TaskId) -> Work<Option<LockedState>> {
     Ok(lock_states(conn, std::slice::from_ref(task)).await?.pop())

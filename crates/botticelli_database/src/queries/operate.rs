@@ -3,6 +3,7 @@
 use super::access::write_down;
 use super::agenda::{lock_state, lock_states, withdraw};
 use super::claim::{NewOpenExecution, insert_open};
+use super::ends::Followers;
 use super::rows::{LockedState, NewActorServerExecution, OpenExecutionRow, insert_executions, task_id};
 use super::*;
 use crate::access::NewAudit;
@@ -37,7 +38,7 @@ pub(crate) async fn retire(conn: &mut Connection, task: TaskId) -> Work<bool> {
     }
 }
 
-async fn stop(conn: &mut Connection, state: &LockedState, reason: PauseReason) -> Work<()> {
+pub(super) async fn stop(conn: &mut Connection, state: &LockedState, reason: PauseReason) -> Work<()> {
     withdraw(conn, state, true).await?;
     let sql = "UPDATE actor_server_state SET is_paused = $1, pause_reason = $2, probe_at = NULL, \
          updated_at = actor_server_now() WHERE task_id = $3";
@@ -192,6 +193,14 @@ pub(crate) async fn cancel(
     Ok(if over { Cancelled::Done } else { Cancelled::Requested })
 }
 
+/// Ends whatever is open of a task that is locked: what waits at once, what runs by its node.
+pub(super) async fn cancel_all(conn: &mut Connection, task: &TaskId) -> Work<()> {
+    let sql = "UPDATE actor_server_open_executions SET cancel_requested_at = actor_server_now() \
+         WHERE task_id = $1 AND cancel_requested_at IS NULL";
+    sql_query(sql).bind::<Text, _>(task.as_str()).execute(conn).await?;
+    end_cancelled(conn).await
+}
+
 async fn open_execution(conn: &mut Connection, id: ExecutionId) -> Work<Option<OpenExecutionRow>> {
     let sql = format!(
         "SELECT {} FROM actor_server_open_executions AS o WHERE o.id = $1",
@@ -228,7 +237,7 @@ pub(super) async fn end_cancelled(conn: &mut Connection) -> Work<()> {
     if tasks.is_empty() {
         return Ok(());
     }
-    lock_states(conn, &tasks).await?;
+    let followers = Followers::of(&lock_states(conn, &tasks).await?);
     let now = super::now(conn).await?;
     let locked =
         find(conn).await?.into_iter().filter(|row| tasks.iter().any(|task| task.as_str() == row.task_id));
@@ -259,5 +268,6 @@ pub(super) async fn end_cancelled(conn: &mut Connection) -> Work<()> {
             metadata: Value::Object(serde_json::Map::new()),
         });
     }
-    insert_executions(conn, &history).await.map(drop)
+    insert_executions(conn, &history).await?;
+    followers.note(conn, &history).await
 }

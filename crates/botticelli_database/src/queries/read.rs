@@ -2,7 +2,7 @@
 
 use super::conditions::Conditions;
 use super::post_turns::waits_for;
-use super::rows::{ActorServerExecutionRow, ActorServerStateRow, OpenExecutionRow, PostRow, json};
+use super::rows::{ActorServerExecutionRow, ActorServerStateRow, OpenExecutionRow, PostRow, json, word};
 use super::schema::*;
 use super::*;
 use crate::views::{
@@ -65,6 +65,8 @@ pub(crate) async fn schema(conn: &mut Connection, versions: Vec<String>) -> Work
 struct TaskRow {
     #[diesel(embed)]
     state: ActorServerStateRow,
+    #[diesel(sql_type = Text)]
+    origin: String,
     #[diesel(sql_type = Nullable<Text>)]
     pause_note: Option<String>,
     #[diesel(sql_type = BigInt)]
@@ -80,6 +82,7 @@ impl TryFrom<TaskRow> for TaskView {
 
     fn try_from(row: TaskRow) -> Work<Self> {
         Ok(Self {
+            origin: word("origin", &row.origin)?,
             open_executions: u32::try_from(row.open_executions).unwrap_or(u32::MAX),
             pause_note: row.pause_note.filter(|_| row.state.is_paused),
             last_outcome: row.last_outcome,
@@ -95,6 +98,7 @@ pub(crate) async fn task_views(conn: &mut Connection, filter: TaskFilter) -> Wor
     wanted.add("s.task_id = ", filter.task.map(String::from));
     wanted.add("s.task_id > ", filter.after.map(String::from));
     wanted.add("s.actor_name = ", filter.actor.map(String::from));
+    wanted.add("s.origin = ", filter.origin.map(|origin| origin.as_str().to_owned()));
     // Written out: a partial index is used where the database can see that it applies.
     if let Some(reason) = filter.pause_reason {
         wanted.plain(format!("s.is_paused AND s.pause_reason = '{}'", reason.as_str()));
@@ -107,9 +111,9 @@ pub(crate) async fn task_views(conn: &mut Connection, filter: TaskFilter) -> Wor
     let columns = ActorServerStateRow::COLUMNS;
     let limit = wanted.limit(filter.limit);
     let sql = format!(
-        "SELECT {columns}, s.pause_note, e.outcome AS last_outcome, e.completed_at AS last_completed_at, \
+        "SELECT {columns}, s.origin, s.pause_note, e.outcome AS last_outcome, e.completed_at AS last_completed_at, \
              (SELECT count(*) FROM actor_server_open_executions AS o WHERE o.task_id = s.task_id) AS open_executions \
-         FROM (SELECT {columns}, s.pause_note FROM actor_server_state AS s {} ORDER BY s.task_id {limit}) AS s \
+         FROM (SELECT {columns}, s.origin, s.pause_note FROM actor_server_state AS s {} ORDER BY s.task_id {limit}) AS s \
          LEFT JOIN actor_server_executions AS e \
              ON e.id = (SELECT max(l.id) FROM actor_server_executions AS l WHERE l.task_id = s.task_id) \
          ORDER BY s.task_id",

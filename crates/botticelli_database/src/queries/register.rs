@@ -1,5 +1,7 @@
 //! Taking up a configuration.
 
+use super::api_tasks::{self, serialize};
+use super::ends::register_followers;
 use super::rows::ActorServerStateRow;
 use super::*;
 use botticelli_server::ids::TaskId;
@@ -15,14 +17,26 @@ use std::sync::Arc;
 /// So many rows travel in one statement: a server of many tasks does not hold all their states at once.
 const CHUNK: usize = 1000;
 
-pub(crate) async fn register(conn: &mut Connection, registration: Arc<Registration>) -> Work<Registered> {
+/// Registers tasks of the file, and of those that were made over the API what is of the revision that it was made from.
+pub(crate) async fn register(
+    conn: &mut Connection,
+    registration: Arc<Registration>,
+    made: Arc<[(Task, i64)]>,
+) -> Work<Registered> {
     // Two nodes that start at once: the second sees what the first has registered, and that may have run by then.
-    if let Some(serialize) = dialect::SERIALIZE_REGISTRATIONS {
-        sql_query(serialize).execute(conn).await?;
-    }
-    let now = super::now(conn).await?;
-    let mut tasks: HashMap<&TaskId, &Task> = registration.tasks.iter().map(|task| (&task.id, task)).collect();
+    serialize(conn).await?;
+    let api = api_tasks::standing(conn).await?;
     let mut result = Registered::default();
+    let taken = registration.tasks.iter().filter(|task| api.there.contains_key(task.id.as_str()));
+    result.taken = taken.map(|task| task.id.clone()).collect();
+    if !result.taken.is_empty() {
+        return Ok(result);
+    }
+    api.hand_over(conn, registration.tasks.iter().map(|task| &task.id)).await?;
+    let now = super::now(conn).await?;
+    let made = made.iter().filter(|(task, revision)| api.there.get(task.id.as_str()) == Some(revision));
+    let wanted: Vec<&Task> = registration.tasks.iter().chain(made.map(|(task, _)| task)).collect();
+    let mut tasks: HashMap<&TaskId, &Task> = wanted.iter().map(|task| (&task.id, *task)).collect();
     let mut gone = Vec::new();
     let mut after = String::new();
     loop {
@@ -32,7 +46,9 @@ pub(crate) async fn register(conn: &mut Connection, registration: Arc<Registrati
         let mut changed = Vec::new();
         for state in states {
             let Some(task) = tasks.remove(&state.task_id) else {
-                gone.push(state);
+                if !api.there.contains_key(state.task_id.as_str()) {
+                    gone.push(state);
+                }
                 continue;
             };
             match registered_state(task, Some(&state), now, registration.start) {
@@ -43,7 +59,7 @@ pub(crate) async fn register(conn: &mut Connection, registration: Arc<Registrati
         result.changed.extend(changed.iter().map(|(task, _)| task.id.clone()));
         write(conn, &changed, now).await?;
     }
-    let new: Vec<&Task> = registration.tasks.iter().filter(|task| tasks.contains_key(&task.id)).collect();
+    let new: Vec<&Task> = wanted.into_iter().filter(|task| tasks.contains_key(&task.id)).collect();
     for chunk in new.chunks(CHUNK) {
         let states: Vec<(&Task, TaskState)> = chunk
             .iter()
@@ -52,6 +68,7 @@ pub(crate) async fn register(conn: &mut Connection, registration: Arc<Registrati
         result.added.extend(states.iter().map(|(task, _)| task.id.clone()));
         write(conn, &states, now).await?;
     }
+    register_followers(conn, &registration).await?;
     if registration.complete {
         result.retired = retire(conn, gone).await?;
     }
@@ -69,9 +86,19 @@ async fn states_after(conn: &mut Connection, after: &str) -> Work<Vec<TaskState>
     rows.into_iter().map(TaskState::try_from).collect()
 }
 
+/// Writes one task's state.
+pub(super) async fn write_one(
+    conn: &mut Connection,
+    task: &Task,
+    state: TaskState,
+    now: DateTime<Utc>,
+) -> Work<()> {
+    write(conn, &[(task, state)], now).await
+}
+
 async fn write(conn: &mut Connection, states: &[(&Task, TaskState)], now: DateTime<Utc>) -> Work<()> {
-    let rows: Vec<RegisteredRow<'_>> =
-        states.iter().map(|(task, state)| RegisteredRow::new(task, state, now)).collect();
+    let rows: Vec<NewActorServerState<'_>> =
+        states.iter().map(|(task, state)| NewActorServerState::new(task, state, now)).collect();
     batch::insert(conn, "actor_server_state", &rows, ON_CONFLICT).await?;
     Ok(())
 }
@@ -102,7 +129,7 @@ async fn retire(conn: &mut Connection, gone: Vec<TaskState>) -> Work<Vec<TaskId>
 }
 
 batch_row! {
-    struct RegisteredRow<'a> {
+    struct NewActorServerState<'a> {
         task_id: &'a str,
         actor_name: &'a str,
         definition: &'a str,
@@ -117,7 +144,7 @@ batch_row! {
     }
 }
 
-impl<'a> RegisteredRow<'a> {
+impl<'a> NewActorServerState<'a> {
     fn new(task: &'a Task, state: &TaskState, now: DateTime<Utc>) -> Self {
         Self {
             task_id: task.id.as_str(),

@@ -1,6 +1,7 @@
 //! SQLite, through `rusqlite`: unlike Diesel it lets safe code stop a query.
 
 use super::{ReadError, Row, Rows};
+use crate::sqlite::may_be_database;
 use crate::statement::Statement;
 use rusqlite::types::{Value as Bound, ValueRef};
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, params_from_iter};
@@ -45,6 +46,7 @@ impl Database {
         if !self.path.exists() {
             return Err(ReadError::NoDatabase { database: self.shown.clone() });
         }
+        may_be_database(&self.path).map_err(|error| self.refused(error.to_string()))?;
         let connection = self.connect(limit).map_err(|error| self.describe(error, limit))?;
         match (self.rows(&connection, statement, values, limit), &statement.table) {
             (Err(ReadError::Refused { reason, .. }), Some(table)) if reason.starts_with("no such table") => {

@@ -1,5 +1,6 @@
 //! The routes, each group in a file of its name.
 
+mod change;
 mod cluster;
 mod describe;
 mod events;
@@ -21,6 +22,7 @@ pub(super) fn all() -> Routes {
         health::add,
         metrics::add,
         tasks::add,
+        change::add,
         preview::add,
         steer::add,
         executions::add,

@@ -6,9 +6,9 @@ use crate::api::access::Needs;
 use crate::api::page::to_hex;
 use crate::api::problem::{Answer, Kind, Problem};
 use crate::api::route::{Call, Input, Nothing, Operation, Reply, Routes};
-use crate::app::last_server;
+use crate::app::is_configured;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use botticelli_database::{ExecutionView, Published, RequestKey, Resumed, Scope, TaskView};
+use botticelli_database::{ExecutionView, Origin, Published, RequestKey, Resumed, Scope, TaskView};
 use botticelli_server::ids::{ExecutionId, TaskId};
 use botticelli_server::ledger::Trigger;
 use botticelli_server::server::Event;
@@ -71,14 +71,14 @@ struct TriggerBody {
 async fn trigger(call: Call, input: Input<TaskPath, Nothing, TriggerBody>) -> Answer<Reply<ExecutionView>> {
     let (task, parameters) = (input.path.task_id, Value::Object(input.body.parameters));
     let key = request_key(&call, &parameters)?;
-    find(&call.api, &task).await?;
-    let configured = last_server(&call.api.store).await?;
-    if configured.is_some_and(|server| !server.definitions.contains_key(&task)) {
+    let origin = find(&call.api, &task).await?.origin;
+    if !is_configured(&call.api.store, &task, origin).await? {
         let detail = format!("task {task:?} is not in the server's configuration: nobody would run it");
-        return Err(Problem::new(Kind::Conflict, detail).hint("put its [[actors]] entry back, and reload"));
+        return Err(Problem::new(Kind::Conflict, detail).hint(put_back(origin)));
     }
     let event = Event { task: task.clone(), trigger: Trigger::Manual, parameters };
-    let published = call.store(input.body.note.map(Note::into)).publish_once(event, key).await?;
+    let published =
+        call.store(input.body.note.map(Note::into)).publish_once(event, key, Some(&call.api.wakeups)).await?;
     let (id, again) = match published {
         Published::Execution(id) => (id, false),
         Published::Again(id) => (id, true),
@@ -89,7 +89,6 @@ async fn trigger(call: Call, input: Input<TaskPath, Nothing, TriggerBody>) -> An
         }
         Published::UnknownTask => return Err(Problem::unknown("task", &task)),
     };
-    call.changed();
     let execution = call.api.store.execution(id).await?;
     let execution = execution.ok_or_else(|| forgotten(id))?;
     let reply = Reply::from(execution);
@@ -145,15 +144,27 @@ async fn resume(call: Call, input: Input<TaskPath, Nothing, Noted>) -> Answer<Re
     let id = input.path.task_id;
     match call.store(input.body.note.map(Note::into)).resume(&id).await? {
         Resumed::Resumed | Resumed::WasNotPaused => {}
-        Resumed::NotInConfiguration => return Err(not_in_configuration(&id)),
+        Resumed::NotInConfiguration => {
+            let origin = find(&call.api, &id).await?.origin;
+            return Err(not_in_configuration(&id, origin));
+        }
         Resumed::UnknownTask => return Err(Problem::unknown("task", &id)),
     }
     call.changed();
     Ok(find(&call.api, &id).await?.into())
 }
 
-fn not_in_configuration(id: &TaskId) -> Problem {
+fn not_in_configuration(id: &TaskId, origin: Origin) -> Problem {
     let detail = format!("task {id:?} is disabled in, or gone from, the configuration");
-    Problem::new(Kind::Conflict, detail)
-        .hint("set `enabled = true`, or put its [[actors]] entry back, and reload")
+    Problem::new(Kind::Conflict, detail).hint(match origin {
+        Origin::File => "set `enabled = true`, or put its [[actors]] entry back, and reload",
+        Origin::Api => "PUT it with `enabled` true, or make it again with POST /tasks",
+    })
+}
+
+fn put_back(origin: Origin) -> &'static str {
+    match origin {
+        Origin::File => "put its [[actors]] entry back, and reload",
+        Origin::Api => "POST /tasks makes it again",
+    }
 }

@@ -6,7 +6,7 @@ use crate::api::page::{Cursor, Limit, Page};
 use crate::api::problem::{Answer, Problem};
 use crate::api::route::{Call, Input, Nothing, Operation, Reply, Routes};
 use crate::shown::TaskDetails;
-use botticelli_database::{ExecutionView, HistoryFilter, OutcomeFilter, Scope, TaskFilter, TaskView};
+use botticelli_database::{ExecutionView, HistoryFilter, Origin, OutcomeFilter, Scope, TaskFilter, TaskView};
 use botticelli_server::ids::{ActorName, ExecutionId, TaskId};
 use botticelli_server::ledger::Trigger;
 use botticelli_server::task::PauseReason;
@@ -50,9 +50,14 @@ pub(super) async fn find(api: &Api, id: &TaskId) -> Answer<TaskView> {
 }
 
 async fn show(call: Call, input: Input<TaskPath>) -> Answer<Reply<TaskDetails>> {
-    let task = find(&call.api, &input.path.task_id).await?;
-    let (details, _) = TaskDetails::of(&call.api.store, task).await?;
-    Ok(details.into())
+    details(&call.api, &input.path.task_id).await
+}
+
+/// All of one task. Its `ETag` ends with the revision of one that was made over the API.
+pub(super) async fn details(api: &Api, id: &TaskId) -> Answer<Reply<TaskDetails>> {
+    let (details, _) = TaskDetails::of(&api.store, find(api, id).await?).await?;
+    let revision = details.revision;
+    Ok(Reply::from(details).revision(revision))
 }
 
 /// Which executions.
@@ -94,6 +99,8 @@ async fn history(call: Call, input: Input<TaskPath, HistoryQuery>) -> Answer<Rep
 struct TaskQuery {
     /// Only those that run this actor.
     actor: Option<ActorName>,
+    /// Only those of the server's file, or those that were made over the API.
+    origin: Option<Origin>,
     /// Only those that are paused, or are not.
     paused: Option<bool>,
     /// Only those that are paused for this reason.
@@ -111,6 +118,7 @@ async fn list(call: Call, input: Input<Nothing, TaskQuery>) -> Answer<Reply<Page
     let filter = TaskFilter {
         task: None,
         actor: query.actor,
+        origin: query.origin,
         is_paused: query.paused,
         pause_reason: query.pause_reason,
         after: after.and_then(|name| TaskId::new(name).ok()),

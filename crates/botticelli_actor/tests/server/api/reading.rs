@@ -85,7 +85,7 @@ async fn the_document_describes_every_route(database: TestStore) {
     let list = &document["paths"]["/tasks"]["get"];
     let parameters: Vec<&str> =
         list["parameters"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
-    assert_eq!(parameters, ["actor", "cursor", "limit", "pause_reason", "paused"]);
+    assert_eq!(parameters, ["actor", "cursor", "limit", "origin", "pause_reason", "paused"]);
     assert_eq!(list["security"], json!([{ "token": ["read"] }]));
     let text = document.to_string();
     for (at, _) in text.match_indices("\"$ref\":\"#") {

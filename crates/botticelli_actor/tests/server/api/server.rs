@@ -17,6 +17,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+/// What comes with a body.
+pub(crate) const JSON: [(&str, &str); 1] = [("Content-Type", "application/json")];
+
 /// Nothing takes so long when all is well.
 pub(crate) const HANGS: Duration = Duration::from_secs(30);
 
@@ -116,30 +119,7 @@ impl ApiServer {
         api: &str,
         entries: &str,
     ) -> Result<Self, (AppError, TestStore)> {
-        let folder = tempfile::tempdir().expect("a folder");
-        let listen = if api.contains("listen") { "" } else { "listen = \"127.0.0.1:0\"\n" };
-        let file = format!("[server]\nlease_seconds = 600\n[api]\n{listen}{api}\n{entries}");
-        std::fs::write(folder.path().join("writer.toml"), WRITER).expect("written");
-        std::fs::write(folder.path().join("listener.toml"), LISTENER).expect("written");
-        std::fs::write(folder.path().join("actor_server.toml"), file).expect("written");
-        let given = Given {
-            config: folder.path().join("actor_server.toml"),
-            database_url: Some(database.url().to_owned().into()),
-            discord_token: None,
-        };
-        let read = move || -> Result<LoadedConfig, Problems> {
-            load(&given, &|_| None, &|_: &ActorFile, _: &SecretString| Vec::new())
-        };
-        let config = read().expect("it can be read");
-        let node = NodeId::new("node").expect("a name");
-        let parts = AppParts {
-            delivery: DeliverySettings {
-                poll_interval: Duration::from_secs(3_600),
-                ..DeliverySettings::default()
-            },
-            ..AppParts::new(&config, database.clock(), node).expect("platforms")
-        };
-        let app = App::build(config, parts, Box::new(read));
+        let (app, folder) = build(&database, "node", api, entries);
         if let Err(error) = app.start().await {
             return Err((error, database));
         }
@@ -147,6 +127,21 @@ impl ApiServer {
         let server = Self { database, app, address, folder };
         server.rest().await;
         Ok(server)
+    }
+
+    /// Another node on the same database, with a file of its own. It is not waited for when the first one rests.
+    pub(crate) async fn beside(&self, node: &str, entries: &str) -> (Arc<App>, tempfile::TempDir) {
+        let (app, folder) = build(&self.database, node, "", entries);
+        app.start().await.expect("it starts");
+        (app, folder)
+    }
+
+    /// Stops it, and starts it again with the same files.
+    pub(crate) async fn restart(&mut self) {
+        self.app.stop().await.expect("it stops");
+        self.app.start().await.expect("it starts");
+        self.address = self.app.api_address().await.expect("it listens");
+        self.rest().await;
     }
 
     pub(crate) async fn end(self) {
@@ -257,6 +252,33 @@ impl ApiServer {
         let answer = tokio::time::timeout(HANGS, talk).await.expect("an answer in time");
         parse(&String::from_utf8(answer).expect("text"))
     }
+}
+
+fn build(database: &TestStore, node: &str, api: &str, entries: &str) -> (Arc<App>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let listen = if api.contains("listen") { "" } else { "listen = \"127.0.0.1:0\"\n" };
+    let file = format!("[server]\nlease_seconds = 600\n[api]\n{listen}{api}\n{entries}");
+    std::fs::write(folder.path().join("writer.toml"), WRITER).expect("written");
+    std::fs::write(folder.path().join("listener.toml"), LISTENER).expect("written");
+    std::fs::write(folder.path().join("actor_server.toml"), file).expect("written");
+    let given = Given {
+        config: folder.path().join("actor_server.toml"),
+        database_url: Some(database.url().to_owned().into()),
+        discord_token: None,
+    };
+    let read = move || -> Result<LoadedConfig, Problems> {
+        load(&given, &|_| None, &|_: &ActorFile, _: &SecretString| Vec::new())
+    };
+    let config = read().expect("it can be read");
+    let node = NodeId::new(node).expect("a name");
+    let parts = AppParts {
+        delivery: DeliverySettings {
+            poll_interval: Duration::from_secs(3_600),
+            ..DeliverySettings::default()
+        },
+        ..AppParts::new(&config, database.clock(), node).expect("platforms")
+    };
+    (App::build(config, parts, Box::new(read)), folder)
 }
 
 fn parse(answer: &str) -> Answered {
