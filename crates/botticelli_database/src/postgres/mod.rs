@@ -131,7 +131,8 @@ const LOCK_PATIENCE: &str =
     "SELECT set_config('lock_timeout', '60s', false) WHERE current_setting('lock_timeout') = '0'";
 
 /// Statements stay prepared, but are planned for their values: a plan made while a table was empty would be kept.
-const SESSION: &str = "SET TIME ZONE 'UTC'; SET plan_cache_mode = force_custom_plan";
+/// None of them runs for so long that compiling it pays, whatever the planner thinks that it costs.
+const SESSION: &str = "SET TIME ZONE 'UTC'; SET plan_cache_mode = force_custom_plan; SET jit = off";
 
 /// Waiting longer for a connection than this means that the database is not there.
 const PATIENCE: Duration = Duration::from_secs(10);

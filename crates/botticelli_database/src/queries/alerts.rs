@@ -1,6 +1,6 @@
 //! Alerts: what begins and what ends is written down together with the posts that tell it.
 
-use super::outbox::take_egress;
+use super::egress::take_egress;
 use super::rows::{actor_name, word};
 use super::troubles::{last_error, troubles};
 use super::*;
@@ -175,6 +175,7 @@ batch_row! {
         on_unknown: &'static str,
         state: &'static str,
         deliver_at: DateTime<Utc>,
+        is_due: bool,
         created_at: DateTime<Utc>,
         updated_at: DateTime<Utc>,
     }
@@ -208,6 +209,7 @@ impl Notices<'_> {
             on_unknown: OnUnknown::NeedsReview.as_str(),
             state: "pending",
             deliver_at: self.now,
+            is_due: true,
             created_at: self.now,
             updated_at: self.now,
         });

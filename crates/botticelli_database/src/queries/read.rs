@@ -1,7 +1,7 @@
 //! What listings and skills ask, and the pruning of old history.
 
 use super::conditions::Conditions;
-use super::outbox::waits_for;
+use super::post_turns::waits_for;
 use super::rows::{ActorServerExecutionRow, ActorServerStateRow, OpenExecutionRow, PostRow, json, word};
 use super::schema::*;
 use super::*;

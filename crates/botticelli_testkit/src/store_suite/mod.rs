@@ -100,6 +100,8 @@ macro_rules! store_suite {
             registrations_at_once_agree_on_the_first_occurrence,
             one_post_of_a_destination_is_on_its_way_at_a_time,
             many_deliverers_at_once_send_each_post_once_and_in_order,
+            destinations_take_turns,
+            many_posts_whose_time_comes_at_once_go_out_in_order,
             parts_go_out_in_order_and_not_after_one_that_failed,
             a_post_that_needs_review_does_not_hold_up_the_destination,
             a_deferred_post_goes_out_at_its_time_and_not_before,
