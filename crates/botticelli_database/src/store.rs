@@ -11,6 +11,7 @@ use crate::postgres::{self, Postgres};
 use crate::reader::{ReadError, Reader};
 use crate::sqlite::{self, ServerLock, Sqlite};
 use crate::statement::Statement;
+use crate::stream::{Position, StreamFilter, StreamPage};
 use crate::target::DatabaseUrl;
 use crate::views::{
     AttemptView, ExecutionView, HealthView, HistoryFilter, NodeView, PostAttemptView, PostFilter, PostView,
@@ -492,8 +493,8 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn history(&self, task: &TaskId, limit: usize) -> Result<Vec<ExecutionView>, LedgerError> {
-        let task = task.clone();
-        self.history_where(HistoryFilter { task, outcome: None, trigger: None, before: None, limit }).await
+        let task = Some(task.clone());
+        self.history_where(HistoryFilter { task, limit, ..HistoryFilter::default() }).await
     }
 
     /// Executions, newest first.
@@ -676,6 +677,22 @@ impl Store {
     /// When the database fails.
     pub async fn alerts(&self, filter: AlertFilter) -> Result<Vec<AlertView>, LedgerError> {
         read!(self, alerts(filter))
+    }
+
+    /// Behind the newest change. `None`: that can't be said at this moment.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn stream_head(&self) -> Result<Option<Position>, LedgerError> {
+        read!(self, stream_head())
+    }
+
+    /// What has changed since, oldest first: a bounded part of it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn stream(&self, after: Position, filter: StreamFilter) -> Result<StreamPage, LedgerError> {
+        read!(self, stream(after, filter))
     }
 
     /// Deletes what is told of alerts that ended before. Returns how many.
@@ -1072,6 +1089,11 @@ impl Ledger for Store {
     async fn prune(&self, before: DateTime<Utc>, limit: usize) -> Result<usize, LedgerError> {
         let limit = limit_of(limit);
         write!(self, prune(before, limit))
+    }
+
+    async fn prune_changes(&self, before: DateTime<Utc>, limit: usize) -> Result<usize, LedgerError> {
+        let limit = limit_of(limit);
+        write!(self, prune_stream(before, limit))
     }
 
     async fn retire(&self, task: &TaskId) -> Result<bool, LedgerError> {

@@ -59,6 +59,14 @@ mod dialect {
     pub(super) const SERIALIZE_POST_CLAIMS: Option<&str> = Some("SELECT pg_advisory_xact_lock(7236504111)");
 
     pub(super) const SERIALIZE_REGISTRATIONS: Option<&str> = Some("SELECT pg_advisory_xact_lock(7236504112)");
+    /// A statement can carry another one that writes.
+    pub(super) const WRITES_WITHIN_WITH: bool = true;
+
+    /// Of the stream of changes: nothing that is not committed yet can come before these rows. A statement that asks sees
+    /// the database as of the snapshot that this is about.
+    pub(super) const NOTHING_COMES_BEFORE: &str =
+        "tx < pg_snapshot_xmin(pg_current_snapshot())::text::bigint";
+
     pub(super) const HAS_MIGRATIONS: &str =
         "SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL AS there";
 

@@ -34,6 +34,7 @@ mod restored;
 mod rows;
 mod schema;
 mod snapshot;
+mod stream;
 mod troubles;
 
 use super::{Backend, Connection, Instant, Json, RunQueryDsl, dialect, sql_query};
@@ -64,5 +65,6 @@ pub(crate) use record::record;
 pub(crate) use register::register;
 pub(crate) use restored::restored;
 pub(crate) use snapshot::{snapshot_clear, snapshot_load, snapshot_save};
+pub(crate) use stream::{prune_stream, stream, stream_head};
 
 type Work<T> = Result<T, WorkError>;

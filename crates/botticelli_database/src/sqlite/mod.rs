@@ -50,6 +50,9 @@ mod dialect {
     pub(super) const LOCK_ROWS_SKIPPING: &str = "";
     pub(super) const SERIALIZE_POST_CLAIMS: Option<&str> = None;
     pub(super) const SERIALIZE_REGISTRATIONS: Option<&str> = None;
+    pub(super) const WRITES_WITHIN_WITH: bool = false;
+    // One writer: rows are committed in the order of their numbers.
+    pub(super) const NOTHING_COMES_BEFORE: &str = "true";
     pub(super) const HAS_MIGRATIONS: &str =
         "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '__diesel_schema_migrations') AS there";
 
