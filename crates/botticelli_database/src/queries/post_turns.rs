@@ -248,7 +248,7 @@ pub(super) async fn waits_for(conn: &mut Connection, posts: &[i64]) -> Work<Hash
         "SELECT p.id, COALESCE((SELECT min(e.id) {PARTS_BEFORE}), (SELECT min(h.id) {HOLDING})) AS other \
          FROM actor_server_posts AS p WHERE p.deliver_at IS NOT NULL AND p.id IN (SELECT r.id FROM {{r}})"
     );
-    let ids: Vec<PostRef> = posts.iter().map(|id| PostRef { id: *id }).collect();
+    let ids = batch::Id::all(posts);
     let rows: Vec<Waits> = sql_query(sql).rows(&ids)?.load(conn).await?;
     Ok(rows.into_iter().filter_map(|row| Some((row.id, row.other?))).collect())
 }
