@@ -2,6 +2,7 @@
 //!
 //! `scripts/bench.sh` starts a PostgreSQL with its default durability and runs this; `--only NAME` and `--runs N` pick.
 
+mod api;
 #[cfg(feature = "discord")]
 mod discord;
 mod floor;
@@ -63,6 +64,12 @@ async fn run(args: &Args) {
             if wanted(case.name) {
                 repeat(args, kind, case.name, "ms", async || lateness::measure(&database, case).await).await;
             }
+        }
+        if wanted("metrics_10000_tasks") {
+            repeat(args, kind, "metrics_10000_tasks", "ms", async || api::metrics(&database).await).await;
+        }
+        if kind == "postgres" && wanted("api_lists") {
+            repeat(args, kind, "api_lists", "ms", async || api::lists(&database).await).await;
         }
     }
     for case in process::CASES {
