@@ -12,13 +12,15 @@ use crate::actor::{PipelineActor, RegisteredActors, RunContext};
 use crate::alerts::{self, Watcher, WatcherParts};
 use crate::api::{self, ApiError, ApiParts};
 use crate::config::server_file::PlatformName;
-use crate::config::{ActorFile, LoadedConfig, Problems, ServerSettings, Webhook};
+use crate::config::{ActorFile, Channel, LoadedConfig, Problems, ServerSettings, Webhook};
 use crate::deliverer::{Deliverer, DeliverySettings, DeliverySignals};
 use crate::engine::{CurrentNode, DatabaseClock, Engine, EngineParts, EngineSettings, Shutdown};
-use crate::metrics::{DatabaseMetrics, Metrics, NodeMetrics, Source};
+use crate::metrics::{DatabaseMetrics, Metrics, NodeMetrics, NotificationMetrics, Source};
+use crate::notifications::{self, ListenerParts};
 use crate::platforms::{Finding, Intended, Platforms, SetupError};
 use crate::self_audit::{SelfAudit, SelfAuditReport};
 use crate::skills::SkillRegistry;
+use crate::traces::{Exporter, Traces};
 use async_trait::async_trait;
 use botticelli_database::{DatabaseStatePersistence, Mode, OpenError, Origin, Store, Wakeups};
 use botticelli_server::clock::Clock;
@@ -38,7 +40,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -137,6 +139,8 @@ pub struct App {
     reload: Box<Reload>,
     /// Where events come in, for the API.
     webhooks: watch::Sender<Arc<[Webhook]>>,
+    /// Whose notifications run tasks.
+    channels: watch::Sender<Arc<[Channel]>>,
     running: Mutex<Option<Running>>,
     api_tasks: std::sync::Mutex<ApiTasks>,
     api_revision: watch::Sender<i64>,
@@ -160,6 +164,13 @@ struct Running {
     deliverer: JoinHandle<()>,
     stop_delivering: CancellationToken,
     api: Option<RunningApi>,
+    export: Option<Export>,
+}
+
+/// What sends spans.
+struct Export {
+    running: JoinHandle<()>,
+    stop: CancellationToken,
 }
 
 struct RunningApi {
@@ -215,6 +226,7 @@ impl App {
         Arc::new_cyclic(|myself| Self {
             parts,
             webhooks: watch::Sender::new(config.webhooks.clone()),
+            channels: watch::Sender::new(config.channels.clone()),
             config: Mutex::new(config),
             reload,
             running: Mutex::new(None),
@@ -286,6 +298,7 @@ impl App {
         let url = config.database_url.expose_secret();
         let store = Store::open(url, Mode::Server, parts.clock.clone()).await?;
         let store_arc = Arc::new(store.clone());
+        let (traces, exporter) = traces(config, &store, &parts.node);
         let actors = Arc::new(RegisteredActors::default());
         enter_actors(&actors, build_actors(&config.actors, &parts.skills, url)?);
         let clock = Arc::new(DatabaseClock::new(parts.clock.clone()));
@@ -302,6 +315,7 @@ impl App {
             posts_waiting: signals.posts_waiting.clone(),
             node: node.clone(),
             settings: engine_settings(&config.settings),
+            traces: traces.clone(),
         }));
         let deliverer = Deliverer::new(
             store_arc,
@@ -310,7 +324,8 @@ impl App {
             node.clone(),
             parts.delivery.clone(),
             signals.clone(),
-        );
+        )
+        .traced(traces);
         let self_audit = SelfAudit::new(store.clone(), clock.clone());
         let self_audits = self_audit.reports();
         let watcher = Watcher::new(WatcherParts {
@@ -324,15 +339,24 @@ impl App {
             posts_waiting: signals.posts_waiting.clone(),
             keep: config.settings.history_retention,
         });
+        let heard = Arc::new(NotificationMetrics::default());
         let mut sources: Vec<Arc<dyn Source>> = vec![
             Arc::new(NodeMetrics { activity: engine.activity() }),
             engine.metrics(),
             deliverer.metrics(),
             watcher.metrics(),
+            heard.clone(),
             Arc::new(DatabaseMetrics::new(store.clone(), actors.clone(), self_audits.clone())),
         ];
         sources.extend(parts.platforms.metrics());
         let metrics = Metrics::new(sources);
+        let listeners = ListenerParts {
+            store: store.clone(),
+            database_url: config.database_url.clone(),
+            node: node.clone(),
+            wakeups: wakeups.clone(),
+            metrics: heard,
+        };
         let heart_clock = clock.clone();
         let (stop, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
         let snapshot = snapshot(&store);
@@ -398,6 +422,14 @@ impl App {
             }),
         ];
         loops.push(tokio::spawn({
+            let channels = self.channels.subscribe();
+            let (listen, guard) = (notifications::run(listeners, channels, stop.clone()), guard());
+            async move {
+                let _until_the_end = guard;
+                listen.await;
+            }
+        }));
+        loops.push(tokio::spawn({
             let (watch, guard) = (watcher.run(stop.clone()), guard());
             async move {
                 let _until_the_end = guard;
@@ -424,6 +456,10 @@ impl App {
             });
             RunningApi { address, serving, stop }
         });
+        let export = exporter.map(|exporter| {
+            let stop = CancellationToken::new();
+            Export { running: tokio::spawn(exporter.run(stop.clone())), stop }
+        });
         Ok(Running {
             signals,
             broken_down,
@@ -437,6 +473,7 @@ impl App {
             deliverer,
             stop_delivering,
             api,
+            export,
         })
     }
 
@@ -489,6 +526,10 @@ impl ActorServer for App {
         // Last: what the last runs made may still go out while they end.
         running.stop_delivering.cancel();
         ends(running.deliverer, &shutdown).await;
+        // There will be no other spans. The last ones are sent while the rest ends.
+        if let Some(export) = &running.export {
+            export.stop.cancel();
+        }
         // Last of all loops: until then people can see how the stop goes on.
         if let Some(RunningApi { serving, stop, .. }) = running.api.take() {
             stop.cancel();
@@ -503,6 +544,9 @@ impl ActorServer for App {
         };
         if let Err(error) = &saved {
             warn!(error, "the next start will not know that this stop was in good order");
+        }
+        if let Some(export) = running.export {
+            export.ends(&shutdown).await;
         }
         let lost = shutdown.unrecorded();
         if !lost.is_empty() {
@@ -569,6 +613,7 @@ impl ActorServer for App {
             }
         }
         self.webhooks.send_replace(new.webhooks.clone());
+        self.channels.send_replace(new.channels.clone());
         *config = new;
         running.snapshot.save(&self.state(&config, None)).await?;
         Ok(())
@@ -585,6 +630,36 @@ async fn ends(part: JoinHandle<()>, shutdown: &Shutdown) {
         Ok(Err(error)) => warn!(error = %error, "a part of the server did not end well"),
         // It waits for a database that does not answer.
         Err(_) => abort.abort(),
+    }
+}
+
+impl Export {
+    /// A collector that does not answer holds up no stop for longer than this.
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    async fn ends(self, shutdown: &Shutdown) {
+        let abort = self.running.abort_handle();
+        let until = shutdown.until().min(Instant::now() + Self::PATIENCE);
+        match timeout_at(until, self.running).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(error = %error, "what sends traces did not end well"),
+            Err(_) => {
+                warn!("the last traces could not be sent in time");
+                abort.abort();
+            }
+        }
+    }
+}
+
+/// Off when nobody asked for traces, or they can't be sent: nothing else fails for that.
+fn traces(config: &LoadedConfig, store: &Store, node: &NodeId) -> (Traces, Option<Exporter>) {
+    let Some(settings) = config.traces.clone() else { return Default::default() };
+    match Traces::new(settings, store.ledger_id(), node) {
+        Ok((traces, exporter)) => (traces, Some(exporter)),
+        Err(error) => {
+            warn!(error, "no traces are sent: the HTTP client can't start");
+            Default::default()
+        }
     }
 }
 

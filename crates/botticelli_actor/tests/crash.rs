@@ -8,13 +8,23 @@ mod alerts;
 mod bad_luck;
 #[path = "crash/cluster.rs"]
 mod cluster;
+#[path = "crash/deployment.rs"]
+mod deployment;
 #[path = "crash/kills.rs"]
 mod kills;
 #[path = "crash/ledger.rs"]
 mod ledger;
+#[path = "crash/receiver.rs"]
+mod receiver;
 #[path = "crash/server.rs"]
 mod server;
 #[path = "crash/signals.rs"]
 mod signals;
 #[path = "crash/stage.rs"]
 mod stage;
+#[path = "crash/traces.rs"]
+mod traces;
+#[path = "crash/triggers.rs"]
+mod triggers;
+#[path = "crash/watch.rs"]
+mod watch;

@@ -13,6 +13,7 @@ mod api_tasks;
 mod error;
 pub mod fail_points;
 mod invariants;
+mod notifications;
 mod persistence;
 mod postgres;
 pub mod reader;
@@ -22,22 +23,24 @@ pub mod statement;
 mod store;
 mod target;
 mod views;
+mod wakeups;
 
 pub use access::{AuditFilter, AuditView, Requester, Scope, TokenView, ValidToken};
 pub use alerts::{AlertFilter, AlertView, AlertsSeen};
 pub use api_tasks::{ApiTask, Expected, Origin, PutTask, TaskChange};
 pub use error::OpenError;
 pub use invariants::{CensusView, HeldTasks, InvariantsView, PoolView, Progress, Standing};
+pub use notifications::{Heard, ListenError, Notifications, is_own_channel};
 pub use persistence::DatabaseStatePersistence;
 pub use store::{
     Cancelled, Condition, Decided, Mode, PostDecision, Published, RequestKey, Restored, Resumed, Store,
-    Wakeups,
 };
 pub use target::{DatabaseUrl, UrlError};
 pub use views::{
     AttemptView, ExecutionView, HealthView, HistoryFilter, NodeView, OutcomeFilter, PostAttemptView,
     PostFilter, PostView, TaskFilter, TaskView,
 };
+pub use wakeups::{News, Wakeups};
 
 /// The version that is compared with a database's `min_binary`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -6,6 +6,7 @@ use crate::api_tasks::{ApiTask, Expected, PutTask, TaskChange};
 use crate::error::{OpenError, Schema};
 use crate::fail_points::{Point, pass};
 use crate::invariants::{CensusView, InvariantsView, PoolView, Progress, Standing};
+use crate::notifications::Heard;
 use crate::postgres::{self, Postgres};
 use crate::reader::{ReadError, Reader};
 use crate::sqlite::{self, ServerLock, Sqlite};
@@ -15,6 +16,7 @@ use crate::views::{
     AttemptView, ExecutionView, HealthView, HistoryFilter, NodeView, PostAttemptView, PostFilter, PostView,
     TaskFilter, TaskView,
 };
+use crate::wakeups::{self, Told, Wakeups};
 use async_trait::async_trait;
 use botticelli_server::alert::AlertWatch;
 use botticelli_server::clock::Clock;
@@ -36,7 +38,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
@@ -207,6 +208,8 @@ pub struct Store {
 struct Inner {
     backend: Backend,
     ledger_id: Arc<str>,
+    /// By which it knows what it has told itself.
+    name: u64,
     _lock: Option<ServerLock>,
 }
 
@@ -309,17 +312,29 @@ impl Store {
         lock: Option<ServerLock>,
         target: &DatabaseUrl,
     ) -> Result<Self, OpenError> {
-        let unnamed =
-            Self { inner: Arc::new(Inner { backend, ledger_id: "".into(), _lock: None }), requester: None };
+        let unnamed = Self {
+            inner: Arc::new(Inner { backend, ledger_id: "".into(), name: 0, _lock: None }),
+            requester: None,
+        };
         let (ledger_id, min_binary) = unnamed.meta().await?;
         check_version(target, &min_binary)?;
         let Some(inner) = Arc::into_inner(unnamed.inner) else {
             return Err(OpenError::Ledger(LedgerError::Corrupt("the store is shared while it opens".into())));
         };
         Ok(Self {
-            inner: Arc::new(Inner { backend: inner.backend, ledger_id: ledger_id.into(), _lock: lock }),
+            inner: Arc::new(Inner {
+                backend: inner.backend,
+                ledger_id: ledger_id.into(),
+                name: wakeups::new_name(),
+                _lock: lock,
+            }),
             requester: None,
         })
+    }
+
+    /// Tells this database from all others.
+    pub fn ledger_id(&self) -> &str {
+        &self.inner.ledger_id
     }
 
     async fn meta(&self) -> Result<(String, String), LedgerError> {
@@ -505,7 +520,8 @@ impl Store {
         Ok(cancelled)
     }
 
-    /// Stores an event as an execution that waits for a node; with a key once, however often it comes.
+    /// Stores an event as an execution that waits for a node; with a key once, however often it comes. `first`: whoever
+    /// runs tasks in this process, and hears of it before all others do.
     ///
     /// # Errors
     /// When the database fails.
@@ -513,12 +529,51 @@ impl Store {
         &self,
         event: Event,
         key: Option<RequestKey>,
+        first: Option<&Wakeups>,
     ) -> Result<Published, LedgerError> {
         let task = event.task.clone();
         let audit = self.audit("task.trigger", &task, Value::Null);
         let published = write!(self, publish(event, key, audit))?;
-        self.notify(task.as_str()).await;
+        if let Published::Execution(execution) = published {
+            if let Some(wakeups) = first {
+                wakeups.waits(execution, task.clone());
+            }
+            let by = if first.is_some() { self.inner.name } else { 0 };
+            self.notify(&Told { by, execution, task }.text()).await;
+        }
         Ok(published)
+    }
+
+    /// Takes a channel of notifications for the node to listen to, or keeps it, for `lease`. `None`: another node that lives
+    /// has it. `heard`: what was notified longer ago than this is stored. `database` says whose channel it is, without secrets.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn take_channel(
+        &self,
+        node: &NodeId,
+        database: &str,
+        channel: &str,
+        lease: Duration,
+        heard: Option<Duration>,
+    ) -> Result<Option<Heard>, LedgerError> {
+        let (node, database, channel) = (node.clone(), database.to_owned(), channel.to_owned());
+        let (lease, heard) = (microseconds(lease), heard.map(microseconds));
+        write!(self, take_channel(node, database, channel, lease, heard))
+    }
+
+    /// The node listens to the channel no more: another one may at once.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn leave_channel(
+        &self,
+        node: &NodeId,
+        database: &str,
+        channel: &str,
+    ) -> Result<(), LedgerError> {
+        let (node, database, channel) = (node.clone(), database.to_owned(), channel.to_owned());
+        write!(self, leave_channel(node, database, channel)).map(drop)
     }
 
     /// How many executions the history holds.
@@ -733,7 +788,7 @@ impl Store {
             () = stop.cancelled() => {}
             () = async {
                 match &self.inner.backend {
-                    Backend::Postgres(database) => listen(database, &wakeups).await,
+                    Backend::Postgres(database) => listen(database, &wakeups, self.inner.name).await,
                     Backend::Sqlite(database) => watch_file(database, &wakeups).await,
                 }
             } => {}
@@ -741,37 +796,16 @@ impl Store {
     }
 }
 
-/// Wakes whoever waits for changes.
-#[derive(Clone, Default)]
-pub struct Wakeups {
-    changed: Arc<Notify>,
-    followed: Arc<watch::Sender<()>>,
-}
-
-impl Wakeups {
-    /// Wakes. Several calls before somebody looks are one.
-    pub fn changed(&self) {
-        self.changed.notify_one();
-        self.followed.send_replace(());
-    }
-
-    /// Waits until [`Wakeups::changed`] was called. For one that waits; others follow.
-    pub async fn wait(&self) {
-        self.changed.notified().await;
-    }
-
-    /// Tells of each [`Wakeups::changed`] from now on.
-    pub fn follow(&self) -> watch::Receiver<()> {
-        self.followed.subscribe()
-    }
-}
-
 /// Between two attempts to listen.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
-async fn listen(database: &Postgres, wakeups: &Wakeups) {
+async fn listen(database: &Postgres, wakeups: &Wakeups, myself: u64) {
+    let heard = |told: Option<&str>| match told {
+        Some(told) => wakeups.hear(told, myself),
+        None => wakeups.changed(),
+    };
     loop {
-        if let Err(error) = database.listen(|| wakeups.changed()).await {
+        if let Err(error) = database.listen(heard).await {
             debug!(error, "not listening for notifications; trying again");
         }
         tokio::time::sleep(LISTEN_AGAIN).await;
@@ -952,6 +986,7 @@ impl Ledger for Store {
 
     async fn record(&self, node: &NodeId, ended: &[EndedAttempt]) -> Result<Vec<Recorded>, LedgerError> {
         let mut recorded = Vec::with_capacity(ended.len());
+        let followed = |recorded: &Recorded| matches!(recorded, Recorded::Stored { state: Some(state) } if state.followed);
         // A batch that is refused is halved until it is known which attempt it is that the database does not take.
         let mut batches = vec![ended];
         while let Some(batch) = batches.pop() {
@@ -970,6 +1005,12 @@ impl Ledger for Store {
                 }
                 Err(error) => return Err(error),
             }
+        }
+        if recorded.iter().any(followed)
+            && let Err(error) = self.pass_on_ends().await
+        {
+            // The next heartbeat of any node does it.
+            warn!(error = %error, "what runs after these tasks waits");
         }
         Ok(recorded)
     }
@@ -1005,6 +1046,20 @@ impl Ledger for Store {
             pass(Point::Rescued);
         }
         Ok(rescued)
+    }
+
+    async fn pass_on_ends(&self) -> Result<usize, LedgerError> {
+        let mut all = 0;
+        loop {
+            match write!(self, pass_on_ends())? {
+                0 => break,
+                passed_on => all += passed_on,
+            }
+        }
+        if all > 0 {
+            self.notify("executions").await;
+        }
+        Ok(all)
     }
 
     async fn register(&self, registration: Registration) -> Result<Registered, LedgerError> {
@@ -1139,14 +1194,14 @@ impl EventServer for Store {
     async fn receive(&self, arrival: Arrival) -> Result<Received, LedgerError> {
         let task = arrival.task.clone();
         let received = write!(self, receive(arrival))?;
-        if let Received::Stored(_) = received {
+        if matches!(received, Received::Stored(_)) {
             self.notify(task.as_str()).await;
         }
         Ok(received)
     }
 
     async fn publish(&self, event: Event) -> Result<Accepted, LedgerError> {
-        Ok(match self.publish_once(event, None).await? {
+        Ok(match self.publish_once(event, None, None).await? {
             Published::Execution(id) | Published::Again(id) => Accepted::Execution(id),
             Published::OtherRequest | Published::UnknownTask => Accepted::UnknownTask,
         })

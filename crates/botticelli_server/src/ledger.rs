@@ -231,6 +231,8 @@ pub struct TaskChange {
     pub breaker_opened: bool,
     /// Failures in a row.
     pub consecutive_failures: u32,
+    /// Whether other tasks run after it: see [`Ledger::pass_on_ends`].
+    pub followed: bool,
 }
 
 /// Whether a node still counts as alive.
@@ -340,6 +342,10 @@ pub trait Ledger: Send + Sync {
 
     /// Hands on what other nodes have that were silent longer than their lease.
     async fn rescue(&self, node: &NodeId) -> Result<Rescued, LedgerError>;
+
+    /// Makes executions of the ends that other tasks run after, which were stored with what ended. Whoever records an end
+    /// does this at once; whoever looks after the nodes, again and again, in case one died in between. Returns how many ends.
+    async fn pass_on_ends(&self) -> Result<usize, LedgerError>;
 
     /// Takes up definitions, all in one transaction.
     async fn register(&self, registration: Registration) -> Result<Registered, LedgerError>;

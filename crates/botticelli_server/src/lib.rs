@@ -3,6 +3,7 @@
 //! Pure: no runtime, no SQL, no HTTP, and no clock of its own: whoever asks says what time it is. The words are
 //! those of `ARCHITECTURE.md`; the traits are the seams that the binary `actor-server` is assembled from.
 
+pub mod after;
 pub mod alert;
 pub mod breaker;
 pub mod clock;

@@ -24,6 +24,8 @@ pub enum SkipReason {
     Duplicate,
     /// A limit that the actor sets for itself was reached.
     RateLimited,
+    /// So many runs of the task waited already that its trigger takes no more (`max_waiting`).
+    TooManyWaiting,
 }
 
 impl SkipReason {
@@ -38,6 +40,7 @@ impl SkipReason {
             Self::NothingToPost => "nothing_to_post",
             Self::Duplicate => "duplicate",
             Self::RateLimited => "rate_limited",
+            Self::TooManyWaiting => "too_many_waiting",
         }
     }
 }

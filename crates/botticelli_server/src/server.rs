@@ -138,8 +138,8 @@ pub enum Accepted {
     UnknownTask,
 }
 
-/// Something that arrived from outside, for one of the tasks that react to it.
-#[derive(Debug, Clone, PartialEq)]
+/// Something that arrived, for one of the tasks that react to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Arrival {
     /// The task that reacts. It is the ordering key, too: what arrives for a task that does not overlap is run one at a
     /// time, in the order in which it was taken; what arrives for different tasks has no order.
@@ -154,8 +154,20 @@ pub struct Arrival {
     pub item: EventItem,
     /// Whether it shares a run with others.
     pub gathering: Gathering,
-    /// Back-pressure: with so many runs of the task waiting for events, no other is begun.
+    /// With so many runs of the task waiting for events, no other is begun.
     pub max_waiting: NonZeroU32,
+    /// What becomes of it then.
+    pub when_full: WhenFull,
+}
+
+/// What becomes of an arrival when too many runs wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFull {
+    /// Back-pressure: whoever brought it brings it again later.
+    Refuse,
+    /// Nobody would bring it again: the history says that it was left out.
+    LeaveOut,
 }
 
 /// An event as a run gets to know it.
@@ -178,7 +190,8 @@ pub struct GatheredEvents {
 }
 
 /// Which events become one run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Gathering {
     /// Each has its own, at once.
     Each,
@@ -208,6 +221,8 @@ pub enum Received {
     Again(ExecutionId),
     /// Its id was used by another request.
     OtherRequest,
+    /// Too many runs wait already: this row of the history says that it was left out.
+    LeftOut(ExecutionId),
     /// Too many runs wait already: it is not stored. Whoever sent it tries again later.
     Full {
         /// How many wait.

@@ -1,5 +1,6 @@
 //! A task: what it is (its definition) and where it stands (its state).
 
+use crate::after::After;
 use crate::breaker::{BreakerPolicy, BreakerState};
 use crate::ids::{ActorName, DefinitionHash, TaskId};
 use crate::outbox::OnUnknown;
@@ -26,6 +27,8 @@ pub struct Task {
     pub destinations: Vec<Destination>,
     /// A task that is not enabled is known, and paused by its definition.
     pub enabled: bool,
+    /// The tasks that it runs after. No part of the definition: the store sees to it, whichever node ends them.
+    pub after: Vec<After>,
     /// The hash of all of this and of the actor's definition.
     pub definition: DefinitionHash,
 }

@@ -208,6 +208,7 @@ fn task(name: &str, schedule: ScheduleType) -> Task {
         policy: TaskPolicy { max_attempts: NonZeroU32::MIN, ..TaskPolicy::default() },
         destinations: Vec::new(),
         enabled: true,
+        after: Vec::new(),
         definition: DefinitionHash::new(format!("definition of {name}")).expect("a name"),
     }
 }

@@ -207,6 +207,7 @@ fn every_minute(name: &str) -> Task {
         policy: TaskPolicy::default(),
         destinations: Vec::new(),
         enabled: true,
+        after: Vec::new(),
         definition: DefinitionHash::new(name).expect("a name"),
     }
 }

@@ -6,6 +6,7 @@ use botticelli_actor::app::contexts;
 use botticelli_actor::clock::SystemClock;
 use botticelli_actor::engine::{CurrentNode, DatabaseClock, Engine, EngineParts, EngineSettings, node_name};
 use botticelli_actor::platforms::Platforms;
+use botticelli_actor::traces::Traces;
 use botticelli_database::{Mode, Store, Wakeups};
 use botticelli_server::clock::Clock as _;
 use botticelli_server::ids::{ActorName, DefinitionHash, TaskId};
@@ -129,6 +130,7 @@ pub(crate) fn task(number: usize, schedule: ScheduleType) -> Task {
         policy: TaskPolicy::default(),
         destinations: Vec::new(),
         enabled: true,
+        after: Vec::new(),
         definition: DefinitionHash::new("bench").expect("a hash"),
     }
 }
@@ -166,6 +168,7 @@ pub(crate) async fn serve(store: &Store, tasks: Vec<Task>, actor: Arc<Noop>) -> 
             max_concurrent_executions: NonZeroUsize::new(16).expect("16"),
             ..EngineSettings::default()
         },
+        traces: Traces::default(),
     });
     engine.enter().await.expect("the node is entered");
     engine.hold(tasks);

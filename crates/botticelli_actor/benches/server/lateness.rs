@@ -92,7 +92,8 @@ fn milliseconds(actor: &Noop) -> Vec<f64> {
     started.iter().map(|(_, lateness)| late(lateness)).collect()
 }
 
-fn figures(mut late: Vec<f64>) -> Vec<(&'static str, f64)> {
+/// The 50th and the 99th percentile, and the worst.
+pub(crate) fn figures(mut late: Vec<f64>) -> Vec<(&'static str, f64)> {
     late.sort_by(f64::total_cmp);
     let at = |share: f64| late[((late.len() - 1) as f64 * share) as usize];
     vec![("p50", at(0.5)), ("p99", at(0.99)), ("max", at(1.0)), ("started", late.len() as f64)]

@@ -11,6 +11,7 @@ mod lateness;
 mod machine;
 mod process;
 mod throughput;
+mod triggers;
 
 use clap::Parser;
 use harness::Database;
@@ -70,6 +71,16 @@ async fn run(args: &Args) {
         }
         if kind == "postgres" && wanted("api_lists") {
             repeat(args, kind, "api_lists", "ms", async || api::lists(&database).await).await;
+        }
+    }
+    for database in Database::all() {
+        for case in triggers::CASES.iter().filter(|case| case.is_for(&database)) {
+            if format!("{}/{}", database.kind(), case.name).contains(&args.only) {
+                repeat(args, database.kind(), case.name, "ms", async || {
+                    triggers::measure(&database, case).await
+                })
+                .await;
+            }
         }
     }
     for case in process::CASES {

@@ -3,6 +3,7 @@
 
 use super::AlertSettings;
 use super::signature::SigningKey;
+use crate::causes::with_causes;
 use async_trait::async_trait;
 use botticelli_server::alert::{AlertEvent, EXTRA, Notice, shortened};
 use botticelli_server::clock::Clock;
@@ -248,15 +249,7 @@ fn dedup_key(answer: &str) -> Option<String> {
 
 /// The answer's text, if the receiver took it. `secrets` are cut out of whatever is told.
 async fn send(request: RequestBuilder, secrets: &[&SecretString]) -> Result<String, PostError> {
-    let told = |error: reqwest::Error| {
-        let mut text = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            text = format!("{text}: {cause}");
-            source = cause.source();
-        }
-        without(&text, secrets)
-    };
+    let told = |error: reqwest::Error| without(&with_causes(&error), secrets);
     let response = request.send().await.map_err(|error| {
         let never_left = error.is_connect() || error.is_builder();
         let reason = Reason::from(told(error.without_url()));

@@ -5,7 +5,7 @@ use super::errors::{DryRunFailed, opening_hint};
 use super::output::visible;
 use super::{actor_faults, load_checked, next};
 use crate::clock::SystemClock;
-use crate::config::{ActorFile, Check, Fault, LoadedConfig, Problem, Problems};
+use crate::config::{ActorFile, Check, Fault, Files, LoadedConfig, Problem, Problems};
 use crate::knowledge::check_content;
 use crate::platforms::{Finding, Intended, Platforms};
 use crate::skills::SkillRegistry;
@@ -29,7 +29,7 @@ pub(super) fn print(global: &GlobalArgs, now: DateTime<Utc>, out: &mut impl Writ
         platforms: Platforms::built_in(Arc::new(SystemClock)),
         own_database: Cell::new(None),
     };
-    let config = load_checked(global, &surroundings).map_err(DryRunFailed)?;
+    let config = load_checked(global, &surroundings, &mut Files::default()).map_err(DryRunFailed)?;
     let problems = surroundings.runtime.block_on(preflight(global, &config, now))?;
     if !problems.is_empty() {
         return Err(DryRunFailed(Problems(problems)).into());

@@ -17,6 +17,7 @@ mod show;
 mod supervisor;
 mod task;
 mod token;
+mod watch;
 
 pub(crate) use args::printable;
 pub use args::{
@@ -25,7 +26,7 @@ pub use args::{
 
 use crate::actor::PipelineActor;
 use crate::clock::SystemClock;
-use crate::config::{self, ActorFile, Check, Fault, Given, LoadedConfig, Problems};
+use crate::config::{self, ActorFile, Check, Fault, Files, Given, LoadedConfig, Problems};
 use crate::skills::SkillRegistry;
 use anyhow::Context as _;
 use botticelli_server::clock::Clock;
@@ -132,23 +133,27 @@ async fn with_database(cli: &Cli, command: &Command) -> anyhow::Result<()> {
 
 /// Loads the configuration that the command line names; warnings go to the log.
 fn load_config(global: &GlobalArgs) -> Result<LoadedConfig, Problems> {
+    load_noting(global, &mut Files::default())
+}
+
+fn load_noting(global: &GlobalArgs, files: &mut Files) -> Result<LoadedConfig, Problems> {
     let skills = SkillRegistry::standard();
-    load_checked(global, &move |file: &ActorFile, database_url: &SecretString| {
-        actor_faults(file, &skills, database_url)
-    })
+    let check =
+        move |file: &ActorFile, database_url: &SecretString| actor_faults(file, &skills, database_url);
+    load_checked(global, &check, files)
 }
 
 fn actor_faults(file: &ActorFile, skills: &SkillRegistry, database_url: &SecretString) -> Vec<Fault> {
     PipelineActor::build(file, skills, database_url.expose_secret()).err().unwrap_or_default()
 }
 
-fn load_checked(global: &GlobalArgs, check: &dyn Check) -> Result<LoadedConfig, Problems> {
+fn load_checked(global: &GlobalArgs, check: &dyn Check, files: &mut Files) -> Result<LoadedConfig, Problems> {
     let given = Given {
         config: global.config.clone(),
         database_url: global.database_url(),
         discord_token: global.discord_token(),
     };
-    let loaded = config::load(&given, &config::env::process, check)?;
+    let loaded = config::load_noting(&given, &config::env::process, check, files)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }

@@ -1,10 +1,11 @@
 //! `actor-server run`: the server, until a signal.
 
 use super::args::GlobalArgs;
-use super::{load_config, supervisor};
-use crate::app::{App, AppParts};
+use super::watch::{LastLoad, Watch};
+use super::{load_noting, supervisor};
+use crate::app::{App, AppError, AppParts};
 use crate::clock::SystemClock;
-use crate::config::{LoadedConfig, Problems, env};
+use crate::config::{Files, LoadedConfig, Problems, env};
 use crate::engine::node_name;
 use botticelli_server::clock::Clock;
 use botticelli_server::server::ActorServer as _;
@@ -14,11 +15,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 pub(super) async fn run(global: GlobalArgs) -> anyhow::Result<()> {
-    let config = load_runnable(&global)?;
+    let last_load = LastLoad::default();
+    let config = load_runnable(&global, &last_load)?;
+    let mut watch = config.settings.watch.then(|| Watch::new(last_load.clone()));
     let mut signals = Signals::new()?;
     let node = node_name(&env::host_name(), std::process::id(), SystemClock.now());
     let parts = AppParts::new(&config, clock()?, node.clone())?;
-    let app = App::build(config, parts, Box::new(move || load_runnable(&global)));
+    let app = App::build(config, parts, Box::new(move || load_runnable(&global, &last_load)));
     info!(%node, "starting");
     tokio::select! {
         started = app.start() => started?,
@@ -30,6 +33,7 @@ pub(super) async fn run(global: GlobalArgs) -> anyhow::Result<()> {
     let first = loop {
         let told = tokio::select! {
             told = signals.next() => told,
+            () = changed(watch.as_mut()) => Told::Reload,
             () = app.breaks_down() => break None,
         };
         match told {
@@ -39,6 +43,9 @@ pub(super) async fn run(global: GlobalArgs) -> anyhow::Result<()> {
                 supervisor::reloading();
                 tokio::select! {
                     reloaded = app.reload() => {
+                        if let Some(watch) = &mut watch {
+                            watch.note(matches!(&reloaded, Err(error) if !matches!(error, AppError::Config(_))));
+                        }
                         if let Err(error) = reloaded {
                             error!("not reloaded, the server goes on as before: {error}");
                         }
@@ -78,9 +85,19 @@ fn clock() -> anyhow::Result<Arc<dyn Clock>> {
     crate::rehearsal::begin()
 }
 
+async fn changed(watch: Option<&mut Watch>) {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The configuration, if all of its tasks can run, or the others shall.
-fn load_runnable(global: &GlobalArgs) -> Result<LoadedConfig, Problems> {
-    let config = load_config(global)?;
+fn load_runnable(global: &GlobalArgs, last_load: &LastLoad) -> Result<LoadedConfig, Problems> {
+    let mut files = Files::default();
+    let config = load_noting(global, &mut files);
+    last_load.note(files);
+    let config = config?;
     let problems: Vec<_> = config.without_token().into_iter().map(|(_, problem)| problem).collect();
     if problems.is_empty() || global.allow_degraded { Ok(config) } else { Err(Problems(problems)) }
 }

@@ -103,7 +103,7 @@ impl Makings {
         let first_bot_post =
             bot_posts.first().and_then(|_| places.iter().find(as_bot)).map(|(path, _)| path.clone());
         let destinations = places.into_iter().map(|(_, place)| place).collect();
-        let found = task::Found { schedule, policy, destinations };
+        let found = task::Found { schedule, policy, destinations, after: Vec::new() };
         let task = task::task(config, found, &table, &file.actor.name, content, &self.settings);
         // A hash is never refused.
         task.map(|task| FromApi { task, bot_posts, first_bot_post }).ok_or_else(Vec::new)

@@ -7,15 +7,18 @@ use super::api_task::Makings;
 use super::discord::{self, BotPost, DiscordSettings};
 use super::document::Document;
 use super::env::Environment;
+use super::files::Files;
 use super::problem::{Problem, Problems};
 use super::read::{Fault, KeyPath, Step, read_what_is_right};
 use super::server_file::{
     ActorInstanceConfig, ActorServerConfig, CatchUpMode, DEFAULT_DATABASE_URL, PlatformName, ServerSettings,
 };
 use super::task;
-use super::triggers::{self, Webhook};
+use super::traces::{self, TraceSettings};
+use super::triggers::{self, Channel, Named, TriggerSection, Triggers, Webhook};
 use crate::alerts::{AlertSettings, HeartbeatSettings};
 use botticelli_database::DatabaseUrl;
+use botticelli_server::after::After;
 use botticelli_server::ids::{ActorName, TaskId};
 use botticelli_server::post::Destination;
 use botticelli_server::task::{Backoff, Task};
@@ -82,12 +85,16 @@ pub struct LoadedConfig {
     pub alerts: Vec<AlertSettings>,
     /// Who is called while all is well.
     pub heartbeat: Option<HeartbeatSettings>,
+    /// Where traces go.
+    pub traces: Option<TraceSettings>,
     /// Where enabled tasks post as the bot.
     pub bot_posts: Vec<BotPost>,
     /// The tasks, in the order of the file.
     pub tasks: Vec<Arc<Task>>,
     /// Where events come in.
     pub webhooks: Arc<[Webhook]>,
+    /// Channels of PostgreSQL whose notifications run tasks.
+    pub channels: Arc<[Channel]>,
     /// The actors that they run, each once.
     pub actors: Vec<ActorFile>,
     /// What else can be made of it while the server runs.
@@ -113,17 +120,34 @@ impl LoadedConfig {
 /// # Errors
 /// All that is wrong in all files.
 pub fn load(given: &Given, environment: &Environment, check: &dyn Check) -> Result<LoadedConfig, Problems> {
+    load_noting(given, environment, check, &mut Files::default())
+}
+
+/// The same. `files` gets to know the files that were looked for, also when something is wrong with them.
+///
+/// # Errors
+/// All that is wrong in all files.
+pub fn load_noting(
+    given: &Given,
+    environment: &Environment,
+    check: &dyn Check,
+    files: &mut Files,
+) -> Result<LoadedConfig, Problems> {
     let mut loader = Loader {
         environment,
         check,
+        files,
         database_url: DEFAULT_DATABASE_URL.into(),
         discord: None,
         bot_posts: Vec::new(),
         webhooks: Vec::new(),
+        channels: Vec::new(),
+        afters: Vec::new(),
         problems: Vec::new(),
         warnings: Vec::new(),
         actors: BTreeMap::new(),
     };
+    loader.files.note(&given.config);
     let mut server = Document::load(&given.config, environment, &mut loader.problems).map_err(|problem| {
         let hint = "--config FILE names another file; examples/actor_server.toml is one to start from";
         if matches!(given.config.try_exists(), Ok(false)) { problem.hint(hint) } else { problem }
@@ -141,6 +165,7 @@ pub fn load(given: &Given, environment: &Environment, check: &dyn Check) -> Resu
             actors: loader.actors.into_values().filter_map(|actor| actor.file).collect(),
             bot_posts: loader.bot_posts,
             webhooks: loader.webhooks.into(),
+            channels: loader.channels.into(),
             warnings: loader.warnings,
             ..loaded
         }),
@@ -151,11 +176,15 @@ pub fn load(given: &Given, environment: &Environment, check: &dyn Check) -> Resu
 struct Loader<'a> {
     environment: &'a Environment,
     check: &'a dyn Check,
+    files: &'a mut Files,
     database_url: SecretString,
     /// `None` when the file can't be read.
     discord: Option<DiscordSettings>,
     bot_posts: Vec<BotPost>,
     webhooks: Vec<Webhook>,
+    channels: Vec<Channel>,
+    /// Which tasks run after which.
+    afters: Vec<Named>,
     problems: Vec<Problem>,
     warnings: Vec<String>,
     /// By canonical path: however a task writes it, a file is loaded once.
@@ -200,6 +229,8 @@ impl Loader<'_> {
         let discord = config.map(|config| self.discord(document, config.discord.into()));
         self.discord = discord.filter(|_| !is_wrong(&KeyPath::from("discord").key("webhooks")));
         let alerts = self.alerts(document, &alert_sections, discord_token.is_some());
+        let (traces, warnings) = traces::read(self.environment);
+        self.warnings.extend(warnings);
 
         if entries.is_empty() {
             self.warn(document, "there are no [[actors]] entries: there is nothing to run");
@@ -211,6 +242,7 @@ impl Loader<'_> {
             self.check_name(&entry, &mut names);
             tasks.extend(self.task(&entry, &settings).map(Arc::new));
         }
+        self.check_afters(document, &names);
         Some(LoadedConfig {
             settings,
             api,
@@ -219,9 +251,11 @@ impl Loader<'_> {
             discord: self.discord.clone().unwrap_or_default(),
             alerts,
             heartbeat,
+            traces,
             bot_posts: Vec::new(),
             tasks,
             webhooks: Arc::default(),
+            channels: Arc::default(),
             actors: Vec::new(),
             makings: Arc::default(),
             warnings: Vec::new(),
@@ -390,9 +424,7 @@ impl Loader<'_> {
         let actor = actor.and_then(|file| self.actor(entry, file));
         let config = config?;
         self.warn_of_no_effect(entry, &config);
-        if knows_triggers {
-            self.webhooks(entry, &config);
-        }
+        let after = if knows_triggers { self.triggers(entry, &config) } else { Vec::new() };
         let destinations = if knows_places { self.destinations(entry, &config) } else { None };
         let policy = task::policy(&config, server, actor.as_ref().map(|(file, _)| &file.execution));
         if knows_backoff && policy.backoff != server.backoff {
@@ -400,7 +432,7 @@ impl Loader<'_> {
         }
         let schedule = schedule.filter(|_| is_right)?;
         let (actor, content) = actor?;
-        let found = task::Found { schedule, policy, destinations: destinations? };
+        let found = task::Found { schedule, policy, destinations: destinations?, after };
         task::task(config, found, entry.table, &actor.actor.name, &content, server)
     }
 
@@ -434,12 +466,41 @@ impl Loader<'_> {
         Some(found.into_iter().map(|(_, destination)| destination).collect())
     }
 
-    /// Where events come in for the task. What is wrong is reported.
-    fn webhooks(&mut self, entry: &Entry<'_>, config: &ActorInstanceConfig) {
-        match triggers::webhooks(config, &self.webhooks) {
-            Ok(webhooks) if config.enabled => self.webhooks.extend(webhooks),
-            Ok(_) => {}
-            Err(faults) => faults.into_iter().for_each(|fault| self.fault(entry, fault)),
+    /// What makes the task run besides its schedule: the tasks that it runs after. What is wrong is reported.
+    fn triggers(&mut self, entry: &Entry<'_>, config: &ActorInstanceConfig) -> Vec<After> {
+        for (index, section) in config.triggers.iter().enumerate() {
+            if let TriggerSection::After(section) = section {
+                let trigger = KeyPath([entry.path.0.clone(), KeyPath::entry("triggers", index).0].concat());
+                self.afters.push(Named {
+                    task: config.name.clone(),
+                    place: trigger,
+                    after: section.task.clone(),
+                });
+            }
+        }
+        let own = DatabaseUrl::parse(self.database_url.expose_secret()).ok();
+        match triggers::triggers(config, &self.webhooks, own.as_ref()) {
+            Ok(Triggers { webhooks, after, channels }) => {
+                if config.enabled {
+                    self.webhooks.extend(webhooks);
+                    self.channels.extend(channels);
+                }
+                after
+            }
+            Err(faults) => {
+                faults.into_iter().for_each(|fault| self.fault(entry, fault));
+                Vec::new()
+            }
+        }
+    }
+
+    /// Tasks that run after one that there is not, or after each other in a circle.
+    fn check_afters(&mut self, document: &Document, names: &HashMap<String, KeyPath>) {
+        let known: Vec<&str> = names.keys().map(String::as_str).collect();
+        let afters = std::mem::take(&mut self.afters);
+        for (named, fault) in triggers::wrong_afters(&afters, &known) {
+            let subject = format!("task {:?}", named.task);
+            self.report(document, Some(&subject), fault.within(named.place.clone()));
         }
     }
 
@@ -474,7 +535,7 @@ impl Loader<'_> {
             return None;
         }
         let beside = entry.document.path.parent().unwrap_or(Path::new("")).join(file);
-        let path = [beside.clone(), PathBuf::from(file)].into_iter().find(|path| path.exists());
+        let path = [beside.clone(), PathBuf::from(file)].into_iter().find(|path| self.files.note(path));
         let Some(path) = path else {
             let message = format!("config_file {file:?} is not there");
             let hint = format!("looked for {} and, from the working directory, {file}", beside.display());

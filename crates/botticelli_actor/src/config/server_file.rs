@@ -69,6 +69,8 @@ pub struct ServerSection {
     pub backoff_initial_seconds: Within<1, DAY>,
     /// The longest wait after a failure.
     pub backoff_max_seconds: Within<1, DAY>,
+    /// Whether this file and the actors' files are read again when they change, as SIGHUP asks for it.
+    pub watch: bool,
 }
 
 impl Default for ServerSection {
@@ -82,6 +84,7 @@ impl Default for ServerSection {
             history_retention_days: Within::of::<90>(),
             backoff_initial_seconds: Within::of::<5>(),
             backoff_max_seconds: Within::of::<900>(),
+            watch: false,
         }
     }
 }
@@ -245,6 +248,8 @@ pub struct ServerSettings {
     pub history_retention: Option<Duration>,
     /// The wait after failures, where a task does not say otherwise.
     pub backoff: Backoff,
+    /// Whether the files are read again when they change.
+    pub watch: bool,
 }
 
 impl From<&ServerSection> for ServerSettings {
@@ -261,6 +266,7 @@ impl From<&ServerSection> for ServerSettings {
                 initial: section.backoff_initial_seconds.seconds(),
                 max: section.backoff_max_seconds.seconds(),
             },
+            watch: section.watch,
         }
     }
 }

@@ -8,6 +8,7 @@ use super::server_file::{
     ActorInstanceConfig, CatchUpMode, DestinationSection, PlatformName, ServerSettings,
 };
 use crate::names::unknown;
+use botticelli_server::after::After;
 use botticelli_server::alert::TASK_PREFIX;
 use botticelli_server::ids::{ActorName, DefinitionHash};
 use botticelli_server::post::Destination;
@@ -220,6 +221,7 @@ pub(super) struct Found {
     pub(super) schedule: ScheduleType,
     pub(super) policy: TaskPolicy,
     pub(super) destinations: Vec<Destination>,
+    pub(super) after: Vec<After>,
 }
 
 /// The task of an entry, of which all is right. `content` is that of its actor's file.
@@ -243,6 +245,7 @@ pub(super) fn task(
         policy: found.policy,
         destinations: found.destinations,
         enabled: config.enabled,
+        after: found.after,
         definition: DefinitionHash::new(definition).ok()?,
     })
 }

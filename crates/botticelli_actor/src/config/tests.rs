@@ -11,6 +11,8 @@ use std::fs;
 use std::time::Duration;
 use tempfile::TempDir;
 
+mod triggers;
+
 /// The files of one test, in a folder of their own.
 struct Files(TempDir);
 

@@ -13,6 +13,7 @@ mod tests;
 use crate::engine::{CurrentNode, Shutdown};
 use crate::metrics::DeliveryMetrics;
 use crate::platforms::Platforms;
+use crate::traces::Traces;
 use botticelli_database::Wakeups;
 use botticelli_database::fail_points::{Point, pass};
 use botticelli_server::clock::Clock;
@@ -38,7 +39,7 @@ use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{Instrument as _, debug, error, info, warn};
 
 /// A post that is due, but held up by another one of its destination, is looked at again after this long. One of our
 /// own that ends is noticed at once; this is for those of other nodes, and for clocks that differ a little.
@@ -119,6 +120,7 @@ pub struct Deliverer {
     settings: Arc<DeliverySettings>,
     signals: DeliverySignals,
     metrics: Arc<DeliveryMetrics>,
+    traces: Traces,
 }
 
 /// What a deliverer hears, and what it tells.
@@ -152,7 +154,13 @@ impl Deliverer {
             settings: Arc::new(settings),
             signals,
             metrics: Arc::default(),
+            traces: Traces::default(),
         }
+    }
+
+    /// One that makes spans of its attempts.
+    pub fn traced(self, traces: Traces) -> Self {
+        Self { traces, ..self }
     }
 
     /// What it counts.
@@ -304,11 +312,13 @@ impl Deliverer {
         let claimed = self.outbox.claim_posts(&node, room, self.settings.lease, without).await?;
         let is_full = claimed.len() >= room;
         for post in claimed {
-            let (courier, node) = (self.courier(&post), node.clone());
-            work.sending.spawn(async move {
+            let (courier, node, log) = (self.courier(&post), node.clone(), self.traces.log_delivery(&post));
+            let attempt = async move {
+                let (clock, started_at) = (courier.clock.clone(), courier.clock.now());
                 let (end, exchanges) = courier.deliver(&post).await;
-                Ended { node, post, end, exchanges }
-            });
+                Ended { node, post, end, exchanges, started_at, ended_at: clock.now() }
+            };
+            work.sending.spawn(attempt.instrument(log));
         }
         if is_full {
             return Ok(idle_until);
@@ -337,7 +347,8 @@ impl Deliverer {
                 Ok(lost) => {
                     let told: Vec<Ended> = work.ended.drain(..of_this_name).collect();
                     for ended in told {
-                        work.tell(&ended, lost.contains(&ended.post.id));
+                        let log = self.traces.log_delivery(&ended.post);
+                        log.in_scope(|| work.tell(&ended, lost.contains(&ended.post.id)));
                     }
                 }
                 Err(LedgerError::Refused(_) | LedgerError::Corrupt(_)) => {
@@ -360,6 +371,7 @@ impl Deliverer {
             }
             // Only now, so that one whose storing is cut short is known not to be stored.
             let Some(ended) = work.ended.pop() else { break };
+            let _lines_of_the_attempt = self.traces.log_delivery(&ended.post).entered();
             match stored {
                 Ok(lost) => work.tell(&ended, !lost.is_empty()),
                 Err(error) => {
@@ -382,10 +394,12 @@ impl Deliverer {
             // What of these tasks was claimed ahead is to be taken back.
             self.signals.changed.changed();
         }
-        for Ended { post, end, .. } in ended.iter().filter(|ended| !lost.contains(&ended.post.id)) {
+        for ended in ended.iter().filter(|ended| !lost.contains(&ended.post.id)) {
+            let Ended { post, end, exchanges, started_at, ended_at, .. } = ended;
             let platform = &post.destination.platform;
             let known = self.platforms.get(platform).map_or("unknown", |_| platform);
             self.metrics.settled(post, known, end, self.clock.now());
+            self.traces.delivery(post, (end, exchanges), *started_at, *ended_at);
         }
         Ok(lost)
     }
@@ -412,6 +426,8 @@ struct Ended {
     post: ClaimedPost,
     end: PostEnd,
     exchanges: Vec<Exchange>,
+    started_at: DateTime<Utc>,
+    ended_at: DateTime<Utc>,
 }
 
 impl Ended {

@@ -14,6 +14,7 @@ use super::message::{
 use super::routes::Route;
 use super::snowflake::{Nonce, Snowflake};
 use super::types::{Channel, Guild, Member, PostedMessage, Role, Threads, User};
+use crate::causes::with_causes;
 use botticelli_database::fail_points::{Point, pass};
 use botticelli_server::clock::Clock;
 use botticelli_server::post::fingerprint;
@@ -164,17 +165,6 @@ fn failed(route: &Route, error: reqwest::Error) -> (Ended, DiscordError) {
     } else {
         (Ended::NoAnswer, DiscordError::Unknown(text.into()))
     }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// What is so already is as good as done.

@@ -10,20 +10,22 @@ use super::recorder::{Answer, Recorder};
 use super::timetable::Timetable;
 use super::window::Window;
 use super::{Activity, Command, LAST_MOMENTS, Parts, Shutdown};
+use crate::traces::TimedStage;
+use botticelli_database::News;
 use botticelli_server::clock::Clock as _;
 use botticelli_server::ids::{ExecutionId, TaskId};
-use botticelli_server::ledger::{Attempt, EndedAttempt, POISON_INTERRUPTIONS, Recorded, Trigger};
+use botticelli_server::ledger::{Attempt, EndedAttempt, POISON_INTERRUPTIONS, Recorded, Trigger, Waiting};
 use botticelli_server::outcome::AttemptEnd;
 use botticelli_server::plan::{Settlement, settle};
 use botticelli_server::server::Run;
 use chrono::{DateTime, Utc};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{Instrument as _, debug, error, info, warn};
 
 pub(super) struct Dispatcher {
     parts: Arc<Parts>,
@@ -37,6 +39,8 @@ pub(super) struct Dispatcher {
     running: JoinSet<Ended>,
     /// Started, and not recorded.
     under_way: BTreeMap<ExecutionId, TaskId>,
+    /// Of those, the skills, where they are traced.
+    stages: BTreeMap<ExecutionId, Vec<TimedStage>>,
     /// Ends one of those that run.
     cancels: BTreeMap<ExecutionId, CancellationToken>,
     question: Option<JoinHandle<Reply>>,
@@ -50,6 +54,8 @@ pub(super) struct Dispatcher {
     check: bool,
     /// Work is asked for next, before news. They take turns, so that a stream of news keeps no work waiting.
     work_next: bool,
+    /// Executions of which somebody said that they wait. If they are not to be had, everything is looked at.
+    hinted: BTreeSet<ExecutionId>,
     /// Tasks whose state is to be looked up, and whether that is because the store refused a claim.
     look_up: BTreeMap<TaskId, bool>,
     recorder: Option<mpsc::UnboundedSender<EndedAttempt>>,
@@ -81,7 +87,9 @@ impl Dispatcher {
             refill_at: Some(DateTime::<Utc>::MIN_UTC),
             check: false,
             work_next: false,
+            hinted: BTreeSet::new(),
             under_way: BTreeMap::new(),
+            stages: BTreeMap::new(),
             look_up: BTreeMap::new(),
             recorder: Some(recorder),
             recorded,
@@ -118,12 +126,7 @@ impl Dispatcher {
                     }
                 }
                 Some(command) = self.commands.recv() => self.obey(command),
-                () = wakeups.wait() => {
-                    self.check = true;
-                    self.refill_at = Some(DateTime::<Utc>::MIN_UTC);
-                    // A person may have decided about a post.
-                    self.parts.posts_waiting.notify_one();
-                }
+                news = wakeups.wait() => self.woken(news),
                 () = clock.sleep_until(wake_at) => {}
                 // A clock that is set back does not put the poll off.
                 () = tokio::time::sleep(self.parts.settings.check_interval) => {}
@@ -171,6 +174,23 @@ impl Dispatcher {
         start.into_iter().chain(ask).min().unwrap_or(poll)
     }
 
+    fn woken(&mut self, news: News) {
+        let now = self.now();
+        for (execution_id, task_id) in news.waiting {
+            if self.timetable.task(&task_id).is_none() {
+                continue;
+            }
+            self.hinted.insert(execution_id);
+            self.timetable.add_waiting(Waiting { execution_id, task_id, ready_at: now });
+        }
+        if news.anything {
+            self.check = true;
+            self.refill_at = Some(DateTime::<Utc>::MIN_UTC);
+            // A person may have decided about a post.
+            self.parts.posts_waiting.notify_one();
+        }
+    }
+
     // Starting.
 
     fn start_due(&mut self) {
@@ -194,7 +214,8 @@ impl Dispatcher {
         let (abort, cancel) = (self.abort.child_token(), CancellationToken::new());
         self.cancels.insert(attempt.execution_id, cancel.clone());
         self.under_way.insert(attempt.execution_id, attempt.task_id.clone());
-        self.running.spawn(run_attempt(parts, task, attempt, abort, cancel));
+        let log = self.parts.traces.log_run(&attempt);
+        self.running.spawn(run_attempt(parts, task, attempt, abort, cancel).instrument(log));
     }
 
     fn give_back(&self, attempts: Vec<Attempt>) {
@@ -221,7 +242,7 @@ impl Dispatcher {
             let Some(task) = self.timetable.task(&attempt.task_id) else { continue };
             self.under_way.insert(attempt.execution_id, attempt.task_id.clone());
             let run = Run::ended(AttemptEnd::Cancelled);
-            self.ended(Ok(Ended { attempt, task, started_at: now, ended_at: now, run }));
+            self.ended(Ok(Ended { attempt, task, started_at: now, ended_at: now, run, stages: Vec::new() }));
         }
     }
 
@@ -245,6 +266,9 @@ impl Dispatcher {
         let next_run = self.timetable.next_run(&ended.attempt.task_id);
         let settlement =
             settle(&task, &ended.attempt, next_run, &ended.run.end, ended.started_at, ended.ended_at);
+        if !ended.stages.is_empty() {
+            self.stages.insert(ended.attempt.execution_id, ended.stages);
+        }
         let ended = EndedAttempt {
             actor_name: ended.task.actor_name.clone(),
             attempt: ended.attempt,
@@ -270,6 +294,9 @@ impl Dispatcher {
         let now = self.now();
         let task = ended.attempt.task_id.clone();
         let execution = ended.attempt.execution_id;
+        let traces = &self.parts.traces;
+        traces.run(&ended, &recorded, self.stages.remove(&execution).unwrap_or_default());
+        let _lines_of_the_run = traces.log_run(&ended.attempt).entered();
         if ended.attempt.interruptions + 1 >= POISON_INTERRUPTIONS {
             // Another one of its kind may wait for its end, and is not in the timer.
             self.refill_at = Some(DateTime::<Utc>::MIN_UTC);
@@ -303,6 +330,9 @@ impl Dispatcher {
         match state {
             Some(change) => {
                 self.timetable.recorded(&task, &change, now);
+                if change.followed {
+                    self.refill_at = Some(DateTime::<Utc>::MIN_UTC);
+                }
                 if change.breaker_opened {
                     warn!(task.id = %task, "paused after {} failures", change.consecutive_failures);
                 }

@@ -25,6 +25,7 @@ pub use shutdown::{LAST_MOMENTS, Shutdown};
 
 use crate::actor::RunContext;
 use crate::metrics::ExecutionMetrics;
+use crate::traces::Traces;
 use async_trait::async_trait;
 use botticelli_database::Wakeups;
 use botticelli_server::clock::Clock as _;
@@ -95,6 +96,8 @@ pub struct EngineParts {
     pub node: Arc<CurrentNode>,
     /// How it behaves.
     pub settings: EngineSettings,
+    /// Where spans of attempts are made.
+    pub traces: Traces,
 }
 
 /// The durable scheduler.
@@ -119,6 +122,7 @@ struct Parts {
     activity: watch::Sender<Activity>,
     shutdown: Arc<Shutdown>,
     metrics: Arc<ExecutionMetrics>,
+    traces: Traces,
 }
 
 impl Parts {
@@ -152,6 +156,7 @@ impl Engine {
             settings: parts.settings,
             activity: watch::Sender::new(Activity::NEW),
             metrics: Arc::default(),
+            traces: parts.traces,
         };
         Self { parts: Arc::new(parts), commands, inbox: Mutex::new(Some(inbox)) }
     }

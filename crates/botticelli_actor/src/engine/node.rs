@@ -96,7 +96,8 @@ async fn hand_on(parts: &Parts) -> Result<(), LedgerError> {
     for execution in &poisoned {
         warn!(execution.id = %execution, "failed: the servers that ran it died, again and again");
     }
-    if !nodes.is_empty() || !handed_on.is_empty() {
+    let ends = parts.ledger.pass_on_ends().await?;
+    if !nodes.is_empty() || !handed_on.is_empty() || ends > 0 {
         parts.wakeups.changed();
     }
     let posts = parts.outbox.rescue_posts().await?;

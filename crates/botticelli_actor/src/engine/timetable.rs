@@ -156,6 +156,7 @@ impl Timetable {
         self.look_at(&id, look_at.map(|at| at.max(not_before)));
     }
 
+    /// An execution that waits, if it is one of a task of ours.
     pub(super) fn add_waiting(&mut self, waiting: Waiting) {
         if self.tasks.contains_key(&waiting.task_id) {
             self.timer.insert((waiting.ready_at, Look::Waiting(waiting.execution_id, waiting.task_id)));

@@ -25,6 +25,12 @@ impl Labels for (String, &'static str) {
     }
 }
 
+impl Labels for String {
+    fn sample(&self, metric: &Description, value: f64, text: &mut Exposition) {
+        text.sample(metric, &[self], value);
+    }
+}
+
 impl Labels for &'static str {
     fn sample(&self, metric: &Description, value: f64, text: &mut Exposition) {
         text.sample(metric, &[*self], value);

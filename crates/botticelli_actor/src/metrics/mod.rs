@@ -7,6 +7,7 @@
 mod alerts;
 mod executions;
 mod instruments;
+mod notifications;
 mod posts;
 #[cfg(feature = "discord")]
 mod requests;
@@ -16,6 +17,7 @@ mod text;
 pub use alerts::AlertMetrics;
 pub use executions::ExecutionMetrics;
 pub use instruments::{Counters, Histogram, Labels};
+pub use notifications::NotificationMetrics;
 pub use posts::DeliveryMetrics;
 #[cfg(feature = "discord")]
 pub(crate) use requests::Answered;

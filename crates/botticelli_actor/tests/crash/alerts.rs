@@ -1,26 +1,17 @@
 //! Who is to be told is told: a real receiver, and a server that is killed in between.
 
+use crate::receiver::{Arrived, Receiver};
 use crate::server::PATIENCE;
 use crate::stage::{EVERY_SECOND, Stage, task};
 use botticelli_actor::alerts::signature::SigningKey;
 use serde_json::Value;
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// So soon an alert arrives.
 const SOON: Duration = Duration::from_secs(10);
-
-/// A request as it arrived.
-#[derive(Clone)]
-struct Arrived {
-    headers: BTreeMap<String, String>,
-    body: String,
-    at: Instant,
-}
 
 impl Arrived {
     fn id(&self) -> &str {
@@ -28,54 +19,17 @@ impl Arrived {
     }
 
     fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap()
+        serde_json::from_slice(&self.body).unwrap()
     }
 
     fn is_signed(&self) -> bool {
         let key = SigningKey::parse(&SECRET.into()).unwrap();
         let timestamp = self.headers["webhook-timestamp"].parse().unwrap();
-        key.sign(self.id(), timestamp, self.body.as_bytes()) == self.headers["webhook-signature"]
+        key.sign(self.id(), timestamp, &self.body) == self.headers["webhook-signature"]
     }
-}
-
-#[derive(Default)]
-struct State {
-    arrived: Vec<Arrived>,
-    /// `None`: requests get no answer.
-    status: Option<u16>,
-}
-
-/// A receiver of webhooks on this machine.
-struct Receiver {
-    url: String,
-    state: Arc<(Mutex<State>, Condvar)>,
 }
 
 impl Receiver {
-    fn start(status: Option<u16>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/hooks/T0KEN", listener.local_addr().unwrap());
-        let state = Arc::new((Mutex::new(State { status, ..State::default() }), Condvar::new()));
-        let shared = state.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let state = shared.clone();
-                std::thread::spawn(move || serve(stream.unwrap(), &state).unwrap_or_default());
-            }
-        });
-        Self { url, state }
-    }
-
-    /// From now on.
-    fn answers(&self, status: u16) {
-        self.state.0.lock().unwrap().status = Some(status);
-        self.state.1.notify_all();
-    }
-
-    fn arrived(&self) -> Vec<Arrived> {
-        self.state.0.lock().unwrap().arrived.clone()
-    }
-
     /// Waits for a request about this.
     fn hears(&self, kind: &str) -> Arrived {
         let deadline = Instant::now() + PATIENCE;
@@ -100,39 +54,6 @@ impl Receiver {
             }
         }
         seen
-    }
-}
-
-/// One connection: requests, one after the other.
-fn serve(stream: TcpStream, state: &(Mutex<State>, Condvar)) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line)? == 0 {
-            return Ok(());
-        }
-        let mut headers = BTreeMap::new();
-        loop {
-            let mut header = String::new();
-            reader.read_line(&mut header)?;
-            let Some((name, value)) = header.trim().split_once(':') else { break };
-            headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
-        }
-        let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body)?;
-        let arrived = Arrived { headers, body: String::from_utf8(body).unwrap(), at: Instant::now() };
-        let mut now = state.0.lock().unwrap();
-        if length > 0 {
-            now.arrived.push(arrived);
-            state.1.notify_all();
-        }
-        while now.status.is_none() {
-            now = state.1.wait(now).unwrap();
-        }
-        let status = now.status.unwrap();
-        drop(now);
-        write!(&stream, "HTTP/1.1 {status} So\r\ncontent-length: 0\r\n\r\n")?;
     }
 }
 

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-const RARELY: &str = "{ type = \"Interval\", seconds = 86400 }";
+pub(crate) const RARELY: &str = "{ type = \"Interval\", seconds = 86400 }";
 
 /// An idle server ends as soon as it is told to; this leaves room for a busy machine.
 const QUICKLY: Duration = Duration::from_secs(3);

@@ -188,7 +188,7 @@ pub(crate) const EVERY_SECOND: &str = "{ type = \"Interval\", seconds = 1 }";
 pub(crate) fn command(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_actor-server"));
     command.current_dir(folder).args(arguments);
-    for name in ["DATABASE_URL", "DISCORD_TOKEN", "RUST_LOG"] {
+    for name in ["DATABASE_URL", "DISCORD_TOKEN", "OTEL_EXPORTER_OTLP_ENDPOINT", "RUST_LOG"] {
         command.env_remove(name);
     }
     command

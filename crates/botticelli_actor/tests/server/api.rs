@@ -12,6 +12,8 @@ mod input;
 mod made_tasks;
 #[path = "api/metrics.rs"]
 mod metrics;
+#[path = "api/notifications.rs"]
+mod notifications;
 #[path = "api/reading.rs"]
 mod reading;
 #[path = "api/server.rs"]

@@ -10,6 +10,7 @@ use botticelli_actor::app::contexts;
 use botticelli_actor::deliverer::{Deliverer, DeliverySettings, DeliverySignals};
 use botticelli_actor::engine::{Activity, CurrentNode, DatabaseClock, Engine, EngineParts, EngineSettings};
 use botticelli_actor::platforms::Platforms;
+use botticelli_actor::traces::Traces;
 use botticelli_database::{ExecutionView, PostFilter, Resumed, Store, Wakeups};
 use botticelli_server::clock::Clock;
 use botticelli_server::ids::{ActorName, DefinitionHash, NodeId, PostId, TaskId};
@@ -146,6 +147,7 @@ impl TestServer {
             posts_waiting: posts_waiting.clone(),
             node: node.clone(),
             settings,
+            traces: Traces::default(),
         }));
         let delivery = DeliverySettings { poll_interval: HOUR, ..DeliverySettings::default() };
         let signals =
@@ -522,6 +524,7 @@ pub(crate) fn task(name: &str, schedule: ScheduleType) -> Task {
         policy: TaskPolicy::default(),
         destinations: vec![place()],
         enabled: true,
+        after: Vec::new(),
         definition: DefinitionHash::new(format!("definition of {name}")).expect("a hash"),
     }
 }

@@ -114,7 +114,7 @@ mod dialect {
 }
 
 /// The channel on which commands wake the servers of a cluster: a hint, sent at low rate.
-const CHANNEL: &str = "actor_server";
+pub(crate) const CHANNEL: &str = "actor_server";
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 const MIGRATION_LOCK: &str = "SELECT pg_advisory_lock(7236504110)";
@@ -208,17 +208,17 @@ impl Postgres {
         Ok(())
     }
 
-    /// Listens until the connection breaks. `woken` is called for each notification, and once when it listens: what was
-    /// sent before is lost, so the caller looks once.
-    pub(crate) async fn listen(&self, woken: impl Fn() + Send) -> Result<(), String> {
+    /// Listens until the connection breaks. `heard` is called with what each notification says, and once with nothing when
+    /// it listens: what was sent before is lost, so the caller looks once.
+    pub(crate) async fn listen(&self, heard: impl Fn(Option<&str>) + Send) -> Result<(), String> {
         use futures::StreamExt as _;
         let mut connection = connect(self.url.clone()).await.map_err(|error| chain(&error))?;
         connection.batch_execute(&format!("LISTEN {CHANNEL}")).await.map_err(|error| error.to_string())?;
-        woken();
+        heard(None);
         let mut notifications = std::pin::pin!(connection.notifications_stream());
         while let Some(notification) = notifications.next().await {
-            notification.map_err(|error| error.to_string())?;
-            woken();
+            let notification = notification.map_err(|error| error.to_string())?;
+            heard(Some(&notification.payload));
         }
         Err("the server closed the connection".into())
     }
@@ -236,16 +236,7 @@ type PooledConnection = diesel_async::pooled_connection::deadpool::Object<AsyncP
 /// Connects with TLS where the URL's `sslmode` asks for it or the server offers it.
 async fn connect(url: String) -> Result<AsyncPgConnection, ConnectionError> {
     let bad = |error: &dyn std::error::Error| ConnectionError::BadConnection(chain(error));
-    let mut config: tokio_postgres::Config =
-        url.parse().map_err(|error: tokio_postgres::Error| bad(&error))?;
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(PATIENCE);
-    }
-    if config.get_application_name().is_none() {
-        config.application_name("actor-server");
-    }
-    let tls = tokio_postgres_rustls::MakeRustlsConnect::new(tls_config());
-    let (client, connection) = config.connect(tls).await.map_err(|error| bad(&error))?;
+    let (client, connection) = plain_connection(&url).await.map_err(|error| bad(&error))?;
     let mut connection = AsyncPgConnection::try_from_client_and_connection(client, connection).await?;
     connection
         .batch_execute(SESSION)
@@ -253,6 +244,27 @@ async fn connect(url: String) -> Result<AsyncPgConnection, ConnectionError> {
         .map_err(|error| ConnectionError::BadConnection(error.to_string()))?;
     Ok(connection)
 }
+
+/// A connection without Diesel, to be driven by whoever has it.
+pub(crate) async fn plain_connection(
+    url: &str,
+) -> Result<(tokio_postgres::Client, PlainConnection), tokio_postgres::Error> {
+    let mut config: tokio_postgres::Config = url.parse()?;
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(PATIENCE);
+    }
+    if config.get_application_name().is_none() {
+        config.application_name("actor-server");
+    }
+    config.connect(tokio_postgres_rustls::MakeRustlsConnect::new(tls_config())).await
+}
+
+pub(crate) type PlainConnection = tokio_postgres::Connection<
+    tokio_postgres::Socket,
+    <tokio_postgres_rustls::MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<
+        tokio_postgres::Socket,
+    >>::Stream,
+>;
 
 /// Certificates are checked against the system's.
 pub(crate) fn tls_config() -> rustls::ClientConfig {

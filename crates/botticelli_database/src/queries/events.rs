@@ -1,14 +1,17 @@
-//! What arrives from outside.
+//! What arrives.
 
 use super::agenda::lock_state;
 use super::claim::{NewOpenExecution, insert_open};
 use super::operate::{known_request, remember_request};
-use super::rows::OpenExecutionRow;
+use super::rows::{NewActorServerExecution, OpenExecutionRow, insert_executions};
 use super::*;
 use crate::store::{Published, RequestKey};
 use botticelli_server::ids::ExecutionId;
 use botticelli_server::ledger::Trigger;
-use botticelli_server::server::{Arrival, EventItem, GatheredEvents, Gathering, LONGEST_DEBOUNCE, Received};
+use botticelli_server::outcome::SkipReason;
+use botticelli_server::server::{
+    Arrival, EventItem, GatheredEvents, Gathering, LONGEST_DEBOUNCE, Received, WhenFull,
+};
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::sql_types::{BigInt, Text};
 use serde_json::Value;
@@ -33,21 +36,71 @@ pub(crate) async fn receive(conn: &mut Connection, arrival: Arrival) -> Work<Rec
         }
     }
     let now = super::now(conn).await?;
-    let waiting = waiting(conn, &arrival).await?;
-    let id = match open_to_more(&waiting, &arrival, now) {
+    let received = keep(conn, &task.actor_name, &arrival, now).await?;
+    if let (Some(key), Received::Stored(id) | Received::LeftOut(id)) = (key, &received) {
+        remember_request(conn, &arrival.task, key, id.0, now).await?;
+    }
+    Ok(received)
+}
+
+/// Stores what is here for the first time. The task's lock is held.
+pub(super) async fn keep(
+    conn: &mut Connection,
+    actor_name: &str,
+    arrival: &Arrival,
+    now: DateTime<Utc>,
+) -> Work<Received> {
+    let waiting = waiting(conn, arrival).await?;
+    let id = match open_to_more(&waiting, arrival, now) {
         Some((row, gathered)) => {
-            add(conn, row, gathered, &arrival, now).await?;
+            add(conn, row, gathered, arrival, now).await?;
             row.id
         }
         None if waiting.len() >= arrival.max_waiting.get() as usize => {
-            return Ok(Received::Full { waiting: u32::try_from(waiting.len()).unwrap_or(u32::MAX) });
+            return match arrival.when_full {
+                WhenFull::Refuse => {
+                    Ok(Received::Full { waiting: u32::try_from(waiting.len()).unwrap_or(u32::MAX) })
+                }
+                WhenFull::LeaveOut => leave_out(conn, actor_name, arrival, now).await,
+            };
         }
-        None => open(conn, &task.actor_name, &arrival, now).await?,
+        None => open(conn, actor_name, arrival, now).await?,
     };
-    if let Some(key) = key {
-        remember_request(conn, &arrival.task, key, id, now).await?;
-    }
     Ok(Received::Stored(ExecutionId(id)))
+}
+
+/// Nobody would bring it again: the history tells of it.
+async fn leave_out(
+    conn: &mut Connection,
+    actor_name: &str,
+    arrival: &Arrival,
+    now: DateTime<Utc>,
+) -> Work<Received> {
+    let id = batch::take_number(conn).await?;
+    let row = NewActorServerExecution {
+        id,
+        task_id: arrival.task.to_string(),
+        actor_name: actor_name.to_owned(),
+        trigger: Trigger::Event.as_str(),
+        scheduled_for: None,
+        scheduled_until: None,
+        occurrences: 1,
+        started_at: None,
+        completed_at: now,
+        outcome: "skipped",
+        skip_reason: Some(SkipReason::TooManyWaiting.as_str()),
+        success: None,
+        error_message: None,
+        attempt: 0,
+        node: None,
+        fence: None,
+        skills_succeeded: 0,
+        skills_failed: 0,
+        skills_skipped: 0,
+        metadata: serde_json::json!({ "event": { "source": arrival.source, "key": arrival.item.key } }),
+    };
+    insert_executions(conn, &[row]).await?;
+    Ok(Received::LeftOut(ExecutionId(id)))
 }
 
 /// The task's executions that wait with their events, oldest first.

@@ -2,6 +2,7 @@
 
 use super::agenda::{lock_state, lock_states};
 use super::conditions::Conditions;
+use super::ends::Followers;
 use super::record::{NewAttempt, StateAfter, insert_attempts, write_states};
 use super::rows::{NewActorServerExecution, OpenExecutionRow, insert_executions, task_id};
 use super::*;
@@ -278,6 +279,7 @@ async fn fail_poison(
     now: DateTime<Utc>,
 ) -> Work<()> {
     let mut history = Vec::new();
+    let followers = Followers::of(&states);
     let mut failing = std::collections::HashMap::new();
     for state in states {
         failing.insert(state.task_id.clone(), StateAfter::new(state));
@@ -315,6 +317,7 @@ async fn fail_poison(
         sql_query(close).bind::<BigInt, _>(row.id).execute(conn).await?;
     }
     insert_executions(conn, &history).await?;
+    followers.note(conn, &history).await?;
     let states: Vec<_> = failing
         .into_iter()
         .filter(|(task, _)| poisoned.iter().any(|row| row.task_id == *task))

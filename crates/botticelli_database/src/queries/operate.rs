@@ -3,6 +3,7 @@
 use super::access::write_down;
 use super::agenda::{lock_state, lock_states, withdraw};
 use super::claim::{NewOpenExecution, insert_open};
+use super::ends::Followers;
 use super::rows::{LockedState, NewActorServerExecution, OpenExecutionRow, insert_executions, task_id};
 use super::*;
 use crate::access::NewAudit;
@@ -236,7 +237,7 @@ pub(super) async fn end_cancelled(conn: &mut Connection) -> Work<()> {
     if tasks.is_empty() {
         return Ok(());
     }
-    lock_states(conn, &tasks).await?;
+    let followers = Followers::of(&lock_states(conn, &tasks).await?);
     let now = super::now(conn).await?;
     let locked =
         find(conn).await?.into_iter().filter(|row| tasks.iter().any(|task| task.as_str() == row.task_id));
@@ -267,5 +268,6 @@ pub(super) async fn end_cancelled(conn: &mut Connection) -> Work<()> {
             metadata: Value::Object(serde_json::Map::new()),
         });
     }
-    insert_executions(conn, &history).await.map(drop)
+    insert_executions(conn, &history).await?;
+    followers.note(conn, &history).await
 }

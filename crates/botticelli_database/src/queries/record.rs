@@ -1,6 +1,7 @@
 //! Storing how attempts ended, with everything they made.
 
 use super::agenda::lock_states;
+use super::ends::Followers;
 use super::known::{Known, known};
 use super::read::{CARRIED_BY, STILL_USED};
 use super::rows::{LockedState, NewActorServerExecution, insert_executions, word};
@@ -33,6 +34,7 @@ struct Writes {
     /// By their key in the table: one statement can't write a row twice.
     used_items: HashMap<[String; 5], NewUsedItem>,
     states: HashMap<String, StateAfter>,
+    followers: Followers,
     /// What is accounted for already of what the runs left no room for.
     known: Known,
     /// The tasks whose state is written.
@@ -49,6 +51,7 @@ pub(crate) async fn record(
     let states = lock_states(conn, &tasks).await?;
     let (mut owned, now) = owned_attempts(conn, &node, &ended).await?;
     let mut writes = Writes {
+        followers: Followers::of(&states),
         states: states.into_iter().map(|row| (row.task_id.clone(), StateAfter::new(row))).collect(),
         ..Writes::default()
     };
@@ -402,6 +405,7 @@ impl Writes {
 
     async fn carry_out(self, conn: &mut Connection) -> Work<()> {
         insert_executions(conn, &self.history).await?;
+        self.followers.note(conn, &self.history).await?;
         insert_attempts(conn, &self.earlier_attempts).await?;
         let close = "DELETE FROM actor_server_open_executions WHERE id IN (SELECT r.id FROM {r})";
         batch::update(conn, close, &self.closed).await?;
@@ -476,6 +480,7 @@ impl StateAfter {
             wake_at: if self.row.is_paused { self.row.probe_at } else { self.row.wake_at },
             breaker_opened,
             consecutive_failures: self.failures(),
+            followed: self.row.followers.is_some(),
         }
     }
 

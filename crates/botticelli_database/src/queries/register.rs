@@ -1,6 +1,7 @@
 //! Taking up a configuration.
 
 use super::api_tasks::{self, serialize};
+use super::ends::register_followers;
 use super::rows::ActorServerStateRow;
 use super::*;
 use botticelli_server::ids::TaskId;
@@ -67,6 +68,7 @@ pub(crate) async fn register(
         result.added.extend(states.iter().map(|(task, _)| task.id.clone()));
         write(conn, &states, now).await?;
     }
+    register_followers(conn, &registration).await?;
     if registration.complete {
         result.retired = retire(conn, gone).await?;
     }

@@ -1,6 +1,7 @@
 //! After a backup was restored. What it believes to be due has been done since, and what it has to send was sent.
 
 use super::access::write_down;
+use super::ends::forget_ends;
 use super::nodes::living;
 use super::operate::end_cancelled;
 use super::*;
@@ -25,6 +26,7 @@ pub(crate) async fn restored(conn: &mut Connection, audit: Option<NewAudit>) -> 
     .execute(conn)
     .await?;
     end_cancelled(conn).await?;
+    forget_ends(conn).await?;
     // What was being sent is in doubt without that, when its lease is over.
     let posts = sql_query(
         "UPDATE actor_server_posts SET uncertain_since = created_at, updated_at = actor_server_now() \

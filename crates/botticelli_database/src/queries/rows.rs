@@ -93,12 +93,13 @@ pub(super) struct LockedState {
     pub(super) cooldown_seconds: Option<i64>,
     pub(super) is_paused: bool,
     pub(super) pause_reason: Option<String>,
+    pub(super) followers: Option<Value>,
 }
 
 impl LockedState {
     pub(super) const COLUMNS: &str = "s.task_id, s.actor_name, s.definition, s.last_run, s.next_run, s.wake_at, \
          s.probe_at, s.consecutive_failures, s.max_consecutive_failures, s.cooldown_seconds, s.is_paused, \
-         s.pause_reason";
+         s.pause_reason, s.followers";
 }
 
 #[derive(Debug, Clone, Queryable, Selectable, QueryableByName)]

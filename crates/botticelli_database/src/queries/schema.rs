@@ -20,6 +20,7 @@ diesel::table! {
         pause_reason -> Nullable<Text>,
         metadata -> Json,
         updated_at -> Instant,
+        followers -> Nullable<Json>,
     }
 }
 

@@ -3,6 +3,8 @@
 mod alerts;
 mod api_tasks;
 mod claims;
+mod events;
+mod followers;
 mod nodes;
 mod operators;
 mod players;
@@ -16,6 +18,8 @@ mod walk;
 pub use alerts::*;
 pub use api_tasks::*;
 pub use claims::*;
+pub use events::*;
+pub use followers::*;
 pub use nodes::*;
 pub use operators::*;
 pub use players::*;
@@ -142,6 +146,18 @@ macro_rules! store_suite {
             an_open_breaker_is_an_alert_until_the_task_is_resumed,
             what_a_node_has_found_itself_is_told_like_the_rest,
             alerts_that_are_over_are_forgotten_in_time,
+            an_event_is_taken_once_by_its_id,
+            an_event_that_many_bring_at_once_is_stored_once,
+            events_that_follow_each_other_closely_are_one_run_for_the_last,
+            events_of_a_batch_are_one_run_for_all_of_them,
+            an_event_is_refused_when_too_many_runs_wait,
+            a_task_runs_after_another_once_for_each_end_that_it_wants,
+            an_end_is_passed_on_once_however_many_do_it,
+            a_task_runs_after_one_that_was_poison,
+            ends_are_gathered_and_bounded_as_events_are,
+            who_runs_after_whom_is_as_it_was_registered_last,
+            ends_of_a_restored_backup_run_nothing,
+            one_node_at_a_time_listens_to_a_channel,
             times_are_kept_to_the_microsecond,
             the_longest_durations_are_understood,
             every_occurrence_is_accounted_for_whatever_happens,

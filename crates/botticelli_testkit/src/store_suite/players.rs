@@ -31,6 +31,7 @@ pub fn task(name: &str, schedule: ScheduleType) -> Task {
         policy: TaskPolicy::default(),
         destinations: Vec::new(),
         enabled: true,
+        after: Vec::new(),
         definition: DefinitionHash::new("first").expect("a hash"),
     }
 }

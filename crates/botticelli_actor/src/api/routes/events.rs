@@ -13,7 +13,7 @@ use axum::http::StatusCode;
 use botticelli_database::{RequestKey, Scope};
 use botticelli_server::clock::Clock as _;
 use botticelli_server::ids::{ExecutionId, TaskId};
-use botticelli_server::server::{Arrival, EventItem, EventServer as _, Received};
+use botticelli_server::server::{Arrival, EventItem, EventServer as _, Received, WhenFull};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -129,10 +129,11 @@ async fn store(call: &Call, webhooks: Vec<Webhook>, event: Admitted) -> Answer<R
             item: item.clone(),
             gathering: webhook.gathering,
             max_waiting: webhook.max_waiting,
+            when_full: WhenFull::Refuse,
         };
         let run = |execution_id, again| EventRun { task_id: webhook.task.clone(), execution_id, again };
         match call.api.store.receive(arrival).await? {
-            Received::Stored(id) => view.executions.push(run(id, false)),
+            Received::Stored(id) | Received::LeftOut(id) => view.executions.push(run(id, false)),
             Received::Again(id) => view.executions.push(run(id, true)),
             Received::OtherRequest => {
                 let detail = "another event has brought this key";

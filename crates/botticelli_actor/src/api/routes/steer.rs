@@ -77,7 +77,8 @@ async fn trigger(call: Call, input: Input<TaskPath, Nothing, TriggerBody>) -> An
         return Err(Problem::new(Kind::Conflict, detail).hint(put_back(origin)));
     }
     let event = Event { task: task.clone(), trigger: Trigger::Manual, parameters };
-    let published = call.store(input.body.note.map(Note::into)).publish_once(event, key).await?;
+    let published =
+        call.store(input.body.note.map(Note::into)).publish_once(event, key, Some(&call.api.wakeups)).await?;
     let (id, again) = match published {
         Published::Execution(id) => (id, false),
         Published::Again(id) => (id, true),
@@ -88,7 +89,6 @@ async fn trigger(call: Call, input: Input<TaskPath, Nothing, TriggerBody>) -> An
         }
         Published::UnknownTask => return Err(Problem::unknown("task", &task)),
     };
-    call.changed();
     let execution = call.api.store.execution(id).await?;
     let execution = execution.ok_or_else(|| forgotten(id))?;
     let reply = Reply::from(execution);

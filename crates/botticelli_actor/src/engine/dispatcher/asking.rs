@@ -261,7 +261,12 @@ impl Dispatcher {
             self.timetable.won(attempt, None);
         }
         let got: BTreeSet<ExecutionId> = taken.iter().map(|attempt| attempt.execution_id).collect();
+        self.hinted.retain(|execution| !got.contains(execution));
         for request in wanted.waiting.iter().filter(|request| !got.contains(&request.execution_id)) {
+            if self.hinted.remove(&request.execution_id) {
+                // Another node may have it, or may have held its task for a moment.
+                self.refill_at = Some(DateTime::<Utc>::MIN_UTC);
+            }
             self.timetable.not_taken(request.execution_id, &request.task_id);
         }
         for request in wanted.claims.iter().filter(|request| !won.contains(&request.task_id)) {

@@ -1,6 +1,7 @@
 //! One attempt, from its start to its end.
 
 use crate::engine::Parts;
+use crate::traces::{Stages, TimedStage};
 use botticelli_database::fail_points::{Point, pass};
 use botticelli_server::clock::Clock as _;
 use botticelli_server::ledger::{Attempt, EndedAttempt};
@@ -21,6 +22,8 @@ pub(super) struct Ended {
     pub(super) started_at: DateTime<Utc>,
     pub(super) ended_at: DateTime<Utc>,
     pub(super) run: Run,
+    /// For its trace.
+    pub(super) stages: Vec<TimedStage>,
 }
 
 /// Writes down that an attempt begins which may be what kills servers. Without that it must not begin.
@@ -55,12 +58,17 @@ pub(super) async fn run_attempt(
             started_at,
             ended_at: started_at,
             run: Run::ended(AttemptEnd::Interrupted),
+            stages: Vec::new(),
         };
     }
     let timeout = task.policy.timeout;
+    let stages = parts.traces.is_on().then(|| Arc::new(Stages::new(parts.clock.clone())));
     // The actor's work ends with this, so that nothing of it goes on after the time it is recorded with.
     let run = AssertUnwindSafe(async {
-        let context = (parts.contexts)(&task, &attempt, abort.clone());
+        let mut context = (parts.contexts)(&task, &attempt, abort.clone());
+        if let Some(stages) = &stages {
+            context.trace = Some(stages.clone());
+        }
         let running = parts.actors.run(&task.actor_name, context);
         tokio::select! {
             biased;
@@ -82,7 +90,8 @@ pub(super) async fn run_attempt(
     });
     let ended_at = parts.clock.now().max(started_at);
     pass(Point::RunProduced);
-    Ended { attempt, task, started_at, ended_at, run }
+    let stages = stages.map(|stages| stages.take()).unwrap_or_default();
+    Ended { attempt, task, started_at, ended_at, run, stages }
 }
 
 pub(super) fn log_end(ended: &EndedAttempt) {

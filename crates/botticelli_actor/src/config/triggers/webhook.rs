@@ -1,8 +1,8 @@
-//! What makes a task run besides its schedule.
+//! Ways in for events: `POST /events/NAME`.
 
-use super::read::{Fault, KeyPath};
-use super::server_file::ActorInstanceConfig;
-use super::within::Within;
+use super::super::read::{Fault, KeyPath};
+use super::super::within::Within;
+use super::{BatchSize, MostWaiting, Seconds, Together, scalar};
 use axum::http::{HeaderMap, HeaderName};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -12,46 +12,43 @@ use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-/// One `[[actors.triggers]]` entry.
+/// `POST /events/NAME` runs the task, with the body as knowledge of type `event`. Without a secret the sender shows a
+/// token with the scope `events`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-pub enum TriggerSection {
-    /// `POST /events/NAME` runs the task, with the body as knowledge of type `event`. Without a secret the sender shows a
-    /// token with the scope `events`.
-    Webhook {
-        /// The last part of the path: 1-100 of the characters `a-z`, `A-Z`, `0-9`, `.`, `_` and `-`. Tasks with the same
-        /// name get the same events, and have the same secret.
-        name: String,
-        /// The sender signs after the Standard Webhooks specification with this secret: `whsec_` and base64.
-        #[serde(default)]
-        #[schemars(with = "Option<String>")]
-        secret: Option<SecretString>,
-        /// The sender is GitHub, which signs with this secret.
-        #[serde(default)]
-        #[schemars(with = "Option<String>")]
-        github_secret: Option<SecretString>,
-        /// Only events for which all of this holds. A key that begins with `/` is a JSON pointer into the body, any other
-        /// one the name of a header; the value there is exactly this one.
-        #[serde(default)]
-        #[schemars(with = "BTreeMap<String, Value>")]
-        filter: BTreeMap<String, toml::Value>,
-        /// Events that follow each other within so long are one run, for the last of them. A stream that never pauses is
-        /// run after ten times as long.
-        #[serde(default)]
-        debounce_seconds: Option<Within<1, 86_400>>,
-        /// Events that come within so long after a first one are one run, for all of them.
-        #[serde(default)]
-        batch_seconds: Option<Within<1, 86_400>>,
-        /// With `batch_seconds`: at so many events the run starts at once.
-        #[serde(default)]
-        batch_max: Option<Within<1, 1_000>>,
-        /// With so many runs of the task waiting for their turn, other events are refused with 429.
-        #[serde(default = "Within::<1, 10_000>::of::<100>")]
-        max_waiting: Within<1, 10_000>,
-    },
+#[serde(deny_unknown_fields)]
+pub struct WebhookSection {
+    /// The last part of the path: 1-100 of the characters `a-z`, `A-Z`, `0-9`, `.`, `_` and `-`. Tasks with the same
+    /// name get the same events, and have the same secret.
+    pub(super) name: String,
+    /// The sender signs after the Standard Webhooks specification with this secret: `whsec_` and base64.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub(super) secret: Option<SecretString>,
+    /// The sender is GitHub, which signs with this secret.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub(super) github_secret: Option<SecretString>,
+    /// Only events for which all of this holds. A key that begins with `/` is a JSON pointer into the body, any other
+    /// one the name of a header; the value there is exactly this one.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, Value>")]
+    pub(super) filter: BTreeMap<String, toml::Value>,
+    /// Events that follow each other within so long are one run, for the last of them. A stream that never pauses is
+    /// run after ten times as long.
+    #[serde(default)]
+    pub(super) debounce_seconds: Option<Seconds>,
+    /// Events that come within so long after a first one are one run, for all of them.
+    #[serde(default)]
+    pub(super) batch_seconds: Option<Seconds>,
+    /// With `batch_seconds`: at so many events the run starts at once.
+    #[serde(default)]
+    pub(super) batch_max: Option<BatchSize>,
+    /// With so many runs of the task waiting for their turn, other events are refused with 429.
+    #[serde(default = "Within::<1, 10_000>::of::<100>")]
+    pub(super) max_waiting: MostWaiting,
 }
 
 /// A way in for events, as the rest of the program takes it.
@@ -121,26 +118,22 @@ pub fn standard_key(secret: &SecretString) -> Option<Vec<u8>> {
     (24..=64).contains(&key.len()).then_some(key)
 }
 
-/// The webhooks of a task; `known`: those of tasks before it.
-pub(super) fn webhooks(config: &ActorInstanceConfig, known: &[Webhook]) -> Result<Vec<Webhook>, Vec<Fault>> {
-    let (mut found, mut faults, mut names) = (Vec::new(), Vec::new(), HashSet::new());
-    for (index, section) in config.triggers.iter().enumerate() {
-        let wrong = match webhook(section, &config.name) {
-            Ok(webhook) => {
-                let twice = !names.insert(webhook.name.clone());
-                let wrong = at_odds(&webhook, twice, known);
-                found.push(webhook);
-                wrong
-            }
-            Err(wrong) => wrong,
-        };
-        let entry = KeyPath::entry("triggers", index);
-        faults.extend(wrong.into_iter().map(|fault| {
-            let message = format!("{entry}: {}", fault.message);
-            Fault { message, ..fault.within(entry.clone()) }
-        }));
+/// Adds what the section says to those of the task; returns what is wrong with it. `known`: those of tasks before it.
+pub(super) fn add(
+    section: &WebhookSection,
+    task: &TaskId,
+    known: &[Webhook],
+    found: &mut Vec<Webhook>,
+) -> Vec<Fault> {
+    match webhook(section, task) {
+        Ok(webhook) => {
+            let twice = found.iter().any(|other| other.name == webhook.name);
+            let wrong = at_odds(&webhook, twice, known);
+            found.push(webhook);
+            wrong
+        }
+        Err(wrong) => wrong,
     }
-    if faults.is_empty() { Ok(found) } else { Err(faults) }
 }
 
 fn at_odds(webhook: &Webhook, twice: bool, known: &[Webhook]) -> Vec<Fault> {
@@ -153,8 +146,8 @@ fn at_odds(webhook: &Webhook, twice: bool, known: &[Webhook]) -> Vec<Fault> {
     twice.into_iter().chain(other).map(|message| Fault::new("name", message)).collect()
 }
 
-fn webhook(section: &TriggerSection, task: &TaskId) -> Result<Webhook, Vec<Fault>> {
-    let TriggerSection::Webhook {
+fn webhook(section: &WebhookSection, task: &TaskId) -> Result<Webhook, Vec<Fault>> {
+    let WebhookSection {
         name,
         secret,
         github_secret,
@@ -181,13 +174,8 @@ fn webhook(section: &TriggerSection, task: &TaskId) -> Result<Webhook, Vec<Fault
         }
     };
     faults.extend(weak(&sender));
-    if let (Some(_), Some(_)) = (debounce_seconds, batch_seconds) {
-        let fault = Fault::new("batch_seconds", "debounce_seconds and batch_seconds are both given");
-        faults.push(fault.hint("the first runs for the last event only, the second for all of them"));
-    }
-    if batch_max.is_some() && batch_seconds.is_none() {
-        faults.push(Fault::new("batch_max", "batch_max needs batch_seconds beside it"));
-    }
+    let together = Together { debounce: *debounce_seconds, batch: *batch_seconds, batch_max: *batch_max };
+    faults.extend(together.faults());
     let mut conditions = Vec::new();
     for (key, value) in filter {
         match condition(key, value) {
@@ -198,20 +186,12 @@ fn webhook(section: &TriggerSection, task: &TaskId) -> Result<Webhook, Vec<Fault
     if !faults.is_empty() {
         return Err(faults);
     }
-    let gathering = match (debounce_seconds, batch_seconds) {
-        (Some(quiet), _) => Gathering::Last { quiet: quiet.seconds() },
-        (None, Some(within)) => Gathering::All {
-            within: within.seconds(),
-            most: batch_max.unwrap_or(Within::of::<100>()).count(),
-        },
-        (None, None) => Gathering::Each,
-    };
     Ok(Webhook {
         name: name.clone(),
         task: task.clone(),
         sender,
         filter: conditions,
-        gathering,
+        gathering: together.gathering(),
         max_waiting: max_waiting.count(),
     })
 }
@@ -234,14 +214,7 @@ fn weak(sender: &Sender) -> Option<Fault> {
 
 fn condition(key: &str, value: &toml::Value) -> Result<Condition, String> {
     if key.starts_with('/') {
-        return match serde_json::to_value(value) {
-            Ok(value) if !matches!(value, Value::Array(_) | Value::Object(_)) => {
-                Ok(Condition::Body(key.to_owned(), value))
-            }
-            Ok(_) | Err(_) => {
-                Err(format!("filter: {key:?} is compared with a text, a number, true or false"))
-            }
-        };
+        return Ok(Condition::Body(key.to_owned(), scalar(key, value)?));
     }
     match (key.parse(), value) {
         (Ok(name), toml::Value::String(text)) => Ok(Condition::Header(name, text.clone())),
