@@ -3,7 +3,7 @@
 use diesel::Connection as _;
 use diesel::connection::SimpleConnection as _;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
@@ -63,7 +63,7 @@ fn version_and_help_are_answers() {
     let help = ask(&["--help"]);
     assert_eq!(help.code, 0);
     for command in
-        ["run", "next", "once", "tasks", "posts", "migrate", "token", "audit", "schema", "completions"]
+        ["run", "next", "once", "tasks", "posts", "migrate", "token", "audit", "schema", "man", "completions"]
     {
         assert!(
             help.out.lines().any(|line| line.trim_start().starts_with(command)),
@@ -677,6 +677,60 @@ fn completions_are_printed_for_each_shell() {
         let answer = ask(&["completions", shell]);
         assert!(answer.out.contains("actor-server") && answer.code == 0, "{shell}");
     }
+}
+
+#[test]
+fn the_manual_page_tells_of_every_command_and_option() {
+    let page = ask(&["man"]);
+    assert_eq!((page.code, page.err.as_str()), (0, ""), "{page:?}");
+    assert!(page.out.contains(".TH actor-server 1"), "{}", page.out);
+    let text = page.out.replace("\\-", "-");
+    for words in [
+        "posts mark-posted",
+        "token new",
+        "completions",
+        "--database-url",
+        "--dry-run",
+        "SIGHUP",
+        "EXIT STATUS",
+    ] {
+        assert!(text.contains(words), "{words} is missing: {text}");
+    }
+    for line in ask(&["--help"])
+        .out
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+    {
+        let command = line.split_whitespace().next().unwrap();
+        assert!(
+            command == "help" || text.contains(&format!("\\fB{command}\\fR")),
+            "{command} is missing: {text}"
+        );
+    }
+    // Where there is a `man`, or what it is made of, it finds nothing wrong.
+    let check = Command::new("mandoc")
+        .args(["-T", "lint", "-W", "error"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut check) = check else { return };
+    check.stdin.take().unwrap().write_all(page.out.as_bytes()).unwrap();
+    let judged = check.wait_with_output().unwrap();
+    assert!(judged.status.success(), "{}", String::from_utf8_lossy(&judged.stdout));
+}
+
+#[test]
+fn a_dry_run_warns_of_webhooks_that_nobody_can_call() {
+    let folder = folder(
+        "[api]\nenabled = false\n[[actors]]\nname = \"t\"\nconfig_file = \"actor.toml\"\n\
+         schedule = { type = \"Once\", at = \"2099-01-01T00:00:00Z\" }\n\
+         [[actors.triggers]]\ntype = \"webhook\"\nname = \"builds\"\n",
+    );
+    let dry = answer(actor_server(folder.path()).arg("--dry-run"));
+    assert_eq!(dry.code, 0, "{dry:?}");
+    assert!(dry.err.contains("no event can come in for the webhook \"builds\""), "{dry:?}");
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod sql;
 mod sqlite;
 pub mod statement;
 mod store;
+mod stream;
 mod target;
 mod views;
 mod wakeups;
@@ -34,6 +35,10 @@ pub use notifications::{Heard, ListenError, Notifications, is_own_channel};
 pub use persistence::DatabaseStatePersistence;
 pub use store::{
     Cancelled, Condition, Decided, Mode, PostDecision, Published, RequestKey, Restored, Resumed, Store,
+};
+pub use stream::{
+    AlertChange, BreakerChange, CHANGES_ARE_KEPT_FOR, Change, ChangeKind, NoPosition, Position, StreamFilter,
+    StreamPage,
 };
 pub use target::{DatabaseUrl, UrlError};
 pub use views::{

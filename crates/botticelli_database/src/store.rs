@@ -11,6 +11,7 @@ use crate::postgres::{self, Postgres};
 use crate::reader::{ReadError, Reader};
 use crate::sqlite::{self, ServerLock, Sqlite};
 use crate::statement::Statement;
+use crate::stream::{Position, StreamFilter, StreamPage};
 use crate::target::DatabaseUrl;
 use crate::views::{
     AttemptView, ExecutionView, HealthView, HistoryFilter, NodeView, PostAttemptView, PostFilter, PostView,
@@ -36,7 +37,7 @@ use futures::FutureExt as _;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
@@ -211,6 +212,19 @@ struct Inner {
     /// By which it knows what it has told itself.
     name: u64,
     _lock: Option<ServerLock>,
+    /// The destination that was looked at last when posts were claimed: the next one's turn comes first. A hint.
+    turn: Mutex<Destination>,
+}
+
+impl Inner {
+    fn new(backend: Backend, ledger_id: Arc<str>, name: u64, lock: Option<ServerLock>) -> Self {
+        let nowhere = Destination { platform: String::new(), target: String::new() };
+        Self { backend, ledger_id, name, _lock: lock, turn: Mutex::new(nowhere) }
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Destination> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 enum Backend {
@@ -312,24 +326,14 @@ impl Store {
         lock: Option<ServerLock>,
         target: &DatabaseUrl,
     ) -> Result<Self, OpenError> {
-        let unnamed = Self {
-            inner: Arc::new(Inner { backend, ledger_id: "".into(), name: 0, _lock: None }),
-            requester: None,
-        };
+        let unnamed = Self { inner: Arc::new(Inner::new(backend, "".into(), 0, None)), requester: None };
         let (ledger_id, min_binary) = unnamed.meta().await?;
         check_version(target, &min_binary)?;
         let Some(inner) = Arc::into_inner(unnamed.inner) else {
             return Err(OpenError::Ledger(LedgerError::Corrupt("the store is shared while it opens".into())));
         };
-        Ok(Self {
-            inner: Arc::new(Inner {
-                backend: inner.backend,
-                ledger_id: ledger_id.into(),
-                name: wakeups::new_name(),
-                _lock: lock,
-            }),
-            requester: None,
-        })
+        let inner = Inner::new(inner.backend, ledger_id.into(), wakeups::new_name(), lock);
+        Ok(Self { inner: Arc::new(inner), requester: None })
     }
 
     /// Tells this database from all others.
@@ -489,8 +493,8 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn history(&self, task: &TaskId, limit: usize) -> Result<Vec<ExecutionView>, LedgerError> {
-        let task = task.clone();
-        self.history_where(HistoryFilter { task, outcome: None, trigger: None, before: None, limit }).await
+        let task = Some(task.clone());
+        self.history_where(HistoryFilter { task, limit, ..HistoryFilter::default() }).await
     }
 
     /// Executions, newest first.
@@ -673,6 +677,22 @@ impl Store {
     /// When the database fails.
     pub async fn alerts(&self, filter: AlertFilter) -> Result<Vec<AlertView>, LedgerError> {
         read!(self, alerts(filter))
+    }
+
+    /// Behind the newest change. `None`: that can't be said at this moment.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn stream_head(&self) -> Result<Option<Position>, LedgerError> {
+        read!(self, stream_head())
+    }
+
+    /// What has changed since, oldest first: a bounded part of it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn stream(&self, after: Position, filter: StreamFilter) -> Result<StreamPage, LedgerError> {
+        read!(self, stream(after, filter))
     }
 
     /// Deletes what is told of alerts that ended before. Returns how many.
@@ -1071,6 +1091,11 @@ impl Ledger for Store {
         write!(self, prune(before, limit))
     }
 
+    async fn prune_changes(&self, before: DateTime<Utc>, limit: usize) -> Result<usize, LedgerError> {
+        let limit = limit_of(limit);
+        write!(self, prune_stream(before, limit))
+    }
+
     async fn retire(&self, task: &TaskId) -> Result<bool, LedgerError> {
         let id = task.clone();
         let retired = write!(self, retire(id))?;
@@ -1137,8 +1162,9 @@ impl Outbox for Store {
         without: &[String],
     ) -> Result<Vec<ClaimedPost>, LedgerError> {
         let (node, limit, lease) = (node.clone(), limit_of(limit), microseconds(lease));
-        let without = Arc::from(without);
-        let claimed = write!(self, claim_posts(node, limit, lease, without))?;
+        let (without, after) = (Arc::from(without), self.inner.turn().clone());
+        let (claimed, last) = write!(self, claim_posts(node, limit, lease, without, after))?;
+        *self.inner.turn() = last;
         if !claimed.is_empty() {
             pass(Point::PostsLeased);
         }

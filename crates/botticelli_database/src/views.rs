@@ -323,14 +323,18 @@ impl OutcomeFilter {
 }
 
 /// Which executions to list, newest first.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct HistoryFilter {
     /// Of this task.
-    pub task: TaskId,
+    pub task: Option<TaskId>,
     /// That ended like this.
     pub outcome: Option<OutcomeFilter>,
     /// Started by this.
     pub trigger: Option<Trigger>,
+    /// That started then or later; what is open counts by when it was due. What was left out never started.
+    pub since: Option<DateTime<Utc>>,
+    /// The same, before then.
+    pub until: Option<DateTime<Utc>>,
     /// Older than this one.
     pub before: Option<ExecutionId>,
     /// At most so many.

@@ -354,8 +354,13 @@ pub trait Ledger: Send + Sync {
     /// come are taken back. Says whether that was anything new.
     async fn retire(&self, task: &TaskId) -> Result<bool, LedgerError>;
 
-    /// Deletes at most `limit` executions that were over before `before`. Returns how many.
+    /// Deletes executions that were over before `before`, and what people changed before: at most `limit` of each.
+    /// Returns how many.
     async fn prune(&self, before: DateTime<Utc>, limit: usize) -> Result<usize, LedgerError>;
+
+    /// Deletes at most `limit` entries older than `before` of what is told to those who follow the changes. Returns how
+    /// many.
+    async fn prune_changes(&self, before: DateTime<Utc>, limit: usize) -> Result<usize, LedgerError>;
 
     /// Forgets nodes that have been gone for so long, and what else nobody asks for any more. Returns how many nodes.
     async fn prune_nodes(&self, gone_for: Duration) -> Result<usize, LedgerError>;

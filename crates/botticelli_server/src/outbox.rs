@@ -443,7 +443,7 @@ pub trait Outbox: Send + Sync {
     ) -> Result<Vec<String>, LedgerError>;
 
     /// Leases up to `limit` posts that may go out now, on platforms other than `without`, and commits their attempt rows. At most one post of a
-    /// destination is on its way at a time, oldest first; a part waits for the parts before it. While a post waits
+    /// destination is on its way at a time, oldest first, and destinations take turns; a part waits for the parts before it. While a post waits
     /// because its destination did not take it, no other goes there.
     ///
     /// Behind them come posts that are there and that something is to follow ([`ClaimedPost::posted`]): one of a
@@ -463,7 +463,7 @@ pub trait Outbox: Send + Sync {
     /// since the attempt that was lost (or since an earlier one in doubt).
     async fn rescue_posts(&self) -> Result<usize, LedgerError>;
 
-    /// When the next post that waits for a time is due, on platforms other than `without`; posts that wait for another one's time are left out. May lie in
+    /// When the next post that waits for a time is due, on platforms other than `without`; posts that are due but wait for another one's time are left out. It may be too early, and lie in
     /// the past, for a post that is due but held up by another one of its destination that is on its way.
     async fn next_post_due(&self, without: &[String]) -> Result<Option<DateTime<Utc>>, LedgerError>;
 }

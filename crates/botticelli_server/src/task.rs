@@ -204,6 +204,19 @@ pub enum Breaker {
     HalfOpen,
 }
 
+impl Breaker {
+    /// Of a task that stands like this.
+    pub fn of(is_paused: bool, pause_reason: Option<PauseReason>, probe_at: Option<DateTime<Utc>>) -> Self {
+        match (is_paused, pause_reason, probe_at) {
+            (true, Some(PauseReason::Breaker), Some(_)) => Self::HalfOpen,
+            (true, Some(PauseReason::Breaker), None) => Self::Open,
+            (true, Some(PauseReason::Operator | PauseReason::Definition) | None, _) | (false, ..) => {
+                Self::Closed
+            }
+        }
+    }
+}
+
 impl TaskPolicy {
     /// The part that concerns the breaker.
     pub fn breaker(&self) -> BreakerPolicy {
@@ -232,13 +245,7 @@ impl TaskState {
 
     /// The task's breaker.
     pub fn breaker(&self) -> Breaker {
-        match (self.is_paused, self.pause_reason, self.probe_at) {
-            (true, Some(PauseReason::Breaker), Some(_)) => Breaker::HalfOpen,
-            (true, Some(PauseReason::Breaker), None) => Breaker::Open,
-            (true, Some(PauseReason::Operator | PauseReason::Definition) | None, _) | (false, ..) => {
-                Breaker::Closed
-            }
-        }
+        Breaker::of(self.is_paused, self.pause_reason, self.probe_at)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::Api;
 use super::access::keep_pages_out;
+use super::patience::Patient;
 use super::problem::{Kind, Problem};
 use crate::config::ApiSettings;
 use crate::config::api::{DEFAULT_LISTEN, TlsFiles};
@@ -187,7 +188,7 @@ impl Connection {
             .timer(TokioTimer::new())
             .header_read_timeout(api.settings.request_timeout)
             .max_buf_size(LONGEST_HEAD)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Patient::new(stream, TAKES_NOTHING)), service);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
@@ -202,6 +203,8 @@ impl Connection {
     }
 }
 
+/// So long an answer, or a stream, waits for its reader.
+const TAKES_NOTHING: Duration = Duration::from_secs(30);
 /// All headers of a request together.
 const LONGEST_HEAD: usize = 64 * 1024;
 

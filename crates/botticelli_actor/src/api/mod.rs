@@ -9,6 +9,7 @@ mod docs;
 mod listen;
 mod openapi;
 pub mod page;
+mod patience;
 pub mod problem;
 mod read;
 pub mod route;
@@ -86,6 +87,7 @@ pub struct Api {
     access: Access,
     health: Health,
     requests: Semaphore,
+    streams: Arc<Semaphore>,
     workers: Semaphore,
     document: Value,
 }
@@ -119,6 +121,7 @@ pub async fn start(
         access: Access::new(parts.store.clone(), address),
         health: Health::default(),
         requests: Semaphore::new(parts.settings.max_requests),
+        streams: Arc::new(Semaphore::new(routes::stream::MOST_STREAMS)),
         workers: Semaphore::new(WORKERS),
         started_at: botticelli_server::clock::Clock::now(&*parts.clock),
         document: document.finish(),

@@ -109,6 +109,8 @@ pub enum Command {
     Health,
     /// Print the JSON Schema of a configuration file
     Schema(SchemaArgs),
+    /// Print the manual page, for `man`
+    Man,
     /// Print completions for a shell
     Completions {
         /// Which shell

@@ -8,6 +8,7 @@ mod database;
 mod dry_run;
 mod errors;
 mod logging;
+mod man;
 mod next;
 mod once;
 pub mod output;
@@ -74,6 +75,7 @@ fn start(cli: &Cli) -> anyhow::Result<()> {
         }
         Command::Next(args) => print(|out| next::print(&cli.global, args, SystemClock.now(), out)),
         Command::Schema(args) => print(|out| schema::print(args.file, out)),
+        Command::Man => print(man::print),
         Command::Completions { shell } => print(|out| {
             clap_complete::generate(*shell, &mut Cli::command(), "actor-server", out);
             Ok(())
@@ -124,7 +126,7 @@ async fn with_database(cli: &Cli, command: &Command) -> anyhow::Result<()> {
         Command::Migrate => database::migrate(&cli.global, &mut out).await,
         Command::Restored => database::restored(&cli.global, &mut out).await,
         Command::Health => database::health(&cli.global, &mut out).await,
-        Command::Next(_) | Command::Schema(_) | Command::Completions { .. } => Ok(()),
+        Command::Next(_) | Command::Schema(_) | Command::Man | Command::Completions { .. } => Ok(()),
     };
     // Also, and above all, what led to a failure.
     print(|stdout| Ok(stdout.write_all(&out)?))?;

@@ -7,7 +7,7 @@ use super::within::Within;
 use crate::alerts::signature::SigningKey;
 use crate::alerts::sinks::{PAGERDUTY, PAGERDUTY_URL, WEBHOOK, wrong_url};
 use crate::alerts::{AlertSettings, HeartbeatSettings, Sink};
-use crate::names::unknown;
+use crate::names::unknown as unknown_name;
 use botticelli_server::alert::{ActorThresholds, AlertPolicy, AlertRules, LONGEST_NAME, Severity};
 use botticelli_server::ids::{ActorName, AlertName};
 use botticelli_server::post::Destination;
@@ -204,6 +204,21 @@ fn of(section: &AlertSection, discord: Option<&DiscordSettings>) -> Result<Alert
     Ok(AlertSettings { policy, sink })
 }
 
+/// Thresholds for actors that no task runs: they would be for nothing.
+pub(super) fn unknown_actors(sections: &[AlertSection], known: &[&str]) -> Vec<Fault> {
+    let of = |(index, section): (usize, &AlertSection)| {
+        let entry = KeyPath::entry("alerts", index);
+        let unknown = section.actors.keys().filter(|actor| !known.contains(&actor.as_str()));
+        let fault = |actor: &ActorName| {
+            let (message, hint) = unknown_name("actor", actor.as_str(), known.iter().copied());
+            let path = entry.key("actors").key(actor.as_str());
+            Fault::new(path, format!("{entry}: actors: {message}")).hint(hint)
+        };
+        unknown.map(fault).collect::<Vec<_>>()
+    };
+    sections.iter().enumerate().flat_map(of).collect()
+}
+
 /// Keys that belong to another sink.
 fn misplaced(section: &AlertSection) -> Vec<Fault> {
     let keys: [(&str, bool, &[SinkName], &str); 5] = [
@@ -283,7 +298,7 @@ fn on_discord(section: &AlertSection, discord: Option<&DiscordSettings>) -> Resu
         (None, Some(name)) => {
             let known = discord.map(|discord| &discord.webhooks.0);
             if let Some(known) = known.filter(|known| !known.contains_key(name)) {
-                let (message, hint) = unknown("webhook", name, known.keys().map(String::as_str));
+                let (message, hint) = unknown_name("webhook", name, known.keys().map(String::as_str));
                 return Err(Fault::new("webhook", format!("webhook: {message}")).hint(hint));
             }
             (PlatformName::DiscordWebhook, name.clone())

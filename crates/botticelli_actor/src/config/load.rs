@@ -243,6 +243,8 @@ impl Loader<'_> {
             tasks.extend(self.task(&entry, &settings).map(Arc::new));
         }
         self.check_afters(document, &names);
+        self.warn_of_closed_doors(document, &api);
+        self.check_alerted_actors(document, &alert_sections);
         Some(LoadedConfig {
             settings,
             api,
@@ -510,6 +512,31 @@ impl Loader<'_> {
                 format!("task {:?}: catch_up_limit has no effect without catch_up = \"all\"", config.name);
             self.warn(entry.document, &warning);
         }
+    }
+
+    /// Thresholds for actors. While a file of an actor can't be read, nobody knows what it would be called.
+    fn check_alerted_actors(&mut self, document: &Document, sections: &[AlertSection]) {
+        let files: Option<Vec<&ActorFile>> = self.actors.values().map(|actor| actor.file.as_ref()).collect();
+        let Some(files) = files else { return };
+        let known: Vec<&str> = files.iter().map(|file| file.actor.name.as_str()).collect();
+        for fault in alerts::unknown_actors(sections, &known) {
+            self.report(document, None, fault);
+        }
+    }
+
+    fn warn_of_closed_doors(&mut self, document: &Document, api: &ApiSettings) {
+        if api.enabled || self.webhooks.is_empty() {
+            return;
+        }
+        let mut names: Vec<String> =
+            self.webhooks.iter().map(|webhook| format!("{:?}", webhook.name)).collect();
+        names.sort();
+        names.dedup();
+        let names = names.join(", ");
+        let warning = format!(
+            "no event can come in for the webhook {names}: [api] has `enabled = false`, and webhooks are a part of the API"
+        );
+        self.warn(document, &warning);
     }
 
     fn check_backoff(

@@ -11,6 +11,7 @@ use std::fs;
 use std::time::Duration;
 use tempfile::TempDir;
 
+mod alerts;
 mod triggers;
 
 /// The files of one test, in a folder of their own.
@@ -171,6 +172,22 @@ fn a_token_in_the_file_is_taken_with_a_warning() {
     );
     assert!(!format!("{config:?}").contains("s3cret"));
     assert_eq!(config.discord_token.unwrap().expose_secret(), "s3cret-token");
+}
+
+#[test]
+fn webhooks_without_an_api_are_warned_about() {
+    let webhook = "[[actors.triggers]]\ntype = \"webhook\"\nname = \"builds\"\n";
+    let warnings =
+        |api: &str, keys: &str| Files::new(&format!("{api}{}{webhook}", task(keys))).loaded().warnings;
+    let [warning] = &warnings("[api]\nenabled = false\n", "")[..] else { panic!("no warning") };
+    assert!(warning.contains("for the webhook \"builds\": [api] has `enabled = false`"), "{warning}");
+    assert_eq!(warnings("", ""), [""; 0]);
+    assert_eq!(
+        warnings("[api]\nenabled = false\n", "enabled = false"),
+        [""; 0],
+        "a task that is off has none"
+    );
+    assert_eq!(Files::new(&format!("[api]\nenabled = false\n{}", task(""))).loaded().warnings, [""; 0]);
 }
 
 #[test]

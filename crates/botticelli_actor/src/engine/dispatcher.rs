@@ -19,7 +19,7 @@ use botticelli_server::outcome::AttemptEnd;
 use botticelli_server::plan::{Settlement, settle};
 use botticelli_server::server::Run;
 use chrono::{DateTime, Utc};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
@@ -54,8 +54,6 @@ pub(super) struct Dispatcher {
     check: bool,
     /// Work is asked for next, before news. They take turns, so that a stream of news keeps no work waiting.
     work_next: bool,
-    /// Executions of which somebody said that they wait. If they are not to be had, everything is looked at.
-    hinted: BTreeSet<ExecutionId>,
     /// Tasks whose state is to be looked up, and whether that is because the store refused a claim.
     look_up: BTreeMap<TaskId, bool>,
     recorder: Option<mpsc::UnboundedSender<EndedAttempt>>,
@@ -87,7 +85,6 @@ impl Dispatcher {
             refill_at: Some(DateTime::<Utc>::MIN_UTC),
             check: false,
             work_next: false,
-            hinted: BTreeSet::new(),
             under_way: BTreeMap::new(),
             stages: BTreeMap::new(),
             look_up: BTreeMap::new(),
@@ -177,10 +174,6 @@ impl Dispatcher {
     fn woken(&mut self, news: News) {
         let now = self.now();
         for (execution_id, task_id) in news.waiting {
-            if self.timetable.task(&task_id).is_none() {
-                continue;
-            }
-            self.hinted.insert(execution_id);
             self.timetable.add_waiting(Waiting { execution_id, task_id, ready_at: now });
         }
         if news.anything {

@@ -1,6 +1,7 @@
 //! What is old is deleted, a little at a time: history, and nodes that are gone.
 
 use super::Parts;
+use botticelli_database::CHANGES_ARE_KEPT_FOR;
 use botticelli_server::clock::Clock as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A node that has been gone so long is of interest to nobody.
 const NODES: Duration = Duration::from_secs(86_400);
 
-/// Prunes until `stop`: nodes that are gone, and history if it is to be kept for a time only.
+/// Prunes until `stop`: nodes that are gone, changes that nobody will come back for, and history if it is to be kept for a
+/// time only.
 pub(super) async fn run(parts: Arc<Parts>, keep: Option<Duration>, stop: CancellationToken) {
     loop {
         tokio::select! {
@@ -35,20 +37,33 @@ async fn run_once(parts: &Parts, keep: Option<Duration>) {
         Ok(count) => debug!(nodes = count, "nodes forgotten"),
         Err(error) => warn!(error = %error, "nodes that are gone could not be forgotten; trying again later"),
     }
+    let changes = prune(parts, Old::Changes, CHANGES_ARE_KEPT_FOR).await;
+    debug!(changes, "changes forgotten");
     let Some(keep) = keep else { return };
-    let executions = prune_history(parts, keep).await;
-    if executions > 0 {
-        info!(executions, "old history deleted");
+    let rows = prune(parts, Old::History, keep).await;
+    if rows > 0 {
+        info!(rows, "old history deleted");
     }
 }
 
-/// Deletes all history that is older than `keep`. Returns how many executions.
-async fn prune_history(parts: &Parts, keep: Duration) -> usize {
+/// What is kept for a time.
+#[derive(Clone, Copy)]
+enum Old {
+    Changes,
+    History,
+}
+
+/// Deletes all that is older than `keep`, a batch at a time. Returns how many rows.
+async fn prune(parts: &Parts, old: Old, keep: Duration) -> usize {
     let Ok(keep) = chrono::TimeDelta::from_std(keep) else { return 0 };
     let Some(before) = parts.clock.now().checked_sub_signed(keep) else { return 0 };
     let mut pruned = 0;
     loop {
-        match parts.ledger.prune(before, BATCH).await {
+        let batch = match old {
+            Old::Changes => parts.ledger.prune_changes(before, BATCH).await,
+            Old::History => parts.ledger.prune(before, BATCH).await,
+        };
+        match batch {
             Ok(0) => return pruned,
             Ok(count) => pruned += count,
             Err(error) => {

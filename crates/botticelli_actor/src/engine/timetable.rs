@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// A task that was refused is looked at again after this long, doubled each time.
 const REFUSED: Duration = Duration::from_millis(250);
+/// So often waiting executions are looked at that were not to be had: for 16 seconds. Then the poll looks at them.
+const LOOKS_IN_VAIN: u32 = 6;
 
 #[derive(Default)]
 pub(super) struct Timetable {
@@ -35,6 +37,8 @@ struct Entry {
     /// other again.
     overtaken: VecDeque<ExecutionId>,
     refusals: u32,
+    /// How often in a row waiting executions of the task were not to be had.
+    in_vain: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,6 +95,7 @@ impl Timetable {
                     blocked: BTreeSet::new(),
                     overtaken: VecDeque::new(),
                     refusals: 0,
+                    in_vain: 0,
                 };
                 self.tasks.insert(task.id.clone(), entry);
             }
@@ -158,7 +163,8 @@ impl Timetable {
 
     /// An execution that waits, if it is one of a task of ours.
     pub(super) fn add_waiting(&mut self, waiting: Waiting) {
-        if self.tasks.contains_key(&waiting.task_id) {
+        if let Some(entry) = self.tasks.get_mut(&waiting.task_id) {
+            entry.in_vain = 0;
             self.timer.insert((waiting.ready_at, Look::Waiting(waiting.execution_id, waiting.task_id)));
         }
     }
@@ -239,15 +245,28 @@ impl Timetable {
         let Some(entry) = self.tasks.get_mut(&attempt.task_id) else { return };
         entry.occupied += 1;
         entry.refusals = 0;
+        entry.in_vain = 0;
         if let Some(claim) = claim {
             self.stepped(claim);
         }
     }
 
-    /// A waiting execution was not to be had. If this node runs its task, it is looked at again after that.
-    pub(super) fn not_taken(&mut self, execution: ExecutionId, task: &TaskId) {
-        if let Some(entry) = self.tasks.get_mut(task).filter(|entry| entry.occupied > 0) {
+    /// A waiting execution was not to be had. If this node runs its task, it is looked at again after that. If not, another
+    /// node has it, or runs its task, or has held the task for a moment: it is looked at some more times.
+    pub(super) fn not_taken(&mut self, execution: ExecutionId, task: &TaskId, now: DateTime<Utc>) {
+        let Some(entry) = self.tasks.get_mut(task) else { return };
+        if entry.occupied > 0 {
             entry.blocked.insert(execution);
+        } else if entry.in_vain < LOOKS_IN_VAIN {
+            let wait = REFUSED.saturating_mul(1 << entry.in_vain);
+            self.timer.insert((now + wait, Look::Waiting(execution, task.clone())));
+        }
+    }
+
+    /// Some of the task's waiting executions were not to be had.
+    pub(super) fn in_vain(&mut self, task: &TaskId) {
+        if let Some(entry) = self.tasks.get_mut(task) {
+            entry.in_vain = (entry.in_vain + 1).min(LOOKS_IN_VAIN);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Traces for OpenTelemetry: a span for each attempt of an execution, its skills, and each attempt to send its posts.
 //!
 //! A span is made when what it tells is over and recorded, of the same facts as history and metrics
-//! ([decision 0022](../../../../docs/decisions/0022-traces-are-made-of-what-was-recorded.md)). Ids are derived, so that the
+//! (see `docs/decisions/0022`). Ids are derived, so that the
 //! node that sends a post needs nothing from the one that made it.
 
 mod exporter;

@@ -23,7 +23,7 @@ fn reacting_actor(stage: &Stage, template: &str) {
         "reacts.toml",
         format!(
             "[actor]\nname = \"reacts\"\n[[knowledge]]\nname = \"event\"\ntype = \"event\"\n\
-             [[skills]]\nname = \"content_selection\"\n\
+             [[skills]]\nname = \"content_selection\"\nlimit = 100\n\
              [[skills]]\nname = \"content_formatter\"\ntemplate = \"{template}\"\n"
         ),
     );

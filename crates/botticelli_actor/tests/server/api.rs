@@ -20,3 +20,5 @@ mod reading;
 mod server;
 #[path = "api/steering.rs"]
 mod steering;
+#[path = "api/stream.rs"]
+mod stream;

@@ -59,6 +59,14 @@ mod dialect {
     pub(super) const SERIALIZE_POST_CLAIMS: Option<&str> = Some("SELECT pg_advisory_xact_lock(7236504111)");
 
     pub(super) const SERIALIZE_REGISTRATIONS: Option<&str> = Some("SELECT pg_advisory_xact_lock(7236504112)");
+    /// A statement can carry another one that writes.
+    pub(super) const WRITES_WITHIN_WITH: bool = true;
+
+    /// Of the stream of changes: nothing that is not committed yet can come before these rows. A statement that asks sees
+    /// the database as of the snapshot that this is about.
+    pub(super) const NOTHING_COMES_BEFORE: &str =
+        "tx < pg_snapshot_xmin(pg_current_snapshot())::text::bigint";
+
     pub(super) const HAS_MIGRATIONS: &str =
         "SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL AS there";
 
@@ -123,7 +131,8 @@ const LOCK_PATIENCE: &str =
     "SELECT set_config('lock_timeout', '60s', false) WHERE current_setting('lock_timeout') = '0'";
 
 /// Statements stay prepared, but are planned for their values: a plan made while a table was empty would be kept.
-const SESSION: &str = "SET TIME ZONE 'UTC'; SET plan_cache_mode = force_custom_plan";
+/// None of them runs for so long that compiling it pays, whatever the planner thinks that it costs.
+const SESSION: &str = "SET TIME ZONE 'UTC'; SET plan_cache_mode = force_custom_plan; SET jit = off";
 
 /// Waiting longer for a connection than this means that the database is not there.
 const PATIENCE: Duration = Duration::from_secs(10);

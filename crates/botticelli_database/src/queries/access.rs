@@ -102,6 +102,14 @@ pub(crate) async fn audit_add(conn: &mut Connection, audit: NewAudit) -> Work<()
     write_down(conn, Some(audit)).await
 }
 
+/// Deletes up to `limit` entries that are older than `before`. Returns how many.
+pub(super) async fn prune_audit(conn: &mut Connection, before: DateTime<Utc>, limit: i64) -> Work<usize> {
+    // Numbers grow with time: no index on `at` is needed.
+    let sql = "DELETE FROM actor_server_audit WHERE at < $1 \
+         AND id IN (SELECT a.id FROM actor_server_audit AS a ORDER BY a.id LIMIT $2)";
+    Ok(sql_query(sql).bind::<Instant, _>(before).bind::<BigInt, _>(limit).execute(conn).await?)
+}
+
 /// Newest first.
 pub(crate) async fn audits(conn: &mut Connection, filter: AuditFilter) -> Work<Vec<AuditView>> {
     #[derive(QueryableByName)]

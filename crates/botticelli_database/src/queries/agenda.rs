@@ -314,5 +314,5 @@ async fn leave_out(conn: &mut Connection, rows: &[OpenExecutionRow]) -> Work<()>
         let (task, actor) = (task_id(row.task_id.clone())?, actor_name(row.actor_name.clone())?);
         history.push(NewActorServerExecution::skipped(row.id, &task, &actor, &range, now));
     }
-    insert_executions(conn, &history).await.map(drop)
+    insert_executions(conn, &history).await
 }

@@ -1,6 +1,6 @@
 //! Alerts: what begins and what ends is written down together with the posts that tell it.
 
-use super::outbox::take_egress;
+use super::egress::take_egress;
 use super::rows::{actor_name, word};
 use super::troubles::{last_error, troubles};
 use super::*;
@@ -119,6 +119,22 @@ impl AlertRow {
         })
     }
 
+    fn view(self) -> Work<AlertView> {
+        Ok(AlertView {
+            id: self.id,
+            alert: self.open()?.alert,
+            rule: word("rule", &self.rule)?,
+            severity: word("severity", &self.severity)?,
+            subject: self.subject,
+            actor_name: self.actor_name.map(actor_name).transpose()?,
+            summary: self.summary,
+            incident: self.incident,
+            started_at: self.started_at,
+            last_sent_at: self.last_sent_at,
+            ended_at: self.ended_at,
+        })
+    }
+
     fn event(&self, notice: Notice) -> Work<AlertEvent> {
         Ok(AlertEvent {
             notice,
@@ -159,6 +175,7 @@ batch_row! {
         on_unknown: &'static str,
         state: &'static str,
         deliver_at: DateTime<Utc>,
+        is_due: bool,
         created_at: DateTime<Utc>,
         updated_at: DateTime<Utc>,
     }
@@ -192,6 +209,7 @@ impl Notices<'_> {
             on_unknown: OnUnknown::NeedsReview.as_str(),
             state: "pending",
             deliver_at: self.now,
+            is_due: true,
             created_at: self.now,
             updated_at: self.now,
         });
@@ -318,22 +336,18 @@ pub(crate) async fn alerts(conn: &mut Connection, filter: AlertFilter) -> Work<V
         format!("SELECT {} FROM actor_server_alerts {which} ORDER BY id DESC LIMIT $1", AlertRow::COLUMNS);
     let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
     let rows: Vec<AlertRow> = sql_query(sql).bind::<BigInt, _>(limit).load(conn).await?;
-    let view = |row: AlertRow| {
-        Ok(AlertView {
-            id: row.id,
-            alert: row.open()?.alert,
-            rule: word("rule", &row.rule)?,
-            severity: word("severity", &row.severity)?,
-            subject: row.subject,
-            actor_name: row.actor_name.map(actor_name).transpose()?,
-            summary: row.summary,
-            incident: row.incident,
-            started_at: row.started_at,
-            last_sent_at: row.last_sent_at,
-            ended_at: row.ended_at,
-        })
-    };
-    rows.into_iter().map(view).collect()
+    rows.into_iter().map(AlertRow::view).collect()
+}
+
+/// Those with these numbers, in any order.
+pub(super) async fn alerts_of(conn: &mut Connection, ids: &[i64]) -> Work<Vec<AlertView>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql =
+        format!("SELECT {} FROM actor_server_alerts WHERE id IN (SELECT r.id FROM {{r}})", AlertRow::COLUMNS);
+    let rows: Vec<AlertRow> = sql_query(sql).rows(&batch::Id::all(ids))?.load(conn).await?;
+    rows.into_iter().map(AlertRow::view).collect()
 }
 
 /// Deletes alerts that ended before, and the posts that told them and are settled, which nobody's duplicates are

@@ -115,6 +115,19 @@ impl<T: Cell> Cell for Option<T> {
     }
 }
 
+batch_row! {
+    /// A number.
+    pub(super) struct Id {
+        id: i64,
+    }
+}
+
+impl Id {
+    pub(super) fn all(ids: &[i64]) -> Vec<Self> {
+        ids.iter().map(|id| Self { id: *id }).collect()
+    }
+}
+
 impl<'f> Sql<'f, Backend> {
     /// Binds `rows`; `{r}` in the text becomes a table `r` of them. Parameters that the text names come first.
     pub(super) fn rows<T: Row>(mut self, rows: &'f [T]) -> Work<Self> {
@@ -134,11 +147,15 @@ pub(super) async fn insert<T: Row>(
     rows: &[T],
     on_conflict: &str,
 ) -> Work<usize> {
+    update(conn, &inserting::<T>(table, on_conflict), rows).await
+}
+
+/// The statement that inserts such rows.
+pub(super) fn inserting<T: Row>(table: &str, on_conflict: &str) -> String {
     let names: Vec<&str> = T::COLUMNS.iter().map(|column| column.name).collect();
     let names = names.join(", ");
     // `WHERE true` tells SQLite's parser that ON CONFLICT is not the ON of a join.
-    let sql = format!("INSERT INTO {table} ({names}) SELECT {names} FROM {{r}} WHERE true {on_conflict}");
-    update(conn, &sql, rows).await
+    format!("INSERT INTO {table} ({names}) SELECT {names} FROM {{r}} WHERE true {on_conflict}")
 }
 
 /// Runs `sql`, which reads the table `{r}` made of `rows`.

@@ -2,7 +2,8 @@
 //! repeated, so there is no doubt to keep: a lease that is over makes it due again, and the number of the attempt is the
 //! fence.
 
-use super::outbox::{Lease, PlatformRow, claimed_post};
+use super::egress::PlatformRow;
+use super::post_claims::{Lease, claimed_post};
 use super::rows::{PostRow, json};
 use super::*;
 use crate::store::{Decided, PostDecision};

@@ -1,7 +1,7 @@
 //! What listings and skills ask, and the pruning of old history.
 
 use super::conditions::Conditions;
-use super::outbox::waits_for;
+use super::post_turns::waits_for;
 use super::rows::{ActorServerExecutionRow, ActorServerStateRow, OpenExecutionRow, PostRow, json, word};
 use super::schema::*;
 use super::*;
@@ -162,18 +162,23 @@ async fn waiting(conn: &mut Connection) -> Work<HashMap<String, Waiting>> {
     Ok(rows.into_iter().map(|row| (row.task_id.clone(), view(row))).collect())
 }
 
-/// Executions of a task, newest first, those that are open too.
+/// Executions, newest first, those that are open too.
 pub(crate) async fn history(conn: &mut Connection, filter: HistoryFilter) -> Work<Vec<ExecutionView>> {
-    let wanted = |table: &str| {
+    let wanted = |table: &str, started: &str| {
         let mut wanted = Conditions::default();
-        wanted.add(&format!("{table}.task_id = "), Some(filter.task.as_str().to_owned()));
+        wanted.add(&format!("{table}.task_id = "), filter.task.clone().map(String::from));
         wanted.add(&format!("{table}.id < "), filter.before.map(|id| id.0));
-        wanted.add(&format!("{table}.trigger = "), filter.trigger.map(|trigger| trigger.as_str().to_owned()));
+        // Written out: so the database can see that its indexes of what is unusual apply.
+        if let Some(trigger) = filter.trigger {
+            wanted.plain(format!("{table}.trigger = '{}'", trigger.as_str()));
+        }
+        wanted.add(&format!("{table}.{started} >= "), filter.since);
+        wanted.add(&format!("{table}.{started} < "), filter.until);
         wanted
     };
     let mut views = Vec::new();
     if filter.outcome.is_none_or(|outcome| outcome == OutcomeFilter::Open) {
-        let mut wanted = wanted("o");
+        let mut wanted = wanted("o", "due_at");
         let limit = wanted.limit(Some(filter.limit));
         let (columns, text) = (OpenExecutionRow::COLUMNS, wanted.text());
         let sql = format!(
@@ -183,8 +188,7 @@ pub(crate) async fn history(conn: &mut Connection, filter: HistoryFilter) -> Wor
         views.extend(open.into_iter().map(ExecutionView::try_from).collect::<Work<Vec<_>>>()?);
     }
     if filter.outcome != Some(OutcomeFilter::Open) {
-        let mut wanted = wanted("e");
-        // Written out: so the database can see that its index of what did not go well applies.
+        let mut wanted = wanted("e", "started_at");
         if let Some(outcome) = filter.outcome {
             wanted.plain(format!("e.outcome = '{}'", outcome.as_str()));
         }
@@ -267,6 +271,17 @@ async fn post_views(conn: &mut Connection, rows: Vec<PostRow>) -> Work<Vec<PostV
         Ok(PostView { waits_for, ..row.try_into()? })
     };
     rows.into_iter().map(view).collect()
+}
+
+/// Those with these numbers, in any order.
+pub(super) async fn posts_of(conn: &mut Connection, ids: &[i64]) -> Work<Vec<PostView>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let columns = PostRow::COLUMNS;
+    let sql = format!("SELECT {columns} FROM actor_server_posts AS p WHERE p.id IN (SELECT r.id FROM {{r}})");
+    let rows: Vec<PostRow> = sql_query(sql).rows(&batch::Id::all(ids))?.load(conn).await?;
+    post_views(conn, rows).await
 }
 
 /// How many posts of a task there are in each state that any is in.
@@ -406,7 +421,8 @@ pub(crate) async fn post_times(
     Ok(times)
 }
 
-/// Deletes up to `limit` rows of history that were over before `before`; posts and used items stay. Returns how many.
+/// Deletes up to `limit` rows of history that were over before `before`, and as many old entries of the audit; posts and
+/// used items stay. Returns how many.
 pub(crate) async fn prune(conn: &mut Connection, before: DateTime<Utc>, limit: i64) -> Work<usize> {
     // Numbers grow with time, so the oldest rows are the first ones: no index on `completed_at` is needed.
     let oldest: Vec<i64> = actor_server_executions::table
@@ -415,7 +431,8 @@ pub(crate) async fn prune(conn: &mut Connection, before: DateTime<Utc>, limit: i
         .select(actor_server_executions::id)
         .load(conn)
         .await?;
-    let Some(newest_of_them) = oldest.iter().max().copied() else { return Ok(0) };
+    let audits = super::access::prune_audit(conn, before, limit).await?;
+    let Some(newest_of_them) = oldest.iter().max().copied() else { return Ok(audits) };
     let deleted = diesel::delete(
         actor_server_executions::table
             .filter(actor_server_executions::id.le(newest_of_them))
@@ -427,5 +444,5 @@ pub(crate) async fn prune(conn: &mut Connection, before: DateTime<Utc>, limit: i
          AND NOT EXISTS (SELECT 1 FROM actor_server_executions AS e WHERE e.id = a.execution_id) \
          AND NOT EXISTS (SELECT 1 FROM actor_server_open_executions AS o WHERE o.id = a.execution_id)";
     sql_query(attempts_of_none).bind::<BigInt, _>(newest_of_them).execute(conn).await?;
-    Ok(deleted)
+    Ok(deleted + audits)
 }

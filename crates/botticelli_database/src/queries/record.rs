@@ -356,6 +356,7 @@ impl Writes {
                 state: if waits { "deferred" } else { "pending" },
                 not_before: post.not_before,
                 deliver_at: post.not_before.unwrap_or(now).max(now),
+                is_due: !waits,
                 created_at: now,
                 updated_at: now,
             });
@@ -570,6 +571,7 @@ batch_row! {
         state: &'static str,
         not_before: Option<DateTime<Utc>>,
         deliver_at: DateTime<Utc>,
+        is_due: bool,
         created_at: DateTime<Utc>,
         updated_at: DateTime<Utc>,
     }

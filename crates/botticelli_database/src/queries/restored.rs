@@ -34,6 +34,7 @@ pub(crate) async fn restored(conn: &mut Connection, audit: Option<NewAudit>) -> 
     )
     .execute(conn)
     .await?;
+    super::stream::begin_stream(conn).await?;
     write_down(conn, audit).await?;
     Ok(Restored::Done { tasks, executions, posts })
 }

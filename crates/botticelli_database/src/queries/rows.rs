@@ -246,13 +246,28 @@ batch_row! {
     }
 }
 
-/// Writes history. An occurrence that is in it already stays as it is: the unique key is the second lock.
-pub(super) async fn insert_executions(
-    conn: &mut Connection,
-    rows: &[NewActorServerExecution],
-) -> Work<usize> {
-    let on_conflict = "ON CONFLICT (task_id, scheduled_for) DO NOTHING";
-    batch::insert(conn, "actor_server_executions", rows, on_conflict).await
+/// Writes history, and tells those who follow what happens. An occurrence that is in it already stays as it is: the unique
+/// key is the second lock.
+pub(super) async fn insert_executions(conn: &mut Connection, rows: &[NewActorServerExecution]) -> Work<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let told: Value = rows.iter().map(|row| row.id).collect();
+    let insert = batch::inserting::<NewActorServerExecution>(
+        "actor_server_executions",
+        "ON CONFLICT (task_id, scheduled_for) DO NOTHING",
+    );
+    let tell =
+        "INSERT INTO actor_server_stream (kind, about, at) VALUES ('execution', $1, actor_server_now())";
+    if dialect::WRITES_WITHIN_WITH {
+        // Every run comes through here: both go in one round trip.
+        let both = format!("WITH told AS ({tell}) {insert}");
+        sql_query(both).bind::<Json, _>(told).rows(rows)?.execute(conn).await?;
+    } else {
+        sql_query(tell).bind::<Json, _>(told).execute(conn).await?;
+        batch::update(conn, &insert, rows).await?;
+    }
+    Ok(())
 }
 
 impl NewActorServerExecution {

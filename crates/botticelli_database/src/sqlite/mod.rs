@@ -50,6 +50,9 @@ mod dialect {
     pub(super) const LOCK_ROWS_SKIPPING: &str = "";
     pub(super) const SERIALIZE_POST_CLAIMS: Option<&str> = None;
     pub(super) const SERIALIZE_REGISTRATIONS: Option<&str> = None;
+    pub(super) const WRITES_WITHIN_WITH: bool = false;
+    // One writer: rows are committed in the order of their numbers.
+    pub(super) const NOTHING_COMES_BEFORE: &str = "true";
     pub(super) const HAS_MIGRATIONS: &str =
         "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '__diesel_schema_migrations') AS there";
 
@@ -356,4 +359,44 @@ pub(crate) fn lock_path(database: &Path) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
     name.push(".lock");
     name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::queries::post_turns::look_at_turns;
+    use botticelli_testkit::clock::ManualClock;
+
+    #[derive(QueryableByName)]
+    struct Step {
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        detail: String,
+    }
+
+    /// Whatever waits there: each table of posts is entered through an index, by all columns that narrow it.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn whose_turn_it_is_is_found_without_a_look_at_all_that_waits() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let clock: Arc<dyn Clock> = ManualClock::new();
+        let database = Sqlite::open(&folder.path().join("test.db"), true, &clock).expect("it opens");
+        database.migrate().await.expect("its tables");
+        let steps = database.read(|conn| {
+            async {
+                let mut query = look_at_turns("discord", "42", 16, &[])?;
+                query.text = format!("EXPLAIN QUERY PLAN {}", query.text);
+                Ok(RunQueryDsl::load::<Step>(query, conn).await?)
+            }
+            .boxed()
+        });
+        let steps: Vec<String> = steps.await.expect("a plan").into_iter().map(|step| step.detail).collect();
+        let turns: Vec<_> = steps.iter().filter(|step| step.contains("actor_server_posts_turn")).collect();
+        assert_eq!(turns.len(), 5, "{steps:#?}");
+        for step in &steps {
+            let reads_all =
+                step.starts_with("SCAN") && !step.contains("heads") && !step.contains("json_each");
+            assert!(!reads_all || step == "SCAN CONSTANT ROW", "{step}: {steps:#?}");
+            let narrows = ["(platform=? AND destination", "(platform>?)"];
+            assert!(!step.contains("posts_turn") || narrows.iter().any(|by| step.contains(by)), "{step}");
+        }
+    }
 }

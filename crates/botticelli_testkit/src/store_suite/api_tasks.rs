@@ -106,6 +106,8 @@ pub async fn what_is_open_of_a_removed_task_ends(db: &TestStore) {
     assert_eq!(db.api_task(&made.id).await.expect("an answer"), None);
     // Made again it goes on; what it missed meanwhile was missed on purpose.
     done(db, &made, Expected::New).await;
+    assert_eq!(player.try_claim(&made).await, None);
+    db.advance(MINUTE).await;
     player.run(&made, Vec::new()).await;
     let history = db.history(&made.id, 10).await.expect("history");
     let skipped: Vec<_> = history.iter().filter_map(|row| row.skip_reason.as_deref()).collect();

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod api_tasks;
+mod changes;
 mod claims;
 mod events;
 mod followers;
@@ -17,6 +18,7 @@ mod walk;
 
 pub use alerts::*;
 pub use api_tasks::*;
+pub use changes::*;
 pub use claims::*;
 pub use events::*;
 pub use followers::*;
@@ -98,6 +100,8 @@ macro_rules! store_suite {
             registrations_at_once_agree_on_the_first_occurrence,
             one_post_of_a_destination_is_on_its_way_at_a_time,
             many_deliverers_at_once_send_each_post_once_and_in_order,
+            destinations_take_turns,
+            many_posts_whose_time_comes_at_once_go_out_in_order,
             parts_go_out_in_order_and_not_after_one_that_failed,
             a_post_that_needs_review_does_not_hold_up_the_destination,
             a_deferred_post_goes_out_at_its_time_and_not_before,
@@ -158,6 +162,12 @@ macro_rules! store_suite {
             who_runs_after_whom_is_as_it_was_registered_last,
             ends_of_a_restored_backup_run_nothing,
             one_node_at_a_time_listens_to_a_channel,
+            what_changes_is_told_in_order,
+            many_changes_come_in_pages,
+            what_is_committed_late_is_not_missed,
+            who_comes_back_too_late_is_told_of_a_gap,
+            who_follows_is_told_of_every_execution_once,
+            what_people_changed_long_ago_is_forgotten_with_the_history,
             times_are_kept_to_the_microsecond,
             the_longest_durations_are_understood,
             every_occurrence_is_accounted_for_whatever_happens,

@@ -2,7 +2,7 @@
 
 use super::players::*;
 use crate::databases::TestStore;
-use botticelli_database::{DatabaseStatePersistence, PostFilter};
+use botticelli_database::{AuditFilter, DatabaseStatePersistence, PostFilter, Requester};
 use botticelli_server::ids::{ExecutionId, PostId};
 use botticelli_server::ledger::Ledger as _;
 use botticelli_server::outbox::{PostHistory as _, PostState};
@@ -71,6 +71,26 @@ pub async fn pruning_keeps_posts_used_items_and_attempts_of_what_is_open(db: &Te
     assert_eq!(posts_of(None).await, 1);
     assert_eq!(posts_of(Some(retried.execution_id)).await, 1);
     assert_eq!(posts_of(Some(ExecutionId(retried.execution_id.0 + 1))).await, 0);
+}
+
+/// Whether there is any history or not.
+pub async fn what_people_changed_long_ago_is_forgotten_with_the_history(db: &TestStore) {
+    let task = each_minute("task");
+    register(db, &[&task]).await;
+    let by = Requester { who: "user a".into(), origin: "command line".into(), note: None };
+    let store = db.another().await.by(by);
+    for _ in 0..2 {
+        store.pause(&task.id).await.expect("paused");
+        store.resume(&task.id).await.expect("resumed");
+        db.advance(MINUTE).await;
+    }
+    let cut = db.time() - MINUTE;
+    assert_eq!(db.prune(cut, 1).await.expect("an answer"), 1, "in small steps");
+    assert_eq!(db.prune(cut, 100).await.expect("an answer"), 1);
+    assert_eq!(db.prune(cut, 100).await.expect("an answer"), 0);
+    let left = db.audits(AuditFilter { limit: 10, ..AuditFilter::default() }).await.expect("the audit");
+    let left: Vec<&str> = left.iter().map(|row| row.action.as_str()).collect();
+    assert_eq!(left, ["task.resume", "task.pause"], "what is younger stays");
 }
 
 /// Whole or not at all.

@@ -95,6 +95,9 @@ pub(crate) async fn run(args: &Args) {
             }
         }
     }
+    if wanted("discord_drain") {
+        repeat(args, "sqlite", "discord_drain", "posts/s", async || drain(Client::Ours).await).await;
+    }
     if wanted("discord_faults") {
         faults::run(Duration::from_secs(args.seconds)).await;
     }
@@ -106,6 +109,18 @@ async fn rate(client: Client) -> Vec<(&'static str, f64)> {
     let (double, channels) = place(DESTINATIONS, Settings::default());
     let offers = offers(&channels, POSTS, |_| TimeDelta::zero());
     send(client, &double, &offers, Duration::from_secs(90)).await;
+    rates(&double)
+}
+
+/// Many posts wait at few destinations: for a minute, how fast they go out. The limits allow one a second at each.
+async fn drain(client: Client) -> Vec<(&'static str, f64)> {
+    let (double, channels) = place(20, Settings::default());
+    let offers = offers(&channels, 4_000, |_| TimeDelta::zero());
+    send(client, &double, &offers, Duration::from_secs(60)).await;
+    rates(&double)
+}
+
+fn rates(double: &Double) -> Vec<(&'static str, f64)> {
     let mut at: Vec<_> = double.all_visible().iter().map(|visible| visible.created_at).collect();
     at.sort_unstable();
     let took = at.last().zip(at.first()).map_or(TimeDelta::MAX, |(last, first)| *last - *first);

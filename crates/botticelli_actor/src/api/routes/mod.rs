@@ -12,6 +12,7 @@ mod posts;
 mod preview;
 mod server;
 mod steer;
+pub(super) mod stream;
 mod tasks;
 
 use super::route::Routes;
@@ -29,6 +30,7 @@ pub(super) fn all() -> Routes {
         posts::add,
         cluster::add,
         events::add,
+        stream::add,
         server::add,
         describe::add,
     ];

@@ -79,16 +79,16 @@ async fn history(call: Call, input: Input<TaskPath, HistoryQuery>) -> Answer<Rep
     let query = input.query;
     let before = query.cursor.map(|cursor| cursor.read::<ExecutionId>(HISTORY)).transpose()?;
     let filter = HistoryFilter {
-        task: input.path.task_id,
+        task: Some(input.path.task_id.clone()),
         outcome: query.outcome,
         trigger: query.trigger,
         before,
         limit: query.limit.and_one(),
+        ..HistoryFilter::default()
     };
-    let task = filter.task.clone();
     let executions = call.api.store.history_where(filter).await?;
     if executions.is_empty() {
-        find(&call.api, &task).await?;
+        find(&call.api, &input.path.task_id).await?;
     }
     Ok(Page::new(executions, query.limit, HISTORY, |execution| execution.id).into())
 }

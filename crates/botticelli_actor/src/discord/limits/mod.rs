@@ -6,9 +6,12 @@
 //!   known before the next one goes, and a surprise costs one refused request.
 //! - Among the buckets that may send, the one goes first whose last turn is longest ago.
 //! - A 429 pauses what it concerns: a route of a channel (shared and hidden limits), a bucket, or all of a token.
+//! - What a token's global limit lets through is learnt when it refuses again and again, and tried out anew step by step.
 //! - What does not come from Discord's API but from what stands before it stops everything; then one request probes.
 
 mod ban;
+mod caution;
+mod holds;
 mod limiter;
 mod promises;
 #[cfg(test)]
@@ -20,7 +23,9 @@ pub use limiter::{Limiter, LimiterStatus, NotYet, Permit};
 
 use crate::discord::error::Class;
 use ban::Ban;
+use caution::Caution;
 use chrono::{DateTime, TimeDelta, Utc};
+use holds::{Bucket, BucketKey, BucketName, Hold, LaneState, Pause, Window, key_of};
 use promises::Promises;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -158,8 +163,6 @@ pub enum Notice {
 
 /// No window and no pause is believed to last longer.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-/// The pause after a 429 that names none.
-const UNNAMED_PAUSE: Duration = Duration::from_secs(5);
 /// Discord rounds to milliseconds.
 const ROUNDING: TimeDelta = TimeDelta::milliseconds(1);
 /// So many idle buckets may be remembered.
@@ -185,82 +188,6 @@ impl Grant {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct BucketKey {
-    owner: Owner,
-    name: BucketName,
-    major: Major,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum BucketName {
-    /// Discord has not told yet.
-    Of(&'static str),
-    Known(Arc<str>),
-}
-
-#[derive(Debug, Default)]
-struct LaneState {
-    bucket: Option<Arc<str>>,
-    pause: Pause,
-}
-
-#[derive(Debug, Default)]
-struct Bucket {
-    is_busy: bool,
-    window: Option<Window>,
-    pause: Pause,
-    /// Its last turn.
-    turn: u64,
-}
-
-impl Bucket {
-    /// `empty` of those that are left in its window are not to be believed in.
-    fn hold(&self, empty: u32, now: Moment) -> Option<Hold> {
-        if self.is_busy {
-            return Some(Hold::Busy);
-        }
-        let window =
-            self.window.as_ref().filter(|window| window.remaining <= empty && window.resets_at > now);
-        window.map(|window| window.resets_at).max(self.pause.over(now)).map(Hold::Until)
-    }
-}
-
-#[derive(Debug)]
-struct Window {
-    remaining: u32,
-    resets_at: Moment,
-}
-
-/// A wait that a 429 asked for. Refusals one after the other make it longer than was asked: who names too short a wait
-/// must not be asked for ever.
-#[derive(Debug, Default)]
-struct Pause {
-    until: Option<Moment>,
-    in_a_row: u32,
-}
-
-impl Pause {
-    fn refuse(&mut self, retry_after: Option<Duration>, now: Moment) -> Duration {
-        let least = match self.in_a_row {
-            0 => Duration::ZERO,
-            again => Duration::from_millis(250) * (1 << again.min(10)),
-        };
-        self.in_a_row += 1;
-        let wait = retry_after.unwrap_or(UNNAMED_PAUSE).max(least).min(LONGEST);
-        self.until = self.until.max(Some(now + wait + ROUNDING));
-        wait
-    }
-
-    fn succeed(&mut self) {
-        self.in_a_row = 0;
-    }
-
-    fn over(&self, now: Moment) -> Option<Moment> {
-        self.until.filter(|until| *until > now)
-    }
-}
-
 #[derive(Debug, Default)]
 struct OwnerState {
     /// When the requests of the last second were granted.
@@ -269,16 +196,9 @@ struct OwnerState {
     in_flight: u32,
     /// How many may be under way: grows with every answer, and is 1 again when everything is refused.
     allowed: u32,
+    /// What it has learnt of a global limit that is lower than ours.
+    caution: Caution,
     stopped: Option<Class>,
-}
-
-/// Why a request can't go now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Hold {
-    /// Not before this time.
-    Until(Moment),
-    /// Not before another request has ended.
-    Busy,
 }
 
 /// All limits of one process.
@@ -425,6 +345,7 @@ impl Limits {
         let owner = self.owner_mut(lane.owner);
         owner.recent.push_back(now);
         owner.in_flight += 1;
+        owner.caution.send(now);
         Grant { ticket, lane, bucket: key, is_probe: self.ban.send() }
     }
 
@@ -465,7 +386,9 @@ impl Limits {
     }
 
     fn give_back(&mut self, grant: &Grant) {
-        self.owner_mut(grant.lane.owner).recent.pop_back();
+        let owner = self.owner_mut(grant.lane.owner);
+        owner.recent.pop_back();
+        owner.caution.give_back();
         if let Some(window) = self.buckets.get_mut(&grant.bucket).and_then(|bucket| bucket.window.as_mut()) {
             window.remaining += 1;
         }
@@ -485,6 +408,8 @@ impl Limits {
 
     fn obey(&mut self, grant: &Grant, seen: &Seen, now: Moment) -> Option<Notice> {
         let most = self.settings.in_flight.max(1);
+        let ours =
+            TimeDelta::seconds(1) / i32::try_from(self.settings.global_per_second.max(1)).unwrap_or(i32::MAX);
         let key = self.bucket_of(grant.lane);
         let stops =
             matches!(seen.class, Some(Class::Token | Class::Spam)) && grant.lane.owner != Owner::NOBODY;
@@ -502,6 +427,7 @@ impl Limits {
             self.buckets.entry(key).or_default().pause.succeed();
             let owner = self.owner_mut(grant.lane.owner);
             owner.pause.succeed();
+            owner.caution.succeed(ours, now);
             owner.allowed = (owner.allowed + 1).min(most);
             return None;
         }
@@ -511,7 +437,9 @@ impl Limits {
         if seen.rate.scope == Some(Scope::Global) {
             let owner = self.owner_mut(grant.lane.owner);
             owner.allowed = 1;
-            return Some(Notice::Global(owner.pause.refuse(seen.retry_after, now)));
+            let wait = owner.pause.refuse(seen.retry_after, now);
+            owner.caution.refuse(wait, now);
+            return Some(Notice::Global(wait));
         }
         if let Some(promised) = promised.filter(|_| !is_others) {
             self.promises.broke(&key, promised, now);
@@ -563,7 +491,7 @@ impl Limits {
             return Some(Hold::Busy);
         }
         let full = owner.recent.len().checked_sub(most).map(|first| owner.recent[first] + second);
-        full.max(owner.pause.over(now)).map(Hold::Until)
+        full.max(owner.pause.over(now)).max(owner.caution.hold(now)).map(Hold::Until)
     }
 
     fn bucket_of(&self, lane: Lane) -> BucketKey {
@@ -577,32 +505,4 @@ impl Limits {
     fn owner_mut(&mut self, owner: Owner) -> &mut OwnerState {
         &mut self.owners[owner.0 as usize]
     }
-}
-
-impl Hold {
-    fn time(self) -> Option<Moment> {
-        match self {
-            Self::Until(at) => Some(at),
-            Self::Busy => None,
-        }
-    }
-}
-
-/// A later time is the stronger hold, and waiting for another request the strongest.
-impl Ord for Hold {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        let rank = |hold: &Self| hold.time().map_or((1, Moment::MAX_UTC), |at| (0, at));
-        rank(self).cmp(&rank(other))
-    }
-}
-
-impl PartialOrd for Hold {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-fn key_of(lane: Lane, bucket: Option<&Arc<str>>) -> BucketKey {
-    let name = bucket.map_or(BucketName::Of(lane.route), |name| BucketName::Known(name.clone()));
-    BucketKey { owner: lane.owner, name, major: lane.major }
 }

@@ -175,6 +175,75 @@ fn a_global_refusal_pauses_the_token_and_then_one_request_goes_first() {
     assert_eq!(desk.granted(after(2_050)), tickets[1..3]);
 }
 
+/// A token of which Discord takes `limit` requests in each window of so many milliseconds, for so long; then ours again.
+/// Returns how many were taken and refused until the end, and after how long our own rate was reached again.
+fn lower_limit(limit: u32, window: i64, lasts: TimeDelta, end: TimeDelta) -> (u32, u32, Option<TimeDelta>) {
+    let mut desk = desk();
+    let (mut now, mut taken, mut refused, mut recovered) = (start(), 0, 0, None);
+    let (mut opened, mut used) = (start(), 0);
+    for channel in 0..20 {
+        desk.ask(channel);
+    }
+    while now < start() + end {
+        let grants = desk.limits.grant(now);
+        let arrived = now + TimeDelta::milliseconds(20);
+        let is_fast = grants.len() > 1 || desk.limits.owner(desk.owner).caution.hold(now).is_none();
+        if now >= start() + lasts && is_fast && recovered.is_none() {
+            recovered = Some(now - start() - lasts);
+        }
+        for grant in &grants {
+            if arrived >= opened + TimeDelta::milliseconds(window) {
+                (opened, used) = (arrived, 0);
+            }
+            let is_low = arrived < start() + lasts;
+            let ended = if is_low && used >= limit {
+                refused += 1;
+                let wait = opened + TimeDelta::milliseconds(window) - arrived;
+                Ended::Answered(limited(Scope::Global, wait.as_seconds_f64()))
+            } else {
+                used += 1;
+                taken += 1;
+                ok(4, 1.0)
+            };
+            desk.limits.end(grant, &ended, arrived);
+            desk.limits.enqueue(grant.lane);
+        }
+        let wake = desk.limits.next_wake(arrived).unwrap_or(arrived);
+        now = wake.max(arrived);
+    }
+    (taken, refused, recovered)
+}
+
+#[test]
+fn a_global_limit_that_is_lower_than_ours_is_learnt_and_not_tried_in_each_of_its_windows() {
+    let minutes = TimeDelta::minutes;
+    // Of eight that are under way when it begins, seven are refused.
+    let (taken, refused, _) = lower_limit(1, 20_000, minutes(10), minutes(10));
+    assert!((8..=7 + 8).contains(&refused), "{refused} refused");
+    assert!(taken >= 20, "{taken} of 30 taken");
+    let (taken, refused, _) = lower_limit(20, 1_000, minutes(10), minutes(10));
+    assert!(refused <= 60, "{refused} refused");
+    assert!(taken >= 9_600, "{taken} of 12000 taken");
+}
+
+#[test]
+fn when_a_lower_global_limit_is_over_our_own_rate_comes_back() {
+    let (_, _, recovered) = lower_limit(1, 20_000, TimeDelta::seconds(200), TimeDelta::minutes(10));
+    let recovered = recovered.expect("it comes back");
+    assert!(recovered <= TimeDelta::seconds(150), "{recovered}");
+}
+
+#[test]
+fn one_global_refusal_is_a_pause_and_no_more() {
+    let mut desk = desk();
+    let first = desk.one(1, start());
+    desk.limits.end(&first, &Ended::Answered(limited(Scope::Global, 2.0)), start());
+    for channel in 2..4 {
+        let grant = desk.one(channel, after(2_001));
+        desk.limits.end(&grant, &ok(4, 5.0), after(2_001));
+    }
+}
+
 #[test]
 fn who_names_too_short_a_wait_again_and_again_is_asked_ever_less_often() {
     let mut desk = desk();

@@ -251,6 +251,7 @@ impl Dispatcher {
             self.look_up.extend(tasks_of(wanted).into_iter().map(|task| (task, false)));
             return;
         }
+        let now = self.now();
         let requests: HashMap<TaskId, &ClaimRequest> =
             wanted.claims.iter().map(|request| (request.task_id.clone(), request)).collect();
         let won: BTreeSet<TaskId> = claimed.iter().map(|attempt| attempt.task_id.clone()).collect();
@@ -261,14 +262,12 @@ impl Dispatcher {
             self.timetable.won(attempt, None);
         }
         let got: BTreeSet<ExecutionId> = taken.iter().map(|attempt| attempt.execution_id).collect();
-        self.hinted.retain(|execution| !got.contains(execution));
+        let mut in_vain = BTreeSet::new();
         for request in wanted.waiting.iter().filter(|request| !got.contains(&request.execution_id)) {
-            if self.hinted.remove(&request.execution_id) {
-                // Another node may have it, or may have held its task for a moment.
-                self.refill_at = Some(DateTime::<Utc>::MIN_UTC);
-            }
-            self.timetable.not_taken(request.execution_id, &request.task_id);
+            self.timetable.not_taken(request.execution_id, &request.task_id, now);
+            in_vain.insert(&request.task_id);
         }
+        in_vain.into_iter().for_each(|task| self.timetable.in_vain(task));
         for request in wanted.claims.iter().filter(|request| !won.contains(&request.task_id)) {
             self.look_up.insert(request.task_id.clone(), true);
         }

@@ -10,6 +10,7 @@ use std::time::Duration;
 crate::promises! {
     health_tells_how_the_server_is,
     tasks_come_in_pages,
+    executions_of_all_tasks_come_in_pages,
     an_answer_that_is_known_is_not_sent_again,
     the_document_describes_every_route,
 }
@@ -57,6 +58,47 @@ async fn tasks_come_in_pages(database: TestStore) {
     let resumed = server.post("/tasks/b/resume", "").await.json();
     assert_eq!((&resumed["is_paused"], &resumed["pause_note"]), (&json!(false), &Value::Null));
     server.rest().await;
+    server.end().await;
+}
+
+async fn executions_of_all_tasks_come_in_pages(database: TestStore) {
+    let server = ApiServer::start(database, &["a", "b"]).await;
+    server.advance(Duration::from_secs(120)).await;
+    server.post("/tasks/b/trigger", "").await;
+    server.rest().await;
+    let list = async |query: &str| {
+        let answer = server.get(&format!("/executions?{query}")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    };
+    let ids = |page: &Value| -> Vec<i64> {
+        page["items"]
+            .as_array()
+            .expect("rows")
+            .iter()
+            .map(|row| row["id"].as_i64().expect("a number"))
+            .collect()
+    };
+    let all = ids(&list("").await);
+    assert!(all.len() == 7 && all.is_sorted_by(|one, other| one > other), "{all:?}");
+    let first = list("limit=4").await;
+    let cursor = first["next_cursor"].as_str().expect("there is more");
+    let second = list(&format!("limit=4&cursor={cursor}")).await;
+    assert_eq!([ids(&first), ids(&second)].concat(), all);
+    assert_eq!(second["next_cursor"], Value::Null);
+    assert_eq!(names(&list("task=a").await), ["a"; 3]);
+    assert_eq!(names(&list("trigger=manual").await), ["b"]);
+    assert_eq!(ids(&list("outcome=failed").await), [0; 0]);
+    assert_eq!(ids(&list("outcome=succeeded&trigger=schedule").await), all[1..]);
+    let second_minute = list("").await["items"][3]["started_at"].as_str().expect("a time").to_owned();
+    let since = ids(&list(&format!("since={second_minute}")).await);
+    let until = ids(&list(&format!("until={second_minute}")).await);
+    assert_eq!([since.as_slice(), &until].concat(), all);
+    assert_eq!((since.len(), until.len()), (5, 2));
+    for (query, field) in [("since=yesterday", "since"), ("outcome=late", "outcome"), ("node=n", "node")] {
+        assert_eq!(server.get(&format!("/executions?{query}")).await.wrong_field(400), field, "{query}");
+    }
+    server.get(&format!("/executions?cursor={}", "7461736b733a61")).await.problem(400);
     server.end().await;
 }
 

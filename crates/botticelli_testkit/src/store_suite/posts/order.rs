@@ -73,6 +73,52 @@ pub async fn many_deliverers_at_once_send_each_post_once_and_in_order(db: &TestS
     }
 }
 
+/// However many posts wait at the first ones, and however old they are.
+pub async fn destinations_take_turns(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    let many = (0..20).flat_map(|n| ["a", "b", "c", "d"].map(|d| part(d, n, "old"))).collect();
+    makes(db, &player, &task, many).await;
+    makes(db, &player, &task, ["e", "f", "g", "h"].map(|d| message(d, "new")).into()).await;
+    let mut turns = Vec::new();
+    for _ in 0..3 {
+        let claimed = player.store.claim_posts(&player.id, 3, LEASE, &[]).await.expect("an answer");
+        for post in &claimed {
+            settle(&player, post, posted(db, "1")).await;
+        }
+        let mut targets: Vec<_> = claimed.into_iter().map(|post| post.destination.target).collect();
+        targets.sort();
+        turns.push(targets.concat());
+    }
+    assert_eq!(turns, ["abc", "def", "agh"]);
+}
+
+/// What waits for a later time is found when it has come, in the order in which it was made.
+pub async fn many_posts_whose_time_comes_at_once_go_out_in_order(db: &TestStore) {
+    let (player, task) = sender(db).await;
+    let opens = db.time() + 10 * MINUTE;
+    let windowed = |n: u32| NewPost { not_before: Some(opens), ..part("a", n, &n.to_string()) };
+    let mut windowed: Vec<_> = (0..6).map(windowed).collect();
+    windowed[0].not_before = Some(opens + MINUTE);
+    for (n, post) in windowed.iter_mut().enumerate() {
+        post.first_part = n as u32;
+    }
+    makes(db, &player, &task, windowed).await;
+    makes(db, &player, &task, vec![message("a", "made later")]).await;
+    let now = claim_one(&player).await;
+    settle(&player, &now, posted(db, "1")).await;
+    assert_eq!(now.content.text, "made later");
+    assert_eq!(claim(&player).await, []);
+    assert_eq!(db.next_post_due(&[]).await.expect("an answer"), Some(opens));
+    db.set(opens + 2 * MINUTE).await;
+    let mut order = Vec::new();
+    for _ in 0..6 {
+        let post = claim_one(&player).await;
+        settle(&player, &post, posted(db, "2")).await;
+        order.push(post.content.text);
+    }
+    assert_eq!(order, ["0", "1", "2", "3", "4", "5"]);
+}
+
 trait Waiting {
     async fn value_of_waiting(&self) -> bool;
 }
