@@ -18,6 +18,10 @@ check:
 bench *args:
     ./scripts/bench.sh {{args}}
 
+# Asks the API whatever `/openapi.json` allows, and what it does not: two minutes. Arguments go to schemathesis.
+api-fuzz *args:
+    ./scripts/api-fuzz.sh {{args}}
+
 # Runs the suite with far more cases: hours.
 soak *args:
     ./scripts/soak.sh {{args}}

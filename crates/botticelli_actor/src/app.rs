@@ -246,9 +246,9 @@ impl App {
         self.stopping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What this configuration has: its tasks and actors. `None`: it is being changed at this moment.
-    pub fn with_config<T>(&self, look: impl FnOnce(&LoadedConfig) -> T) -> Option<T> {
-        self.config.try_lock().ok().map(|config| look(&config))
+    /// What this configuration has: its tasks and actors. While it is being changed, this waits.
+    pub async fn with_config<T>(&self, look: impl FnOnce(&LoadedConfig) -> T) -> T {
+        look(&*self.config.lock().await)
     }
 
     /// Runs a task's pipeline as it would run now; nothing of it is sent or recorded. `None`: the configuration of this

@@ -13,14 +13,17 @@ pub struct NameError {
     problem: &'static str,
 }
 
-/// Longest name in bytes: names are printed in tables and are part of keys.
+/// Longest name in characters: names are printed in tables and are part of keys.
 const LONGEST_NAME: usize = 200;
+
+/// What [`checked`] lets through, for JSON Schema.
+const PATTERN: &str = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$";
 
 fn checked(kind: &'static str, name: String) -> Result<String, NameError> {
     let problem = if name.trim().is_empty() {
         "is empty"
-    } else if name.len() > LONGEST_NAME {
-        "is longer than 200 bytes"
+    } else if name.chars().count() > LONGEST_NAME {
+        "is longer than 200 characters"
     } else if name.chars().any(char::is_control) {
         "has a control character"
     } else if name.trim() != name {
@@ -36,7 +39,7 @@ macro_rules! name {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
         #[serde(try_from = "String", into = "String")]
-        #[schemars(with = "String")]
+        #[schemars(with = "String", extend("minLength" = 1, "maxLength" = LONGEST_NAME, "pattern" = PATTERN))]
         pub struct $type(std::sync::Arc<str>);
 
         impl $type {
@@ -133,4 +136,28 @@ number! {
 number! {
     /// The token of one attempt. Every later write of the attempt carries it; a successor has another.
     Fence
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use proptest::string::string_regex;
+
+    proptest! {
+        #[test]
+        fn what_the_schema_allows_is_a_name(name in string_regex(PATTERN.trim_matches(['^', '$'])).unwrap()) {
+            prop_assume!(name.chars().count() <= LONGEST_NAME);
+            prop_assert!(TaskId::new(name).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_name_is_refused_as_the_schema_says() {
+        for name in ["", " ", " a", "a ", "\u{2003}a", "a\n", "a\0b", "\u{85}"] {
+            assert!(TaskId::new(name).is_err(), "{name:?}");
+        }
+        assert!(TaskId::new("ä".repeat(LONGEST_NAME)).is_ok());
+        assert!(TaskId::new("a".repeat(LONGEST_NAME + 1)).is_err());
+    }
 }

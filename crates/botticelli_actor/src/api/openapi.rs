@@ -3,7 +3,7 @@
 
 use super::access::Needs;
 use super::problem::ProblemDocument;
-use super::route::{Nothing, Operation};
+use super::route::{Nothing, Operation, TakenHeader};
 use axum::http::{Method, StatusCode};
 use schemars::JsonSchema;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
@@ -71,8 +71,9 @@ impl Document {
     ) -> Value {
         let mut parameters = self.parameters::<P>("path");
         parameters.extend(self.parameters::<Q>("query"));
-        parameters.extend(operation.header.map(|(name, purpose)| {
-            json!({ "name": name, "in": "header", "required": false, "description": purpose, "schema": { "type": "string" } })
+        parameters.extend(operation.header.map(|TakenHeader { name, purpose, pattern }| {
+            let schema = json!({ "type": "string", "minLength": 1, "pattern": pattern });
+            json!({ "name": name, "in": "header", "required": false, "description": purpose, "schema": schema })
         }));
         let mut described = json!({
             "operationId": operation.id,

@@ -31,6 +31,7 @@ impl Limit {
 /// Where a page begins: the `next_cursor` of the page before. Only this server reads it.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(extend("pattern" = "^([0-9a-f]{2})+$"))]
 pub struct Cursor(String);
 
 impl Cursor {

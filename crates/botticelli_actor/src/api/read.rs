@@ -64,7 +64,7 @@ pub(super) async fn bytes(api: &Api, body: Body) -> Answer<Bytes> {
 }
 
 /// A body that is said to be JSON.
-pub(super) fn told_as_json<B: DeserializeOwned>(headers: &HeaderMap, bytes: &[u8]) -> Answer<B> {
+pub(super) fn told_as_json<B: DeserializeOwned + 'static>(headers: &HeaderMap, bytes: &[u8]) -> Answer<B> {
     if bytes.is_empty() {
         return json(b"{}");
     }
@@ -84,7 +84,7 @@ fn is_json(headers: &HeaderMap) -> bool {
         || (media_type.starts_with("application/") && media_type.ends_with("+json"))
 }
 
-fn json<B: DeserializeOwned>(bytes: &[u8]) -> Answer<B> {
+fn json<B: DeserializeOwned + 'static>(bytes: &[u8]) -> Answer<B> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let (path, error) = (error.path().to_string(), error.into_inner());
@@ -98,8 +98,8 @@ fn json<B: DeserializeOwned>(bytes: &[u8]) -> Answer<B> {
     })?;
     reader.end().map_err(|error| Problem::new(Kind::MalformedJson, error.to_string()))?;
     let value: Value = serde_json::from_slice(bytes).unwrap_or_default();
-    // An array would be read as the fields in their order.
-    if value.is_array() {
+    // An array would be read as the fields in their order, where there are any.
+    if value.is_array() && TypeId::of::<B>() != TypeId::of::<Value>() {
         return Err(Problem::body("", "is an array (allowed: an object)"));
     }
     // PostgreSQL has no such character.
@@ -185,6 +185,7 @@ mod tests {
         assert_eq!(field_of(r#"{"inner": {"name": "x", "nmae": 1}}"#).await, "inner.nmae");
         assert_eq!(field_of(r#"{"inner": {"name": "a\u0000b"}}"#).await, "inner.name");
         assert_eq!(field_of("[]").await, "");
+        assert_eq!(json::<Value>(b"[1]").ok(), Some(serde_json::json!([1])), "it has no fields");
     }
 
     #[tokio::test]

@@ -40,10 +40,21 @@ pub struct Operation {
     pub summary: &'static str,
     /// What else is to be known.
     pub description: &'static str,
-    /// A header that it takes, and what that is for.
-    pub header: Option<(&'static str, &'static str)>,
+    /// A header that it takes.
+    pub header: Option<TakenHeader>,
     /// The status when all is well.
     pub status: StatusCode,
+}
+
+/// A header that an operation takes.
+#[derive(Debug, Clone, Copy)]
+pub struct TakenHeader {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is for.
+    pub purpose: &'static str,
+    /// What it may be: a regular expression.
+    pub pattern: &'static str,
 }
 
 impl Operation {
@@ -75,10 +86,10 @@ impl Operation {
         self
     }
 
-    /// Takes this header, for this.
+    /// Takes this header.
     #[must_use]
-    pub const fn takes_header(mut self, name: &'static str, purpose: &'static str) -> Self {
-        self.header = Some((name, purpose));
+    pub const fn takes_header(mut self, header: TakenHeader) -> Self {
+        self.header = Some(header);
         self
     }
 

@@ -222,7 +222,9 @@ pub fn schema_of_entry(generator: &mut SchemaGenerator, needed: &[&str]) -> Valu
         }
         let about =
             "The name of one of the actors that the server's file has loaded: `GET /actors` lists them.";
-        properties.insert(ACTOR.to_owned(), json!({ "type": "string", "description": about }));
+        let mut actor = generator.subschema_for::<ActorName>().to_value();
+        actor["description"] = about.into();
+        properties.insert(ACTOR.to_owned(), actor);
         if let Some(schedule) = properties.get_mut("schedule").and_then(Value::as_object_mut) {
             schedule.remove("default");
             schedule.insert("description".to_owned(), "When the task is due.".into());

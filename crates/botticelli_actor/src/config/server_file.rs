@@ -127,6 +127,7 @@ pub struct ActorInstanceConfig {
     pub channel_id: Option<String>,
     /// Several places, instead of the keys above: it posts to each of them, and each goes its own way.
     #[serde(default)]
+    #[schemars(length(min = 1))]
     pub destinations: Option<Vec<DestinationSection>>,
     /// A task that is not enabled is kept, and paused.
     #[serde(default = "yes")]

@@ -13,6 +13,10 @@ use super::{
     ScheduleError, ScheduleType,
 };
 
+/// RFC 3339 with or without an offset, for JSON Schema.
+const AT: &str =
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})?$";
+
 /// A schedule as it is written, not yet checked. [`ScheduleType`] goes through it by itself; whoever wants the typed
 /// [`ScheduleError`] with its hint, where serde has only text, reads this form and converts it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -47,7 +51,7 @@ pub enum WrittenSchedule {
     Once {
         /// RFC 3339; the offset may be left out where `timezone` is given.
         #[serde(deserialize_with = "text_or_toml_datetime")]
-        #[schemars(example = "2026-12-24T18:00:00+01:00")]
+        #[schemars(regex(pattern = AT), example = "2026-12-24T18:00:00+01:00")]
         at: String,
         /// The IANA time zone of a time without offset.
         #[serde(default, skip_serializing_if = "Option::is_none")]

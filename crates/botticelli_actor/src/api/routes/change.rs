@@ -4,7 +4,7 @@ use super::note::{Note, Noted};
 use super::tasks::{TaskPath, details};
 use crate::api::access::Needs;
 use crate::api::problem::{Answer, Kind, Problem};
-use crate::api::route::{Call, Input, Nothing, Operation, Reply, Routes};
+use crate::api::route::{Call, Input, Nothing, Operation, Reply, Routes, TakenHeader};
 use crate::app::{App, AppError, Put};
 use crate::config::{Fault, schema_of_entry, shortened, table_of};
 use crate::shown::TaskDetails;
@@ -20,7 +20,11 @@ use std::fmt;
 use std::sync::Arc;
 
 const ADMIN: Needs = Needs::Scope(Scope::Admin);
-const IF_MATCH: &str = "Only if the task is still what this `ETag` of it says.";
+const IF_MATCH: TakenHeader = TakenHeader {
+    name: "If-Match",
+    purpose: "Only if the task is still what this `ETag` of it says; or one of several, or `*` for any.",
+    pattern: r#"^(\*|(W/)?"[!#-+\--~]*"( *, *(W/)?"[!#-+\--~]*")*)$"#,
+};
 
 pub(super) fn add(routes: Routes) -> Routes {
     routes
@@ -41,7 +45,7 @@ pub(super) fn add(routes: Routes) -> Routes {
                      stands, its history and a pause stay. A schedule that is another one begins anew. To say the same \
                      again changes nothing.",
                 )
-                .takes_header("If-Match", IF_MATCH),
+                .takes_header(IF_MATCH),
             replace,
         )
         .add(
@@ -49,7 +53,7 @@ pub(super) fn add(routes: Routes) -> Routes {
                 .about(
                     "Its history stays. What is open of it is cancelled; posts that it has made are delivered all the same.",
                 )
-                .takes_header("If-Match", IF_MATCH)
+                .takes_header(IF_MATCH)
                 .answers(StatusCode::NO_CONTENT),
             remove,
         )
@@ -244,6 +248,12 @@ fn of_the_file(id: &TaskId) -> Problem {
         .hint("change its [[actors]] entry and reload, or choose another name")
 }
 
+fn is_tag(text: &str) -> bool {
+    let opaque = text.strip_prefix("W/").unwrap_or(text);
+    let opaque = opaque.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    opaque.is_some_and(|opaque| opaque.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"'))
+}
+
 /// What whoever asks takes the task for. An `ETag` ends with the revision, which is all that counts: how far the task has
 /// run does not change what it is.
 fn expected(call: &Call) -> Answer<Expected> {
@@ -257,9 +267,7 @@ fn expected(call: &Call) -> Answer<Expected> {
             if tag == "*" {
                 return Ok(Expected::Any);
             }
-            let is_tag =
-                tag.len() >= 2 && tag.ends_with('"') && tag.trim_start_matches("W/").starts_with('"');
-            tags.push(if is_tag { tag } else { return Err(wrong()) });
+            tags.push(if is_tag(tag) { tag } else { return Err(wrong()) });
         }
     }
     if tags.is_empty() {

@@ -68,9 +68,9 @@ struct ActorView {
 async fn actors(call: Call, input: Input<Nothing, PageQuery>) -> Answer<Reply<Page<ActorView>>> {
     let query = input.query;
     let after = query.cursor.map(|cursor| cursor.read::<String>(ACTORS)).transpose()?;
-    let busy = || Problem::new(Kind::Unavailable, "the configuration is being changed").retry_after(1);
-    let server = call.api.server.upgrade().ok_or_else(busy)?;
-    let mut actors = server.with_config(actor_views).ok_or_else(busy)?;
+    let stopping = || Problem::new(Kind::Unavailable, "the server is about to stop");
+    let server = call.api.server.upgrade().ok_or_else(stopping)?;
+    let mut actors = server.with_config(actor_views).await;
     actors.retain(|actor| after.as_deref().is_none_or(|after| actor.actor_name.as_str() > after));
     actors.sort_by(|one, other| one.actor_name.cmp(&other.actor_name));
     Ok(Page::new(actors, query.limit, ACTORS, |actor| actor.actor_name.clone()).into())
@@ -118,6 +118,7 @@ struct AuditQuery {
 /// A text that can be looked for: without control characters.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(extend("pattern" = r"^[^\x00-\x1f\x7f-\x9f]*$"))]
 struct Text(String);
 
 impl TryFrom<String> for Text {

@@ -14,7 +14,8 @@ pub(super) struct Noted {
 /// A line or two: 1-1000 characters.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
-pub(super) struct Note(#[schemars(length(min = 1, max = 1000))] String);
+#[schemars(extend("minLength" = 1, "maxLength" = 1000))]
+pub(super) struct Note(String);
 
 impl TryFrom<String> for Note {
     type Error = &'static str;

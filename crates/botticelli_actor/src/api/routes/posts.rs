@@ -113,7 +113,8 @@ struct MarkPostedBody {
 /// What a platform may have called a message, or a link to it: 1-500 characters, without blanks.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
-struct Word(#[schemars(length(min = 1, max = 500))] String);
+#[schemars(extend("minLength" = 1, "maxLength" = 500, "pattern" = r"^[^ \x00-\x1f\x7f-\x9f]+$"))]
+struct Word(String);
 
 impl TryFrom<String> for Word {
     type Error = &'static str;

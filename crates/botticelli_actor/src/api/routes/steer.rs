@@ -5,7 +5,7 @@ use super::tasks::{TaskPath, find};
 use crate::api::access::Needs;
 use crate::api::page::to_hex;
 use crate::api::problem::{Answer, Kind, Problem};
-use crate::api::route::{Call, Input, Nothing, Operation, Reply, Routes};
+use crate::api::route::{Call, Input, Nothing, Operation, Reply, Routes, TakenHeader};
 use crate::app::is_configured;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use botticelli_database::{ExecutionView, Origin, Published, RequestKey, Resumed, Scope, TaskView};
@@ -31,7 +31,11 @@ pub(super) fn add(routes: Routes) -> Routes {
                      characters, of your choice) a request that is sent again within a week makes no second execution: it is \
                      answered with the first one, and `Idempotency-Replayed: true`.",
                 )
-                .takes_header("Idempotency-Key", "Makes it safe to send this request again.")
+                .takes_header(TakenHeader {
+                    name: "Idempotency-Key",
+                    purpose: "Makes it safe to send this request again.",
+                    pattern: "^[!-~]{1,255}$",
+                })
                 .answers(StatusCode::ACCEPTED),
             trigger,
         )
@@ -111,7 +115,8 @@ pub(super) fn request_key(call: &Call, parameters: &Value) -> Answer<Option<Requ
     if keys.next().is_some() {
         return Err(wrong("is there more than once"));
     }
-    let key = key.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
+    let visible = |key: &&str| key.bytes().all(|byte| byte.is_ascii_graphic());
+    let key = key.to_str().ok().filter(|key| (1..=255).contains(&key.len())).filter(visible);
     let key = key.ok_or_else(|| wrong("must have 1-255 visible characters of ASCII"))?;
     let request = to_hex(&Sha256::digest(sorted(parameters).to_string()));
     Ok(Some(RequestKey { key: key.to_owned(), request }))

@@ -5,7 +5,7 @@
 
 use crate::api::access::Needs;
 use crate::api::problem::{Answer, Kind, Problem};
-use crate::api::route::{Call, Input, Nothing, Operation, Routes};
+use crate::api::route::{Call, Input, Nothing, Operation, Routes, TakenHeader};
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::Response;
@@ -38,7 +38,11 @@ pub(super) fn add(routes: Routes) -> Routes {
                  them. Without `Last-Event-ID` from now on. Whoever was away for more than a day is told so by an event \
                  `gap`. At most 32 streams on a node.",
             )
-            .takes_header("Last-Event-ID", "The id of the last event that arrived: goes on behind it."),
+            .takes_header(TakenHeader {
+                name: "Last-Event-ID",
+                purpose: "The id of the last event that arrived: goes on behind it.",
+                pattern: "^[0-9]+(-[0-9]+){3}$",
+            }),
         "text/event-stream",
         follow,
     )
@@ -57,13 +61,8 @@ struct StreamQuery {
 /// Kinds with commas between them.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
-struct Kinds(
-    #[schemars(
-        with = "String",
-        regex(pattern = r"^(execution|post|breaker|alert)(,(execution|post|breaker|alert))*$")
-    )]
-    Vec<ChangeKind>,
-);
+#[schemars(extend("pattern" = "^(execution|post|breaker|alert)(,(execution|post|breaker|alert))*$"))]
+struct Kinds(Vec<ChangeKind>);
 
 impl TryFrom<String> for Kinds {
     type Error = String;

@@ -12,6 +12,7 @@ crate::promises! {
     an_address_that_others_reach_needs_a_token,
     pages_of_others_are_kept_out,
     a_reload_takes_up_the_file,
+    who_asks_during_a_reload_waits,
     with_a_certificate_it_speaks_https,
 }
 
@@ -100,6 +101,21 @@ async fn a_reload_takes_up_the_file(database: TestStore) {
     server.write("what is this?");
     let problem = server.post("/reload", "").await.problem(409);
     assert!(problem["detail"].as_str().unwrap().contains("actor_server.toml:"), "{problem}");
+    server.end().await;
+}
+
+async fn who_asks_during_a_reload_waits(database: TestStore) {
+    let server = ApiServer::start(database, &["a"]).await;
+    for round in 0..20 {
+        let (reloaded, other, actors, again) = tokio::join!(
+            server.post("/reload", ""),
+            server.post("/reload", ""),
+            server.get("/actors"),
+            server.get("/actors")
+        );
+        let statuses = [reloaded.status, other.status, actors.status, again.status];
+        assert_eq!(statuses, [204, 204, 200, 200], "round {round}: {actors:?} {again:?}");
+    }
     server.end().await;
 }
 

@@ -5,6 +5,7 @@ use botticelli_actor::app::App;
 use botticelli_database::Scope;
 use botticelli_server::ids::TaskId;
 use botticelli_server::server::{ActorServer as _, TaskScheduler as _};
+use botticelli_server::task::Task;
 use botticelli_testkit::databases::TestStore;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -391,14 +392,12 @@ async fn every_node_that_has_the_actor_takes_up_what_is_changed(database: TestSt
     assert_eq!(shown["is_paused"], false, "and leaves the task alone: {shown}");
     put(&server, "b", &with(made("b"), "overlap", json!("allow"))).await;
     assert_eq!(follows(&second, seen()).await, ["a", "b"]);
-    let same = |app: &Arc<App>| {
+    let same = async |app: &Arc<App>| {
         let id = TaskId::new("b").expect("a name");
-        app.with_config(|config| config.tasks.iter().find(|task| task.id == id).cloned()).expect("at rest")
+        let of = |task: &Arc<Task>| (task.id == id).then(|| task.definition.clone());
+        app.with_config(|config| config.tasks.iter().find_map(of)).await
     };
-    assert_eq!(
-        same(&second).map(|task| task.definition.clone()),
-        same(&server.app).map(|task| task.definition.clone())
-    );
+    assert_eq!(same(&second).await, same(&server.app).await);
     assert_eq!(server.ask("DELETE", "/tasks/b", &[], "").await.status, 204);
     assert_eq!(follows(&second, seen()).await, ["a"]);
     second.stop().await.expect("it stops");
