@@ -49,8 +49,12 @@ fn what_the_page_installs_is_a_server_with_its_configuration() {
     let commands: Vec<&str> = blocks("sh").collect();
     let (install, others): (Vec<&str>, Vec<&str>) =
         commands.into_iter().partition(|block| block.contains("sudo install"));
-    assert_eq!(install.len(), 1);
-    typed(install[0], &root, &repository);
+    let [server, manual] = install.as_slice() else { panic!("two blocks install something: {install:?}") };
+    typed(server, &root, &repository);
+    typed(manual, &root, &folder);
+    for file in ["man/man1/actor-server.1", "bash-completion/completions/actor-server"] {
+        assert!(fs::metadata(root.join("usr/local/share").join(file)).unwrap().len() > 1000, "{file}");
+    }
     let environment = fs::metadata(root.join("etc/actor-server/environment")).unwrap();
     assert_eq!(environment.permissions().mode() & 0o777, 0o600);
     let unit = fs::read_to_string(root.join("etc/systemd/system/actor-server.service")).unwrap();
