@@ -72,7 +72,7 @@ impl Document {
         let mut parameters = self.parameters::<P>("path");
         parameters.extend(self.parameters::<Q>("query"));
         parameters.extend(operation.header.map(|TakenHeader { name, purpose, pattern }| {
-            let schema = json!({ "type": "string", "minLength": 1, "pattern": pattern });
+            let schema = json!({ "type": "string", "pattern": pattern });
             json!({ "name": name, "in": "header", "required": false, "description": purpose, "schema": schema })
         }));
         let mut described = json!({
