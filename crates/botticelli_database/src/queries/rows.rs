@@ -252,7 +252,10 @@ pub(super) async fn insert_executions(conn: &mut Connection, rows: &[NewActorSer
     if rows.is_empty() {
         return Ok(());
     }
-    let told: Value = rows.iter().map(|row| row.id).collect();
+    let mut told: Vec<i64> = rows.iter().map(|row| row.id).collect();
+    // The rows are in the order in which the database came upon what ended, which its planner chooses.
+    told.sort_unstable();
+    let told = Value::from(told);
     let insert = batch::inserting::<NewActorServerExecution>(
         "actor_server_executions",
         "ON CONFLICT (task_id, scheduled_for) DO NOTHING",

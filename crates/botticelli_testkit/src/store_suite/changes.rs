@@ -123,11 +123,13 @@ pub async fn many_changes_come_in_pages(db: &TestStore) {
         let end = AttemptEnd::Succeeded;
         ended.push(player.ended(task, &attempt, end, Made::default()).await);
     }
+    // Whatever the order in which they are recorded.
+    ended.reverse();
     player.store.record(&player.id, &ended).await.expect("recorded");
     let all = executions(&told(db, start, everything(), 250).await);
     let first = page(db, start).await;
     assert_eq!((first.changes.len(), first.more), (100, true));
-    assert_eq!(all, ended.iter().map(|ended| ended.attempt.execution_id).collect::<Vec<_>>());
+    assert_eq!(all, ended.iter().rev().map(|ended| ended.attempt.execution_id).collect::<Vec<_>>());
 }
 
 /// Numbers are given before transactions end. Whoever has read what came later must not miss what came first.
