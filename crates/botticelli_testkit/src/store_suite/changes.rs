@@ -12,8 +12,17 @@ use botticelli_server::task::{Breaker, PauseReason};
 use serde_json::Value;
 use std::time::Duration;
 
+/// Behind the newest change. It comes as [`told`] does.
 async fn head(db: &TestStore) -> Position {
-    db.stream_head().await.expect("an answer").expect("there is always one")
+    let newest = async {
+        loop {
+            if let Some(head) = db.stream_head().await.expect("an answer") {
+                return head;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), newest).await.expect("there is always one")
 }
 
 async fn page(db: &TestStore, after: Position) -> StreamPage {
